@@ -1,0 +1,32 @@
+# make run, make test, make check: each makes .venv from the lock file first if needed.
+PYTHON ?= python3
+VENV := .venv
+IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.PHONY: run test check lint types lock
+
+run: $(VENV)/.ready
+	$(IN_VENV) snakemake --quiet host progress
+	$(IN_VENV) python -m pipeline.show
+
+test: $(VENV)/.ready
+	$(IN_VENV) pytest -n 2
+
+check: lint types test
+
+lint: $(VENV)/.ready
+	$(IN_VENV) ruff check .
+	$(IN_VENV) ruff format --check .
+
+types: $(VENV)/.ready
+	$(IN_VENV) mypy
+
+$(VENV)/.ready: requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	touch $@
+
+# New versions: needs uv; writes no index address.
+lock:
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header -o requirements.lock

@@ -1,0 +1,70 @@
+# WHERE and WHEN the stages of dvc.yaml run; WHAT they are, and which are stale, only DVC says. A job is
+# `dvc repro --single-item STAGE`; a file in FRESH stands for each stage that DVC calls fresh.
+import json
+import re
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+sys.path.insert(0, workflow.basedir)
+from engines.devices import visible_gpus
+
+FRESH, PLAN = Path(".dvc/tmp/fresh"), Path(".dvc/tmp/plan.json")
+
+
+def marker(name):
+    return str(FRESH / quote(name, safe="@"))
+
+
+if workflow.is_main_process:
+    from engines.plan import plan
+    from snakemake.exceptions import WorkflowError
+
+    try:
+        stages = {name: stage._asdict() for name, stage in plan().items()}
+    except ValueError as why:
+        raise WorkflowError(str(why))
+    FRESH.mkdir(parents=True, exist_ok=True)
+    for old in FRESH.iterdir():
+        old.unlink()
+    for name, stage in stages.items():
+        if not stage["stale"]:
+            Path(marker(name)).touch()
+    PLAN.write_text(json.dumps(stages))
+else:  # a job reads this file again: it gets the same plan
+    stages = json.loads(PLAN.read_text())
+
+names = {Path(marker(name)).name: name for name in stages}
+
+
+def of(wildcards):
+    return stages[names[wildcards.stage]]
+
+
+def gpus(wildcards):
+    if workflow.local_exec and not visible_gpus():  # a cluster's nodes have their own
+        return 0
+    return of(wildcards)["meta"]["gpu"]
+
+
+rule all:
+    input:
+        [marker(name) for name in stages],
+
+
+for family in dict.fromkeys(name.partition("@")[0] for name in names):
+
+    rule:
+        name:
+            re.sub(r"\W", "_", family)
+        input:
+            lambda wildcards: ancient([marker(name) for name in of(wildcards)["needs"]]),
+        output:
+            touch(f"{FRESH}/{{stage,{re.escape(family)}(@.*)?}}"),
+        params:
+            stage=lambda wildcards: names[wildcards.stage],
+        threads: lambda wildcards: of(wildcards)["meta"]["threads"]
+        resources:
+            gpu=gpus,
+        shell:
+            "python -m engines.devices {resources.gpu} dvc --wait-for-lock repro --single-item {params.stage:q}"

@@ -1,0 +1,70 @@
+"""python -m engines.devices N COMMAND...: run COMMAND with N GPUs of this host that no other such command has.
+
+Snakemake's `gpu` resource only counts; this makes the devices of jobs on one host disjoint. A device is held by a lock
+on a file, which COMMAND inherits, so that the end of COMMAND frees it, a kill -9 included.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+WAIT = 0.5  # seconds between looks for free devices
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use: CUDA_VISIBLE_DEVICES, or all that the driver lists."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return []
+    return [str(number) for number in range(listed.count("UUID: GPU"))]
+
+
+def acquire(count: int, gpus: list[str]) -> dict[str, int]:
+    """`count` of `gpus`, each with the open file that holds it; waits until so many are free at once."""
+    if count > len(gpus):
+        raise ValueError(f"a job wants {count} GPUs (meta.gpu in dvc.yaml), and this host has {len(gpus)}")
+    while True:  # all or nothing: to wait while holding some could block two jobs for good
+        held: dict[str, int] = {}
+        for gpu in gpus:
+            if len(held) < count and (handle := _lock(gpu)) is not None:
+                held[gpu] = handle
+        if len(held) == count:
+            return held
+        for handle in held.values():
+            os.close(handle)
+        time.sleep(WAIT)
+
+
+def _lock(gpu: str) -> int | None:
+    path = Path(tempfile.gettempdir()) / f"gpu-{os.getuid()}-{gpu.replace('/', '_')}.lock"
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def main(arguments: list[str]) -> None:
+    """Replace this process by the command."""
+    held = acquire(int(arguments[0]), visible_gpus())
+    for handle in held.values():
+        os.set_inheritable(handle, True)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
+    os.execvp(arguments[1], arguments[1:])
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ValueError as why:
+        sys.exit(f"engines.devices: error: {why}")

@@ -1,0 +1,56 @@
+"""Files that a killed DVC left cut off are put aside: one of them would stop every later DVC command for good.
+
+Nothing is lost: `.dvc/tmp/rwlock` says only who is running, and what dvc.lock had recorded comes back from DVC's run cache.
+Run before every engine: the Snakefile does it, and `python -m engines.heal` before a `dvc` by hand that complains.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from dvc.lock import make_lock
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml
+from voluptuous import Invalid
+
+
+def heal(root: Path = Path()) -> list[Path]:
+    """Move each unreadable file to `NAME.cut` and say so; returns the files moved."""
+    tmp = root / ".dvc" / "tmp"
+    tmp.mkdir(parents=True, exist_ok=True)  # a fresh clone has none
+    moved = []
+    for file, guard, read in (
+        (tmp / "rwlock", tmp / "rwlock.lock", _read_json),
+        (root / "dvc.lock", tmp / "lock", _read_lock),
+    ):
+        with make_lock(str(guard), wait=True):
+            if file.exists() and (why := read(file)):
+                cut = file.with_name(file.name + ".cut")
+                file.replace(cut)
+                moved.append(file)
+                print(f"engines.heal: {file} was cut off by a killed run ({why}); moved to {cut}", file=sys.stderr)
+    return moved
+
+
+Read = Callable[[Path], str]  # why a file cannot be read, "" where it can
+
+
+def _read_json(file: Path) -> str:
+    try:
+        json.loads(file.read_text())
+    except ValueError as why:
+        return str(why)
+    return ""
+
+
+def _read_lock(file: Path) -> str:
+    try:
+        COMPILED_LOCKFILE_SCHEMA(load_yaml(str(file)))
+    except (YAMLFileCorruptedError, Invalid) as why:
+        return str(why).splitlines()[0]
+    return ""
+
+
+if __name__ == "__main__":
+    heal()

@@ -1,0 +1,46 @@
+"""Ask DVC which stages there are, what each needs, and which are stale.
+
+A stage is stale when DVC finds its params, code, inputs, command or outputs changed (by content, never by time), or when
+a stage that it needs is stale. This uses DVC's internals, which is why pyproject.toml pins DVC to the patch.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo, lock_repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+
+from engines.heal import heal
+
+
+class Stage(NamedTuple):
+    """A resolved stage of dvc.yaml."""
+
+    needs: list[str]
+    stale: bool
+    meta: dict[str, Any]
+
+
+def plan(root: Path = Path()) -> dict[str, Stage]:
+    """Every stage by name, dependencies first; ValueError where dvc.yaml or params.yaml cannot be resolved."""
+    heal(root)
+    try:
+        with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):
+            graph = get_active_graph(repo.index.graph)  # an edge a -> b: a needs b
+            stages: dict[str, Stage] = {}
+            for stage in plan_repro(graph, collect_stages(repo, ["dvc.yaml"])):
+                needs = sorted(needed.addressing for needed in graph.successors(stage))
+                stale = any(stages[name].stale for name in needs) or _changed(stage)
+                stages[stage.addressing] = Stage(needs, stale, getattr(stage, "meta", None) or {})
+            return stages
+    except DvcException as why:
+        raise ValueError(str(why)) from None
+
+
+def _changed(stage: Any) -> bool:
+    try:
+        return bool(stage.changed())
+    except LockError:  # another process is writing its files at this moment
+        return True

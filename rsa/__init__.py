@@ -1,0 +1,1 @@
+"""Self-supervised visual pretraining, compared honestly: the library that the stages in `pipeline/` call."""

@@ -1,0 +1,58 @@
+"""What the DALI graphs share: how one is built, how images are decoded, and how a failing one names its sample.
+
+No operator of a graph is random: every parameter is an input, drawn in numpy.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import fn, pipeline_def, types
+from torch import Tensor
+
+from rsa.data.index import Split
+
+PREFETCH = 2  # batches that DALI prepares ahead
+
+
+def build(graph: Callable[[], Any], *, batch_size: int, threads: int, gpu: int | None, prefetch: int = PREFETCH) -> Any:
+    """A DALI pipeline of `graph` on the CPU (`gpu` None) or on a GPU's number."""
+    # exec_dynamic: the other executor overwrites outputs that a DLPack tensor still holds.
+    pipeline = pipeline_def(graph, enable_conditionals=True)(
+        batch_size=batch_size, num_threads=threads, device_id=gpu, prefetch_queue_depth=prefetch, exec_dynamic=True
+    )
+    pipeline.build()
+    return pipeline
+
+
+def decode(encoded: Any, gpu: int | None) -> Any:
+    """Encoded images -> upright RGB, uint8 (H, W, 3). The only operator that differs between CPU and GPU."""
+    return fn.decoders.image(encoded, device="cpu" if gpu is None else "mixed", output_type=types.RGB)
+
+
+def outputs(pipeline: Any, split: Split, in_flight: Callable[[], NDArray[np.int64]]) -> list[Tensor]:
+    """The next outputs of a pipeline as tensors. Where it fails, ValueError names the sample, one of `in_flight`'s ids."""
+    try:
+        batch = pipeline.run()
+    except RuntimeError as why:
+        for id in in_flight():
+            if not _decodes(split.read(int(id))):  # read() names a sample that is not where the index says
+                raise ValueError(
+                    f"{split.describe(int(id))} cannot be decoded: mend the image at its source and run the `shard` stage again"
+                ) from why
+        raise
+    return [torch.from_dlpack(output.as_tensor()) for output in batch]
+
+
+def _decodes(encoded: NDArray[np.uint8]) -> bool:
+    """Whether DALI's CPU decoder can read one image."""
+    pipeline = build(
+        lambda: decode(fn.external_source(lambda: [encoded], batch=True), None), batch_size=1, threads=1, gpu=None, prefetch=1
+    )
+    try:
+        pipeline.run()
+    except RuntimeError:
+        return False
+    return True

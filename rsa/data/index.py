@@ -1,0 +1,90 @@
+"""Reading shards by sample: a memory-mapped index, memory-mapped tars, and a check on every read.
+
+A stale index must never yield another image's pixels: shard sizes are compared with the manifest when a split is
+opened, and the tar member's name with the index's on every read.
+"""
+
+import json
+import mmap
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+INDEX, MANIFEST = "index.npy", "manifest.json"
+HEADER = 512  # bytes of a tar member's header, just before its data
+
+
+def index_dtype(name_length: int) -> np.dtype[Any]:
+    """One row per sample: where its bytes lie, its label, its height and width in px after EXIF rotation, its member name."""
+    return np.dtype(
+        [
+            ("shard", "<u4"),
+            ("offset", "<u8"),
+            ("size", "<u4"),
+            ("label", "<i4"),
+            ("height", "<u4"),
+            ("width", "<u4"),
+            ("name", f"S{name_length}"),
+        ]
+    )
+
+
+class Split:
+    """One split of a sharded dataset; sample ids are rows of its index."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        manifest_path = folder / MANIFEST
+        if not manifest_path.is_file():
+            raise ValueError(f"{manifest_path} does not exist: run the `shard` stage first")
+        manifest = json.loads(manifest_path.read_text())
+        if split not in manifest["splits"]:
+            raise ValueError(f"{folder} must have a split {split!r}, got {', '.join(manifest['splits'])}")
+        self.folder = folder / split
+        self.classes: list[str] = manifest["classes"]
+        self.index_sha256: str = manifest["splits"][split]["index_sha256"]
+        self.shards: list[dict[str, Any]] = manifest["splits"][split]["shards"]
+        for shard in self.shards:
+            path = self.folder / shard["name"]
+            size = path.stat().st_size if path.is_file() else None
+            if size != shard["bytes"]:
+                found = "no such file" if size is None else f"{size} bytes"
+                raise ValueError(f"{path} must have {shard['bytes']} bytes, got {found}: run the `shard` stage again")
+        self.rows: NDArray[Any] = np.load(self.folder / INDEX, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class numbers in id order: (N,)."""
+        return self.rows["label"].astype(np.int64)
+
+    def describe(self, id: int) -> str:
+        """Where a sample lies, for messages."""
+        row = self.rows[id]
+        return f"{self.folder / self.shards[row['shard']]['name']}: sample {row['name'].decode()!r} (id {id})"
+
+    def read(self, id: int) -> NDArray[np.uint8]:
+        """The encoded bytes of a sample, a read-only view into its shard."""
+        row = self.rows[id]
+        data, start, size = self._maps[row["shard"]], int(row["offset"]), int(row["size"])
+        if start + size > len(data) or _member_name(data[start - HEADER : start]) != row["name"]:
+            raise ValueError(f"{self.describe(id)} is not where the index says: run the `shard` stage again")
+        return np.frombuffer(data, np.uint8, size, start)
+
+    @cached_property
+    def _maps(self) -> list[mmap.mmap]:
+        maps = []
+        for shard in self.shards:
+            with (self.folder / shard["name"]).open("rb") as file:
+                maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return maps
+
+
+def _member_name(header: bytes) -> bytes:
+    """The name in a USTAR header: up to 100 bytes, after a prefix of up to 155 where that is too short."""
+    name, prefix = header[:100].rstrip(b"\0"), header[345:500].rstrip(b"\0")
+    return prefix + b"/" + name if prefix else name

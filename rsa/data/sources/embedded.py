@@ -1,0 +1,69 @@
+"""Real images that scikit-learn ships: handwritten digits, and tiles of its two photographs."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_images
+
+from rsa.data.sources.source import Sample, Source
+from rsa.data.splits import held_out
+from rsa.params import Digits, PhotoTiles
+
+STRIP = 3  # of every three strips of a photograph the last is for testing
+STRIP_TILES = 2  # a strip is two tiles wide
+
+
+def digits(params: Digits, seed: int) -> Source:
+    """The 1,797 handwritten digits (8 px, 17 grey levels), upscaled to `size` px; `test_fraction` of each class held out."""
+    data = load_digits()
+    images = np.round(data.images * 255 / 16).astype(np.uint8)  # (N, 8, 8)
+    labels = data.target.astype(np.int64)
+    classes = [str(name) for name in data.target_names]
+    samples = [Sample(f"digit_{i:04d}", "png", int(label), f"digits[{i}]") for i, label in enumerate(labels)]
+    encoded = {
+        sample.key: _png(Image.fromarray(image).resize((params.size, params.size), Image.Resampling.BICUBIC))
+        for sample, image in zip(samples, images, strict=True)
+    }
+    train, test = held_out(labels, classes, params.test_fraction, seed)
+    splits = {"train": [samples[i] for i in train], "test": [samples[i] for i in test]}
+    return Source(classes, splits, lambda sample: encoded[sample.key])
+
+
+def photo_tiles(params: PhotoTiles) -> Source:
+    """Square tiles of two photographs; the class is the photograph and the third of its height that the tile is from.
+
+    The photographs are cut into vertical strips. Every third strip is for testing, and no tile crosses a strip's border,
+    so training and test tiles share no pixel.
+    """
+    photographs = load_sample_images()
+    names = [Path(name).stem for name in photographs.filenames]
+    classes = [f"{name}_{third}" for name in names for third in ("top", "middle", "bottom")]
+    splits: dict[str, list[Sample]] = {"train": [], "test": []}
+    encoded = {}
+    tile, strip = params.tile, STRIP_TILES * params.tile
+    for photo, (name, image) in enumerate(zip(names, photographs.images, strict=True)):
+        height, width, _ = image.shape
+        for third in range(3):
+            for top in range(third * height // 3, (third + 1) * height // 3 - tile + 1, params.stride):
+                for left in range(0, width - tile + 1, params.stride):
+                    if left // strip != (left + tile - 1) // strip:
+                        continue
+                    key = f"{name}_{top:04d}_{left:04d}"
+                    split = "test" if left // strip % STRIP == STRIP - 1 else "train"
+                    origin = f"{name}.jpg at ({top}, {left})"
+                    splits[split].append(Sample(key, "png", 3 * photo + third, origin))
+                    encoded[key] = _png(Image.fromarray(_cut(image, top, left, tile)))
+    return Source(classes, splits, lambda sample: encoded[sample.key])
+
+
+def _cut(image: NDArray[np.uint8], top: int, left: int, tile: int) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(image[top : top + tile, left : left + tile])
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

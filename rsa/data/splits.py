@@ -1,0 +1,37 @@
+"""Choosing samples by class: held-out splits and balanced subsets, each a function of the labels and a seed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def by_class(labels: NDArray[np.int64], seed: int) -> list[Indices]:
+    """The indices of each class, in a random order."""
+    random = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    return [random.permutation(np.flatnonzero(labels == label)) for label in range(int(labels.max()) + 1)]
+
+
+def held_out(labels: NDArray[np.int64], classes: Sequence[str], fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """(kept, held out): `fraction` of every class is held out, at least one image on either side; both sorted."""
+    kept, out = [], []
+    for name, indices in zip(classes, by_class(labels, seed), strict=True):
+        if len(indices) < 2:
+            raise ValueError(f"class {name!r} must have at least 2 images for a split, got {len(indices)}")
+        cut = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
+        out.append(indices[:cut])
+        kept.append(indices[cut:])
+    return np.sort(np.concatenate(kept)), np.sort(np.concatenate(out))
+
+
+def balanced(labels: NDArray[np.int64], classes: Sequence[str], count: int, seed: int) -> Indices:
+    """`count` samples, as many of every class (the first classes one more where it doesn't divide); sorted."""
+    chosen = []
+    for label, (name, indices) in enumerate(zip(classes, by_class(labels, seed), strict=True)):
+        wanted = count // len(classes) + (label < count % len(classes))
+        if len(indices) < wanted:
+            raise ValueError(f"class {name!r} must have at least {wanted} images for a subset of {count}, got {len(indices)}")
+        chosen.append(indices[:wanted])
+    return np.sort(np.concatenate(chosen))

@@ -1,0 +1,41 @@
+"""Encoders for `features`: images in, float32 features out."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rsa.data.evaluation_images import evaluation_images
+from rsa.data.index import Split
+from rsa.data.normalize import as_input
+from rsa.models.backbones import representation
+from rsa.params import Evaluation
+from rsa.training.device import gpu_number
+
+Encode = Callable[[Tensor], NDArray[np.float32]]  # uint8 images (B, H, W, 3) -> (B, D)
+
+
+def frozen(backbone: nn.Module, device: torch.device) -> Encode:
+    """The representation of a frozen backbone: eval mode, so that its batch norms stay as they were trained."""
+    backbone.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+
+    @torch.no_grad()
+    def encode(images: Tensor) -> NDArray[np.float32]:
+        return representation(backbone, as_input(images, device)).cpu().numpy()  # type: ignore[no-any-return]
+
+    return encode
+
+
+def pixels(images: Tensor) -> NDArray[np.float32]:
+    """The floor of all encoders: the pixels themselves, in [0, 1]."""
+    return images.cpu().flatten(1).float().div(255).numpy()  # type: ignore[no-any-return]
+
+
+def encode_split(encode: Encode, split: Split, p: Evaluation, device: torch.device) -> Iterator[NDArray[np.float32]]:
+    """Features of a whole split in id order, a batch at a time."""
+    images = evaluation_images(
+        split, resize=p.resize, crop=p.crop, batch_size=p.batch_size, threads=p.threads, gpu=gpu_number(device)
+    )
+    return map(encode, images)

@@ -1,0 +1,47 @@
+"""Frozen features of a split, written as arrays that can be memory-mapped.
+
+<folder>/<split>.npy           (N, D) float32, in the order of the shards' index
+<folder>/<split>_labels.npy    (N,) int64
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features x (N, D) and class numbers y (N,) of one split."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+
+
+def write_features(folder: Path, split: str, labels: NDArray[np.int64], batches: Iterator[NDArray[np.float32]]) -> None:
+    """Write the features of a split, a batch (B, D) at a time, in bounded memory; all must be finite."""
+    done = 0
+    out: Any = None
+    for batch in batches:
+        if out is None:
+            out = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.float32, (len(labels), batch.shape[1]))
+        if not np.isfinite(batch).all():
+            raise FloatingPointError(
+                f"features of {split} must be finite, got others among samples {done} to {done + len(batch) - 1}"
+            )
+        out[done : done + len(batch)] = batch
+        done += len(batch)
+    assert done == len(labels)
+    out.flush()
+    np.save(folder / f"{split}_labels.npy", labels)
+
+
+def read_features(folder: Path, split: str) -> Features:
+    """Memory-mapped features of a split."""
+    path = folder / f"{split}.npy"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: run the `extract` stage first")
+    return Features(np.load(path, mmap_mode="r"), np.load(folder / f"{split}_labels.npy"))

@@ -1,0 +1,74 @@
+"""Bootstrap Your Own Latent, Grill et al. 2020 (NeurIPS), https://arxiv.org/abs/2006.07733
+
+    L = d(q1, sg z'2) + d(q2, sg z'1),   d(q, z) = 2 - 2 cos(q, z)          (equation 2, both ways)
+    tau(p) = 1 - (1 - tau0) (cos(pi p) + 1) / 2                             (section 3.3)
+
+q: prediction of the online network, z': projection of the target network, sg: stop-gradient.
+The target is the EMA of the online parameters only; its batch norms are in train mode. It moves before the loss of the
+step is computed, as in RSA's authors' code.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsa import params, schedules
+from rsa.data.views import two_views
+from rsa.models.backbones import representation
+from rsa.models.ema import move_towards, target_of
+from rsa.models.heads import mlp
+
+
+class Embedded(NamedTuple):
+    """Two views as the online network predicts them and as the target network projects them."""
+
+    predictions: tuple[Tensor, Tensor]  # (B, P)
+    targets: tuple[Tensor, Tensor]  # (B, P), no gradient
+
+
+def distance(q: Tensor, z: Tensor) -> Tensor:
+    """2 - 2 cos(q, z) per sample: (B, P), (B, P) -> (B,) in [0, 4]."""
+    return 2 - 2 * F.cosine_similarity(q, z, dim=1)
+
+
+class BYOL(nn.Module):
+    """Online and target network and predictor around a backbone."""
+
+    recipe = staticmethod(two_views)
+
+    def __init__(self, backbone: nn.Module, p: params.BYOL) -> None:
+        super().__init__()
+        self.p = p
+        self.backbone = backbone
+        self.projector = mlp(backbone.num_features, p.projector.hidden, p.projector.out)  # type: ignore[arg-type]
+        self.predictor = mlp(p.projector.out, p.predictor_hidden, p.projector.out)
+        self.target_backbone = target_of(self.backbone)
+        self.target_projector = target_of(self.projector)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """q of the online network: (B, 3, H, W) -> (B, P)."""
+        return self.predictor(self.projector(representation(self.backbone, x))).float()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def target(self, x: Tensor) -> Tensor:
+        """z' of the target network: (B, 3, H, W) -> (B, P)."""
+        return self.target_projector(representation(self.target_backbone, x)).float()  # type: ignore[no-any-return]
+
+    def embed(self, views: list[Tensor]) -> Embedded:
+        """Both views through both networks."""
+        first, second = views
+        return Embedded((self.predict(first), self.predict(second)), (self.target(first), self.target(second)))
+
+    def losses(self, embedded: Embedded, progress: float) -> dict[str, Tensor]:
+        """The loss of every sample, (B,) in [0, 8]."""
+        (q1, q2), (z1, z2) = embedded
+        return {"loss": distance(q1, z2) + distance(q2, z1)}
+
+    def before_step(self, progress: float) -> dict[str, float]:
+        """Move the target network."""
+        tau = schedules.ema_momentum(progress, self.p.ema_start)
+        move_towards(self.target_backbone, self.backbone, tau)
+        move_towards(self.target_projector, self.projector, tau)
+        return {"tau": tau}

@@ -1,0 +1,1 @@
+"""Networks: timm backbones, projection and prediction heads, the moving-average target, the encoder file."""

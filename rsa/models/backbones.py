@@ -1,0 +1,44 @@
+"""Backbones: timm's networks without their classifier, images (B, 3, H, W) -> representation h (B, D)."""
+
+from typing import cast
+
+import timm
+import torch
+from torch import nn
+
+from rsa.params import Model, nearest
+
+
+def build_backbone(params: Model) -> nn.Module:
+    """The backbone as params.yaml names it; its attribute `num_features` is D. ValueError for a name timm doesn't know."""
+    if not timm.is_model(params.backbone):
+        raise ValueError(
+            f"model.backbone must be a name that timm knows, got {params.backbone!r}{nearest(params.backbone, timm.list_models())}"
+        )
+    try:
+        backbone = timm.create_model(params.backbone, num_classes=0, **params.backbone_args)
+    except TypeError as why:
+        raise ValueError(f"model.backbone_args must be arguments of timm's {params.backbone}: {why}") from why
+    if params.small_stem:
+        _small_stem(backbone, params.backbone)
+    return backbone
+
+
+def _small_stem(backbone: nn.Module, name: str) -> None:
+    """For small images (Chen et al. 2020, SimCLR, appendix B.9): the first convolution 3x3 with stride 1, no max-pool."""
+    first = getattr(backbone, "pretrained_cfg", {}).get("first_conv")
+    if not hasattr(backbone, "maxpool") or not isinstance(first, str):
+        raise ValueError(f"model.small_stem must be false for {name}: it has no first convolution with a max-pool behind it")
+    path, old = first, backbone.get_submodule(first)
+    if isinstance(old, nn.Sequential):  # a deep stem
+        path, old = f"{first}.0", old[0]
+    out_channels = cast(nn.Conv2d, old).out_channels
+    new = nn.Conv2d(3, out_channels, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    backbone.set_submodule(path, new)
+    backbone.maxpool = nn.Identity()
+
+
+def representation(backbone: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """h (B, D), float32."""
+    return cast(torch.Tensor, backbone(x)).flatten(1).float()

@@ -1,0 +1,41 @@
+"""The encoder file: a trained backbone as safetensors, and the only way to load one."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+
+def save_encoder(backbone: nn.Module, path: Path, backbone_name: str) -> None:
+    """Parameters and buffers of `backbone`, on the CPU, in their state-dict names."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
+    save_file(state, path, metadata={"backbone": backbone_name})
+
+
+def load_encoder(backbone: nn.Module, path: Path) -> nn.Module:
+    """Load `path` into `backbone`, every tensor of which must be there with its shape; nothing is left random."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: run the `pretrain` stage first") from None
+    except SafetensorError as why:
+        raise ValueError(f"{path} must be a safetensors file, got one that cannot be read: {why}") from None
+    want = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
+    have = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if want != have:
+        different = [
+            f"  {name}: model {want.get(name, 'none')}, file {have.get(name, 'none')}"
+            for name in sorted(want.keys() | have.keys())
+            if want.get(name) != have.get(name)
+        ]
+        raise ValueError(
+            f"{path} must fit the model of params.yaml, got {len(different)} of {len(want)} tensors that differ:\n"
+            + "\n".join(different[:10])
+        )
+    if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor.float()).all()]:
+        raise ValueError(f"{path} must hold finite numbers, got others in {', '.join(bad[:5])}")
+    backbone.load_state_dict(state)
+    return backbone

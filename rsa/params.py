@@ -1,0 +1,373 @@
+"""The typed mirror of params.yaml: every key, its type and its range. There are no defaults here: params.yaml has them.
+
+`load` refuses unknown, missing, ill-typed and out-of-range keys, all of them in one message. `Params.only` narrows a
+document to the sections that a stage has declared, so that a stage cannot read what DVC does not watch for it.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]  # [0, 1]
+Inside = Annotated[float, Field(gt=0, lt=1)]  # (0, 1)
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]  # part of paths and of DVC's stage names
+Range = Annotated[tuple[float, float], Field(strict=False)]  # YAML has no tuples: [low, high]
+
+
+class Section(BaseModel):
+    """A mapping in params.yaml: exactly these keys, of exactly these types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _ordered(name: str, pair: tuple[float, float], low: float, high: float) -> None:
+    if not low <= pair[0] <= pair[1] <= high:
+        raise ValueError(f"{name} must be [low, high] with {low} <= low <= high <= {high}, got {list(pair)}")
+
+
+# ---- schedules -----------------------------------------------------------------------------------
+
+
+class Constant(Section):
+    schedule: Literal["constant"]
+    value: Fraction
+
+
+class Linear(Section):
+    schedule: Literal["linear"]
+    start: Fraction
+    end: Fraction
+
+
+class Cosine(Section):
+    schedule: Literal["cosine"]
+    start: Fraction
+    end: Fraction
+
+
+class CosinePlateau(Section):
+    schedule: Literal["cosine_plateau"]
+    start: Fraction
+    end: Fraction
+    plateau: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Exponential(Section):
+    schedule: Literal["exponential"]
+    start: Annotated[float, Field(gt=0, le=1)]
+    end: Annotated[float, Field(gt=0, le=1)]
+
+
+class Step(Section):
+    schedule: Literal["step"]
+    start: Fraction
+    factor: Fraction
+    at: list[Fraction]
+
+
+Schedule = Annotated[Constant | Linear | Cosine | CosinePlateau | Exponential | Step, Field(discriminator="schedule")]
+
+# ---- sections ------------------------------------------------------------------------------------
+
+
+class Experiment(Section):
+    dataset: Name
+    transfer: list[Name]
+    methods: Annotated[list[Name], Field(min_length=1)]
+    baseline: Name
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class Digits(Section):
+    source: Literal["digits"]
+    raw: str
+    size: Annotated[int, Field(ge=8)]
+    test_fraction: Inside
+
+
+class PhotoTiles(Section):
+    source: Literal["photo_tiles"]
+    raw: str
+    tile: Annotated[int, Field(ge=8, le=128)]
+    stride: Count
+
+
+class Folder(Section):
+    source: Literal["folder"]
+    raw: str
+    train: str
+    test: str | None
+    test_fraction: Inside | None
+    train_samples: Count | None
+    test_samples: Count | None
+
+    @model_validator(mode="after")
+    def _one_test_split(self) -> Self:
+        if (self.test is None) == (self.test_fraction is None):
+            raise ValueError("exactly one of `test` (a folder) and `test_fraction` must be set, the other null")
+        return self
+
+
+Dataset = Annotated[Digits | PhotoTiles | Folder, Field(discriminator="source")]
+
+
+class Shards(Section):
+    seed: Seed
+    samples_per_shard: Count
+    max_bad_samples: Annotated[int, Field(ge=0)]
+
+
+class Jitter(Section):
+    prob: Fraction
+    brightness: Fraction
+    contrast: Fraction
+    saturation: Fraction
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class Blur(Section):
+    prob: Fraction
+    sigma: Range
+
+    @model_validator(mode="after")
+    def _sigma(self) -> Self:
+        _ordered("sigma", self.sigma, 0.01, 100)
+        return self
+
+
+class Views(Section):
+    size: Annotated[int, Field(ge=8)]
+    crop_scale: Range
+    crop_ratio: Range
+    flip_prob: Fraction
+    jitter: Jitter
+    gray_prob: Fraction
+    blur: Blur
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        _ordered("crop_scale", self.crop_scale, 1e-3, 1)
+        _ordered("crop_ratio", self.crop_ratio, 0.01, 100)
+        return self
+
+
+class Model(Section):
+    backbone: str
+    backbone_args: dict[str, Any]
+    small_stem: bool
+
+
+class Pretrain(Section):
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    warmup_epochs: NonNegative
+    precision: Literal["float32", "bf16"]
+    device: Literal["auto", "cpu", "gpu"]
+    threads: Count
+
+    @model_validator(mode="after")
+    def _warmup(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be less than epochs ({self.epochs}), got {self.warmup_epochs}")
+        return self
+
+
+class SGD(Section):
+    name: Literal["sgd"]
+    base_lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: NonNegative
+
+
+class Head(Section):
+    hidden: Count
+    out: Count
+
+
+class BYOL(Section):
+    projector: Head
+    predictor_hidden: Count
+    ema_start: Fraction
+    optimizer: SGD
+
+
+class RSA(BYOL):
+    beta: Schedule
+    aggressive_target: Literal["online", "target"]
+
+
+class Methods(Section):
+    byol: BYOL | None = None
+    rsa: RSA | None = None
+
+    def __getitem__(self, method: str) -> Any:
+        return getattr(self, method)
+
+
+class Evaluation(Section):
+    resize: Annotated[int, Field(ge=8)]
+    crop: Annotated[int, Field(ge=8)]
+    batch_size: Count
+    device: Literal["auto", "cpu", "gpu"]
+    threads: Count
+
+
+class KNN(Section):
+    k: Count
+    temperature: Positive
+
+
+class LinearProbe(Section):
+    C: Annotated[list[Positive], Field(min_length=1)]
+    held_out: Inside
+    max_iter: Count
+
+
+class Probe(Section):
+    knn: KNN
+    linear: LinearProbe
+
+
+class Transfer(Section):
+    labels_per_class: list[Count]
+    draws: Count
+
+
+class Report(Section):
+    confidence: Inside
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    experiment: Experiment
+    datasets: dict[Name, Dataset]
+    shards: Shards
+    views: Views
+    model: Model
+    pretrain: Pretrain
+    methods: Methods
+    evaluation: Evaluation
+    probe: Probe
+    transfer: Transfer
+    report: Report
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        e = self.experiment
+        for key, values in (("transfer", e.transfer), ("methods", e.methods), ("seeds", e.seeds)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"experiment.{key} must not name a thing twice, got {values}")
+        known = [name for name in Methods.model_fields if self.methods[name] is not None]
+        for name in e.methods:
+            _known("experiment.methods", name, known, "a section of `methods`")
+        _known("experiment.baseline", e.baseline, e.methods, "one of experiment.methods")
+        for key, name in [("dataset", e.dataset), *(("transfer", name) for name in e.transfer)]:
+            _known(f"experiment.{key}", name, list(self.datasets), "a section of `datasets`")
+        if self.evaluation.crop > self.evaluation.resize:
+            raise ValueError(
+                f"evaluation.crop must be at most evaluation.resize ({self.evaluation.resize}), got {self.evaluation.crop}"
+            )
+        return self
+
+    def only(self, sections: Iterable[str]) -> "Params":
+        """The same values, of which just these dotted `sections` can be read."""
+        kept: dict[str, Any] = {}
+        for section in sections:
+            top, _, key = section.partition(".")
+            value = getattr(self, top)
+            if not key:
+                kept[top] = value
+            elif isinstance(value, dict):
+                kept.setdefault(top, {})[key] = value[key]
+            else:
+                kept[top] = type(value).model_construct(**{**dict(kept.get(top, {})), key: getattr(value, key)})
+        return Params.model_construct(**kept)
+
+    def section(self, dotted: str) -> Any:
+        """The plain value (dicts, lists, numbers) at a dotted name, as it would be written in YAML."""
+        value: Any = self.model_dump(mode="json")
+        for key in dotted.split("."):
+            value = value[key]
+        return value
+
+
+def _known(key: str, name: str, known: list[str], what: str) -> None:
+    if name not in known:
+        raise ValueError(f"{key} must be {what}, got {name!r}{nearest(name, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or the known names where none is near and they are few."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if close:
+        return f" (did you mean {' or '.join(close)}?)"
+    return f" (known: {', '.join(known)})" if 0 < len(known) <= 20 else ""
+
+
+def load(path: Path) -> Params:
+    """The validated document at `path`; ValueError lists every fault with its key."""
+    try:
+        document = YAML(typ="safe").load(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: copy one of recipes/*.yaml to it") from None
+    except YAMLError as why:
+        raise ValueError(f"{path} is not valid YAML: {why}") from None
+    try:
+        return Params.model_validate(document)
+    except ValidationError as why:
+        faults = why.errors()
+    missing = [fault["loc"] for fault in faults if fault["type"] == "missing"]
+    raise ValueError("\n".join(f"{path}: {_explain(fault, document, missing)}" for fault in faults))
+
+
+def _explain(fault: Any, document: Any, missing: list[tuple[int | str, ...]]) -> str:
+    key = _key(fault["loc"], document)
+    context = fault.get("ctx", {})
+    match fault["type"]:
+        case "extra_forbidden":  # a misspelt key is missing under its right name
+            *section, name = fault["loc"]
+            known = [str(loc[-1]) for loc in missing if list(loc[:-1]) == section] or _all_keys()
+            return f"{key} is not a known key{nearest(str(name), known)}"
+        case "missing":
+            return f"{key} is missing"
+        case "value_error":
+            return f"{key}: {context['error']}" if key else str(context["error"])
+        case "union_tag_invalid":
+            tags = context["expected_tags"].replace("'", "").split(", ")
+            discriminator = context["discriminator"].strip("'")
+            return f"{key}.{discriminator} must be a known name, got {context['tag']!r}{nearest(context['tag'], tags)}"
+        case "union_tag_not_found":
+            discriminator = context["discriminator"].strip("'")
+            return f"{key}.{discriminator} is missing"
+    contract = fault["msg"].removeprefix("Input should be ")
+    return f"{key} must be {contract}, got {fault['input']!r}"
+
+
+def _key(loc: tuple[int | str, ...], document: Any) -> str:
+    """The dotted key in the user's file: pydantic's location without the tags of unions."""
+    parts, here = [], document
+    for i, part in enumerate(loc):
+        inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
+        if inside or i == len(loc) - 1:
+            parts.append(str(part))
+        if inside:
+            here = here[part]
+    return ".".join(parts)
+
+
+def _all_keys() -> list[str]:
+    sections = [Section]
+    for section in sections:  # grows while it is read: all descendants
+        sections.extend(section.__subclasses__())
+    return sorted({key for section in sections for key in section.model_fields})

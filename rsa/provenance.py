@@ -1,0 +1,32 @@
+"""What is written beside every result: which code, versions and machine made it."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "timm", "nvidia-dali-cuda130", "scikit-learn", "numpy", "pillow")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of every package that can change a number."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def machine() -> dict[str, Any]:
+    """The host's name, processor architecture and number of usable cores."""
+    return {"host": platform.node(), "machine": platform.machine(), "cores": len(os.sched_getaffinity(0))}
+
+
+def commit() -> str:
+    """The commit checked out here, with `+changes` where tracked files differ from it; `unknown` outside git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        head, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no", "--", ":!dvc.lock")
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return "unknown"
+    return head + ("+changes" if changes else "")

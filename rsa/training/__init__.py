@@ -1,0 +1,1 @@
+"""Training a method: the loop, its optimiser and learning rate."""

@@ -1,0 +1,21 @@
+"""The device of a run, and what makes its arithmetic repeat to the bit."""
+
+import os
+
+import torch
+
+
+def setup(device: str, threads: int, seed: int) -> torch.device:
+    """The torch device that `auto`, `cpu` or `gpu` means here, with seeds, threads and deterministic kernels set."""
+    if device == "gpu" and not torch.cuda.is_available():
+        raise ValueError("device must be cpu or auto on a machine without a usable GPU, got gpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed by deterministic matrix products on GPUs
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def gpu_number(device: torch.device) -> int | None:
+    """DALI's device id: None for the CPU."""
+    return None if device.type == "cpu" else (device.index or 0)
