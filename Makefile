@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: run test check lint types lock
+# `make test-slow` adds the tests that take minutes.
+.PHONY: run test test-slow check lint types lock
 
 run: $(VENV)/.ready
 	$(IN_VENV) snakemake --quiet host progress
 	$(IN_VENV) python -m pipeline.show
 
 test: $(VENV)/.ready
-	$(IN_VENV) pytest -n 2
+	$(IN_VENV) pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.ready
+	$(IN_VENV) pytest -n 2 -m slow
 
 check: lint types test
 

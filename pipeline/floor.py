@@ -22,7 +22,7 @@ READS = ("experiment.dataset", "experiment.transfer", "model", "evaluation", "pr
 def floor(p: Params, floor: str, seed: int, data: Path, out: Path) -> None:
     """Score the floor `random` or `pixels` on every dataset of the experiment, whose shards lie in `data`."""
     device = setup(p.evaluation.device, p.evaluation.threads, seed)
-    encode = {"random": lambda: frozen(build_backbone(p.model), device), "pixels": lambda: pixels}[floor]()
+    encode = pixels if floor == "pixels" else frozen(build_backbone(p.model), device)
 
     def features(dataset: str, folder: Path) -> tuple[Features, Features]:
         folder.mkdir()

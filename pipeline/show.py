@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rsa import params
@@ -18,9 +19,8 @@ def show() -> None:
     p = params.load(Path("params.yaml"))
     e = p.experiment
     results = Results(pd.read_csv(REPORTS / "scores.csv"), e, p.report.confidence)
-    table = Table(
-        title=f"{e.dataset}: top-1 (%), mean ± sd (seeds); difference to {e.baseline} [{100 * p.report.confidence:g} % CI]"
-    )
+    interval = f"[{100 * p.report.confidence:g} % interval]"
+    table = Table(title=escape(f"{e.dataset}: top-1 (%), mean ± sd (seeds); paired difference to {e.baseline} {interval}"))
     table.add_column("method")
     for dataset, task in results.tasks:
         table.add_column(f"{dataset}\n{task}", justify="right")
@@ -29,9 +29,8 @@ def show() -> None:
     table.add_section()
     for method in e.methods:
         if method != e.baseline:
-            table.add_row(
-                f"{method} - {e.baseline}", *(difference(results.difference(method, task)).strip("*") for task in results.tasks)
-            )
+            differences = [difference(results.difference(method, task)).strip("*") for task in results.tasks]
+            table.add_row(f"{method} - {e.baseline}", *map(escape, differences))
     Console(width=None if Console().is_terminal else 140).print(table)
     print(f"report: {REPORTS / 'report.md'}")
 

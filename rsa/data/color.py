@@ -47,7 +47,8 @@ def turn_hue(turns: F64) -> F64:
     angle = 2 * np.pi * turns
     c, s, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
     turn = np.stack([one, zero, zero, zero, c, -s, zero, s, c], 1).reshape(-1, 3, 3)
-    return RGB @ turn @ YIQ
+    turned: F64 = RGB @ turn @ YIQ
+    return turned
 
 
 def _scale(factor: F64) -> F64:

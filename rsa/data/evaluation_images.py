@@ -18,7 +18,7 @@ def evaluation_images(
     batches = [np.arange(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
 
     def source(done: int) -> list[Any]:
-        return [split.read(id) for id in batches[min(int(done), len(batches) - 1)]]  # DALI asks ahead, past the end
+        return [split.read(int(id)) for id in batches[min(int(done), len(batches) - 1)]]  # DALI asks ahead, past the end
 
     def images() -> Any:
         decoded = graph.decode(fn.external_source(source, batch=True), gpu)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
+import torch.utils.dlpack
 from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
 from torch import Tensor
@@ -43,7 +43,7 @@ def outputs(pipeline: Any, split: Split, in_flight: Callable[[], NDArray[np.int6
                     f"{split.describe(int(id))} cannot be decoded: mend the image at its source and run the `shard` stage again"
                 ) from why
         raise
-    return [torch.from_dlpack(output.as_tensor()) for output in batch]
+    return [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in batch]
 
 
 def _decodes(encoded: NDArray[np.uint8]) -> bool:

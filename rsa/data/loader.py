@@ -105,7 +105,7 @@ class TrainingViews:
         ids, epoch = self._ids(iteration)
         epochs = np.full(len(ids), epoch)
         rows = self.split.rows[ids]
-        inputs: list[Any] = [[self.split.read(id) for id in ids]]
+        inputs: list[Any] = [[self.split.read(int(id)) for id in ids]]
         for number, crop in enumerate(self.recipe.crops):
             heights, widths = rows["height"].astype(np.int64), rows["width"].astype(np.int64)
             boxes = draw_boxes(crop, number, self.seed, ids, epochs, heights, widths)
@@ -148,7 +148,7 @@ def _jitter(pixels: Any, matrix: Any, mean_matrix: Any) -> Any:
 
 
 def _blur(pixels: Any, sigma: Any) -> Any:
-    if sigma > 0:
+    if sigma > 0:  # noqa: SIM108 - DALI splits the batch here
         blurred = fn.gaussian_blur(pixels, sigma=sigma)
     else:
         blurred = pixels

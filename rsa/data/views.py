@@ -7,7 +7,7 @@ the colour on top of a weak view's crop: same box, same flip. All parameters are
 Two recipes with the same seed share their draws: RSA's aggressive views are BYOL's views.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,10 @@ from rsa.data import color
 from rsa.data.philox import uniforms
 from rsa.params import Blur, Jitter, Views
 
-F64, I64, F32, I32 = NDArray[np.float64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int32]
+F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+I32 = NDArray[np.int32]
 
 TRIES = 10  # of RandomResizedCrop, before it falls back to the centre
 COLOR_STREAM = 1 << 8  # the counter's view number of the first colour; crops have those below
@@ -55,20 +58,6 @@ class Recipe:
 
     crops: list[Crop]
     views: list[View]
-
-    def describe(self) -> dict[str, object]:
-        """Plain values that identify the recipe."""
-        return {
-            "crops": [asdict(crop) for crop in self.crops],
-            "views": [
-                {
-                    "crop": v.crop,
-                    "color": v.color
-                    and {"gray_prob": v.color.gray_prob, "jitter": dict(v.color.jitter), "blur": dict(v.color.blur)},
-                }
-                for v in self.views
-            ],
-        }
 
 
 def crop_and_color(params: Views) -> tuple[Crop, Color]:

@@ -19,18 +19,18 @@ Encode = Callable[[Tensor], NDArray[np.float32]]  # uint8 images (B, H, W, 3) ->
 
 def frozen(backbone: nn.Module, device: torch.device) -> Encode:
     """The representation of a frozen backbone: eval mode, so that its batch norms stay as they were trained."""
-    backbone.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+    backbone.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
     @torch.no_grad()
     def encode(images: Tensor) -> NDArray[np.float32]:
-        return representation(backbone, as_input(images, device)).cpu().numpy()  # type: ignore[no-any-return]
+        return representation(backbone, as_input(images, device)).cpu().numpy()
 
     return encode
 
 
 def pixels(images: Tensor) -> NDArray[np.float32]:
     """The floor of all encoders: the pixels themselves, in [0, 1]."""
-    return images.cpu().flatten(1).float().div(255).numpy()  # type: ignore[no-any-return]
+    return images.cpu().flatten(1).float().div(255).numpy()
 
 
 def encode_split(encode: Encode, split: Split, p: Evaluation, device: torch.device) -> Iterator[NDArray[np.float32]]:

@@ -23,7 +23,7 @@ def few_shot(train: Features, test: Features, labels_per_class: int, draws: int,
         fewest = min(len(indices) for indices in per_class)
         if fewest < labels_per_class:
             raise ValueError(
-                f"transfer.labels_per_class must be at most the smallest class's training images ({fewest}), got {labels_per_class}"
+                f"transfer.labels_per_class must be at most the smallest class ({fewest} images), got {labels_per_class}"
             )
         chosen = np.concatenate([indices[:labels_per_class] for indices in per_class])
         model = LogisticRegression(max_iter=1000).fit(scaler.transform(train.x[chosen]), train.y[chosen])

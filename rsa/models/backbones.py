@@ -12,11 +12,10 @@ from rsa.params import Model, nearest
 def build_backbone(params: Model) -> nn.Module:
     """The backbone as params.yaml names it; its attribute `num_features` is D. ValueError for a name timm doesn't know."""
     if not timm.is_model(params.backbone):
-        raise ValueError(
-            f"model.backbone must be a name that timm knows, got {params.backbone!r}{nearest(params.backbone, timm.list_models())}"
-        )
+        hint = nearest(params.backbone, timm.list_models())
+        raise ValueError(f"model.backbone must be a name that timm knows, got {params.backbone!r}{hint}")
     try:
-        backbone = timm.create_model(params.backbone, num_classes=0, **params.backbone_args)
+        backbone: nn.Module = timm.create_model(params.backbone, num_classes=0, **params.backbone_args)
     except TypeError as why:
         raise ValueError(f"model.backbone_args must be arguments of timm's {params.backbone}: {why}") from why
     if params.small_stem:

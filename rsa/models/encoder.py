@@ -18,22 +18,17 @@ def load_encoder(backbone: nn.Module, path: Path) -> nn.Module:
     """Load `path` into `backbone`, every tensor of which must be there with its shape; nothing is left random."""
     try:
         with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: run the `pretrain` stage first") from None
     except SafetensorError as why:
         raise ValueError(f"{path} must be a safetensors file, got one that cannot be read: {why}") from None
     want = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
     have = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if want != have:
-        different = [
-            f"  {name}: model {want.get(name, 'none')}, file {have.get(name, 'none')}"
-            for name in sorted(want.keys() | have.keys())
-            if want.get(name) != have.get(name)
-        ]
+    if different := sorted(name for name in want.keys() | have.keys() if want.get(name) != have.get(name)):
+        lines = [f"  {name}: model {want.get(name, 'none')}, file {have.get(name, 'none')}" for name in different[:10]]
         raise ValueError(
-            f"{path} must fit the model of params.yaml, got {len(different)} of {len(want)} tensors that differ:\n"
-            + "\n".join(different[:10])
+            f"{path} must fit the model of params.yaml, got {len(different)} tensors that differ:\n" + "\n".join(lines)
         )
     if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor.float()).all()]:
         raise ValueError(f"{path} must hold finite numbers, got others in {', '.join(bad[:5])}")

@@ -1,6 +1,7 @@
 """The figures of a report, as PNG files."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -21,7 +22,7 @@ COLORS = [
     "#7f6a00",
     "#444444",
 ]  # Okabe and Ito: colour-blind safe
-STYLE = {
+STYLE: Any = {
     "figure.dpi": 120,
     "font.size": 10,
     "axes.spines.top": False,
@@ -39,7 +40,7 @@ def draw_scores(results: Results, path: Path) -> None:
     methods = [method for method in results.rows if method not in FLOORS]
     count = len(results.tasks)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, count, figsize=(2 * count, 3.2), layout="constrained", squeeze=False)
+        _, axes = plt.subplots(1, count, figsize=(2 * count, 3.2), layout="constrained", squeeze=False)
         for axis, task in zip(axes[0], results.tasks, strict=True):
             for place, method in enumerate(methods):
                 scores = list(results.cells[method, *task].values())
@@ -60,9 +61,8 @@ def draw_curves(curves: Curves, path: Path) -> None:
     with plt.rc_context(STYLE):
         plt.figure(figsize=(7, 3.6), layout="constrained")
         for color, (method, runs) in zip(COLORS, curves.items(), strict=False):
-            loss = pd.DataFrame(
-                {seed: run.set_index("step")["loss"].rolling(SMOOTH, min_periods=1).mean() for seed, run in runs.items()}
-            )
+            smooth = {seed: run.set_index("step")["loss"].rolling(SMOOTH, min_periods=1).mean() for seed, run in runs.items()}
+            loss = pd.DataFrame(smooth)
             plt.plot(loss.index, loss.mean(axis=1), color=color, label=f"{method} ({len(runs)} seeds)")
             plt.fill_between(loss.index, loss.min(axis=1), loss.max(axis=1), color=color, alpha=0.2, lw=0)
         plt.xlabel("step")
@@ -75,7 +75,7 @@ def draw_schedules(curves: Curves, path: Path) -> None:
     """Learning rate, tau and beta as the runs recorded them."""
     names = ("lr", "tau", "beta")
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(names), figsize=(9, 2.8), layout="constrained")
+        _, axes = plt.subplots(1, len(names), figsize=(9, 2.8), layout="constrained")
         for axis, name in zip(axes, names, strict=True):
             for place, (method, runs) in enumerate(curves.items()):
                 run = next(iter(runs.values()))

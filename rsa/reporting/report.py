@@ -32,12 +32,7 @@ def render(p: Params, results: Results, runs: list[dict[str, Any]], unconverged:
         if any(run[key] != runs[0][key] for run in runs):
             different = {f"{run['method']} s{run['seed']}": run[key] for run in runs}
             raise ValueError(f"all runs must have the same {key} to be compared, got {different}")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rsa.reporting", ""),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=False,
-    )
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("rsa.reporting", ""), undefined=jinja2.StrictUndefined)
     compared = [method for method in p.experiment.methods if method != p.experiment.baseline]
     document = io.StringIO()
     YAML(typ="safe", pure=True).dump(p.model_dump(mode="json", exclude_none=True), document)

@@ -58,7 +58,7 @@ def train(
             embedded = method.embed([as_input(view, device) for view in batch.views])
         losses = {name: values.mean() for name, values in method.losses(embedded, progress).items()}
         optimizer.zero_grad()
-        losses["loss"].backward()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         pending.append(({"step": step + 1, "lr": lr, **numbers}, {name: value.detach() for name, value in losses.items()}))
         if len(pending) == FLUSH_STEPS or step + 1 == total_steps:

@@ -64,10 +64,10 @@ def _samples(path: Path, names: list[str], top: str, classes: list[str] | None) 
     if classes is None:
         classes = sorted({name for name, _, _ in found})
     samples, origin_of = [], dict[str, str]()
-    for class_name, below, name in sorted(found):
+    for class_name, path_below, name in sorted(found):
         if class_name not in classes:
             raise ValueError(f"{path}: {name} is of class {class_name!r}, which has no training images")
-        stem, _, suffix = below.rpartition(".")
+        stem, _, suffix = path_below.rpartition(".")
         key = re.sub(r"[^\w/-]", "_", stem, flags=re.ASCII)
         if origin_of.setdefault(key, name) != name:
             raise ValueError(f"{path}: {name} and {origin_of[key]} both get the key {key!r}: rename one of them")
