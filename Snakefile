@@ -67,4 +67,4 @@ for family in dict.fromkeys(name.partition("@")[0] for name in names):
         resources:
             gpu=gpus,
         shell:
-            "python -m engines.devices {resources.gpu} dvc --wait-for-lock repro --single-item {params.stage:q}"
+            "python -m engines.devices {resources.gpu} dvc --wait-for-lock repro --quiet --single-item {params.stage:q}"

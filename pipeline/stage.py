@@ -41,7 +41,9 @@ def run(stage: Callable[..., None], reads: tuple[str, ...]) -> None:
             watch.check()
     except (ValueError, FloatingPointError, OSError) as why:
         sys.exit(f"{name}: error: {why}")
-    _log(os.environ.get("DVC_STAGE", name), flags, out)
+    seconds = round((time.time_ns() - STARTED) / 1e9, 2)
+    _log(os.environ.get("DVC_STAGE", name), flags, out, seconds)
+    print(f"{name}: {out} made in {seconds:.1f} s", flush=True)
 
 
 def _flags(stage: Callable[..., None]) -> dict[str, Any]:
@@ -151,13 +153,13 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _log(name: str, flags: dict[str, Any], out: Path) -> None:
+def _log(name: str, flags: dict[str, Any], out: Path, seconds: float) -> None:
     """Time and place go beside the results, not into them: they differ between runs that are equal."""
     entry = {
         "stage": name,
         **{key: str(value) for key, value in flags.items()},
         "out": str(out),
-        "seconds": round((time.time_ns() - STARTED) / 1e9, 2),
+        "seconds": seconds,
         "commit": provenance.commit(),
         **provenance.machine(),
     }
