@@ -7,7 +7,7 @@ IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 .PHONY: run test test-slow check lint types lock
 
 run: $(VENV)/.ready
-	$(IN_VENV) snakemake --quiet host progress reason
+	$(IN_VENV) snakemake --quiet host progress reason rules
 	$(IN_VENV) python -m pipeline.show
 
 test: $(VENV)/.ready
