@@ -72,6 +72,7 @@ def pretrain(p: Params, method: str, seed: int, shards: Path, out: Path) -> None
             "steps": total_steps,
             "images_seen": total_steps * p.pretrain.batch_size,
             "parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
+            "views": views.recipe.names,
             "device": device.type,
             "index_sha256": split.index_sha256,
             "versions": provenance.versions(),

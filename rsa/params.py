@@ -350,8 +350,8 @@ def _explain(fault: Any, document: Any, missing: list[tuple[int | str, ...]]) ->
         case "union_tag_not_found":
             discriminator = context["discriminator"].strip("'")
             return f"{key}.{discriminator} is missing"
-    contract = fault["msg"].removeprefix("Input should be ")
-    return f"{key} must be {contract}, got {fault['input']!r}"
+    contract = fault["msg"].partition(" should ")[2]  # of "Input should be ...", "List should have ...", ...
+    return f"{key} must {contract}, got {fault['input']!r}"
 
 
 def _key(loc: tuple[int | str, ...], document: Any) -> str:
@@ -359,7 +359,7 @@ def _key(loc: tuple[int | str, ...], document: Any) -> str:
     parts, here = [], document
     for i, part in enumerate(loc):
         inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
-        if inside or i == len(loc) - 1:
+        if inside or (i == len(loc) - 1 and missing):
             parts.append(str(part))
         if inside:
             here = here[part]

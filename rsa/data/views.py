@@ -59,6 +59,11 @@ class Recipe:
     crops: list[Crop]
     views: list[View]
 
+    @property
+    def names(self) -> list[str]:
+        """What each view is, in words."""
+        return [f"crop {view.crop + 1}" + (", coloured" if view.color else "") for view in self.views]
+
 
 def crop_and_color(params: Views) -> tuple[Crop, Color]:
     """The crop and the colour of the `views` section."""

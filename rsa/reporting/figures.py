@@ -36,12 +36,15 @@ Curves = dict[str, dict[int, pd.DataFrame]]  # method -> seed -> the curve
 
 
 def draw_scores(results: Results, path: Path) -> None:
-    """Every task: a point per seed, a bar for the mean; the floors as dashed lines."""
+    """Every task: a point per seed, joined across methods, a bar for the mean; the floors as dashed lines."""
     methods = [method for method in results.rows if method not in FLOORS]
     count = len(results.tasks)
     with plt.rc_context(STYLE):
         _, axes = plt.subplots(1, count, figsize=(2 * count, 3.2), layout="constrained", squeeze=False)
         for axis, task in zip(axes[0], results.tasks, strict=True):
+            for seed in results.experiment.seeds:  # the same seed in every method: what is paired
+                pairs = [results.cells[method, *task][seed] for method in methods]
+                axis.plot(range(len(methods)), pairs, color="#999999", lw=0.8, zorder=1)
             for place, method in enumerate(methods):
                 scores = list(results.cells[method, *task].values())
                 axis.plot([place] * len(scores), scores, "o", color=COLORS[place], alpha=0.6)

@@ -46,6 +46,7 @@ def render(p: Params, results: Results, runs: list[dict[str, Any]], unconverged:
         cell=cell,
         difference=difference,
         unconverged=unconverged,
+        views={run["method"]: run["views"] for run in runs},
         commit=commit,
         parameters=f"{runs[0]['parameters']:,}",
         device=runs[0]["device"],

@@ -60,3 +60,17 @@ class Results:
         if d.shown:
             return f"{what}: {method} is {'better' if d.mean > 0 else 'worse'} than {base} by {interval}."
         return f"{what}: no difference between {method} and {base} shown ({interval})."
+
+    def below_floors(self) -> list[str]:
+        """A sentence per floor that methods do not reach: they have learnt nothing that counts there."""
+        sentences = []
+        for floor in FLOORS:
+            below = []
+            for task in self.tasks:
+                limit = self.summary(floor, task).mean
+                methods = [name for name in self.rows if name not in FLOORS and self.summary(name, task).mean < limit]
+                if methods:
+                    below.append(f"{' '.join(task)} ({', '.join(methods)})")
+            if below:
+                sentences.append(f"Below the floor {floor}: {'; '.join(below)}.")
+        return sentences
