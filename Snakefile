@@ -17,6 +17,7 @@ def marker(name):
 
 
 if workflow.is_main_process:
+    from engines.lock_order import recorded, restore_order
     from engines.plan import plan
     from snakemake.exceptions import WorkflowError
 
@@ -24,6 +25,7 @@ if workflow.is_main_process:
         stages = {name: stage._asdict() for name, stage in plan().items()}
     except ValueError as why:
         raise WorkflowError(str(why))
+    recorded_before = recorded()
     FRESH.mkdir(parents=True, exist_ok=True)
     for old in FRESH.iterdir():
         old.unlink()
@@ -45,6 +47,14 @@ def gpus(wildcards):
     if workflow.local_exec and not visible_gpus():  # a cluster's nodes have their own
         return 0
     return of(wildcards)["meta"]["gpu"]
+
+
+onsuccess:
+    restore_order(recorded_before, stages)
+
+
+onerror:
+    restore_order(recorded_before, stages)
 
 
 rule all:
