@@ -134,13 +134,29 @@ class Jitter(Section):
     hue: Annotated[float, Field(ge=0, le=0.5)]
 
 
+Pair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]  # of the first and the second view
+
+
 class Blur(Section):
-    prob: Fraction
+    prob: Pair
     sigma: Range
 
     @model_validator(mode="after")
     def _sigma(self) -> Self:
         _ordered("sigma", self.sigma, 0.01, 100)
+        return self
+
+
+class LocalViews(Section):
+    count: Count
+    size: Annotated[int, Field(ge=8)]
+    crop_scale: Range
+    blur_prob: Fraction
+    solarize_prob: Fraction
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        _ordered("crop_scale", self.crop_scale, 1e-3, 1)
         return self
 
 
@@ -152,6 +168,9 @@ class Views(Section):
     jitter: Jitter
     gray_prob: Fraction
     blur: Blur
+    solarize_prob: Pair
+    exact_color: bool
+    local: LocalViews | None
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
@@ -332,7 +351,7 @@ def load(path: Path) -> Params:
 
 
 def _explain(fault: Any, document: Any, missing: list[tuple[int | str, ...]]) -> str:
-    key = _key(fault["loc"], document)
+    key = _key(fault["loc"], document, fault["type"] == "missing")
     context = fault.get("ctx", {})
     match fault["type"]:
         case "extra_forbidden":  # a misspelt key is missing under its right name
@@ -350,16 +369,18 @@ def _explain(fault: Any, document: Any, missing: list[tuple[int | str, ...]]) ->
         case "union_tag_not_found":
             discriminator = context["discriminator"].strip("'")
             return f"{key}.{discriminator} is missing"
+        case "model_type" | "model_attributes_type":
+            return f"{key or 'the document'} must be a mapping, got {fault['input']!r}"
     contract = fault["msg"].partition(" should ")[2]  # of "Input should be ...", "List should have ...", ...
     return f"{key} must {contract}, got {fault['input']!r}"
 
 
-def _key(loc: tuple[int | str, ...], document: Any) -> str:
-    """The dotted key in the user's file: pydantic's location without the tags of unions."""
+def _key(loc: tuple[int | str, ...], document: Any, missing: bool) -> str:
+    """The dotted key in the user's file: pydantic's location without the tags of unions; the last part may be missing."""
     parts, here = [], document
     for i, part in enumerate(loc):
         inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
-        if inside or (i == len(loc) - 1 and missing):
+        if inside or (missing and i == len(loc) - 1):
             parts.append(str(part))
         if inside:
             here = here[part]

@@ -1,0 +1,44 @@
+"""What tests of several folders share: the tiny experiment as params, and edited copies of it as files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from rsa import params
+
+TINY = Path(__file__).parent / "tiny.yaml"
+
+torch.set_num_threads(1)  # pytest-xdist already runs one worker per core
+
+WriteParams = Callable[[dict[str, Any]], Path]
+
+
+@pytest.fixture
+def tiny() -> params.Params:
+    return params.load(TINY)
+
+
+@pytest.fixture
+def write_params(tmp_path: Path) -> WriteParams:
+    """Write tiny.yaml as params.yaml with some keys changed, by dotted name; the value `...` removes a key."""
+
+    def write(changes: dict[str, Any]) -> Path:
+        document = YAML(typ="safe").load(TINY)
+        for dotted, value in changes.items():
+            *sections, key = dotted.split(".")
+            section = document
+            for name in sections:
+                section = section[name]
+            if value is ...:
+                del section[key]
+            else:
+                section[key] = value
+        path = tmp_path / "params.yaml"
+        YAML(typ="safe").dump(document, path)
+        return path
+
+    return write

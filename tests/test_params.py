@@ -1,0 +1,241 @@
+from pathlib import Path
+
+import pytest
+
+from rsa import params
+from tests.conftest import TINY, WriteParams
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, TINY], ids=lambda path: path.stem)
+def test_every_recipe_loads(recipe: Path):
+    params.load(recipe)
+
+
+def test_params_yaml_is_the_quickstart():
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "recipes/quickstart.yaml").read_bytes()
+
+
+UNKNOWN = {
+    "pretrain.epoch": "(did you mean epochs?)",  # epochs is there too: the name is known nearby
+    "experiment.basline": "(did you mean baseline",
+    "methods.byoll": "(did you mean byol",
+    "methods.rsa.betta": "(did you mean beta",
+    "methods.rsa.beta.stat": "(did you mean start",
+    "datasets.digits.siz": "(did you mean size",
+    "probe.linear.max_iters": "(did you mean max_iter",
+    "reports": "(did you mean report",
+}
+
+
+@pytest.mark.parametrize(("key", "hint"), UNKNOWN.items())
+def test_unknown_key_is_refused_with_the_nearest_known_one(write_params: WriteParams, key: str, hint: str):
+    path = write_params({key: 1})
+    with pytest.raises(ValueError, match="is not a known key") as error:
+        params.load(path)
+    line = str(error.value)
+    assert line.startswith(f"{path}: {key} is not a known key")
+    assert hint.rstrip("?)") in line
+
+
+def test_misspelt_key_is_pointed_to_the_missing_one_of_its_own_section(write_params: WriteParams):
+    path = write_params({"pretrain.epochs": ..., "pretrain.epocs": 3})
+    with pytest.raises(ValueError, match="epocs") as error:
+        params.load(path)
+    assert set(str(error.value).splitlines()) == {
+        f"{path}: pretrain.epochs is missing",
+        f"{path}: pretrain.epocs is not a known key (did you mean epochs?)",
+    }
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["report", "pretrain.epochs", "methods.rsa.beta.start", "methods.byol.optimizer.momentum", "datasets.digits.size"],
+)
+def test_missing_key_is_named(write_params: WriteParams, key: str):
+    path = write_params({key: ...})
+    with pytest.raises(ValueError, match="missing") as error:
+        params.load(path)
+    assert str(error.value) == f"{path}: {key} is missing"
+
+
+@pytest.mark.parametrize("key", ["methods.rsa.beta.schedule", "datasets.digits.source"])
+def test_missing_discriminator_is_named(write_params: WriteParams, key: str):
+    path = write_params({key: ...})
+    with pytest.raises(ValueError, match="missing") as error:
+        params.load(path)
+    assert str(error.value) == f"{path}: {key} is missing"
+
+
+BAD = [
+    # ill-typed: YAML's `1` is not "1", `yes` is not 1, 1.5 is no count
+    ("pretrain.epochs", "3", "must be a valid integer, got '3'"),
+    ("pretrain.epochs", True, "must be a valid integer, got True"),
+    ("pretrain.epochs", 1.5, "must be a valid integer, got 1.5"),
+    ("model.small_stem", 1, "must be a valid boolean, got 1"),
+    ("model.backbone", 18, "must be a valid string, got 18"),
+    ("experiment.seeds", 3, "must be a valid list, got 3"),
+    ("probe", 3, "must be a mapping, got 3"),
+    ("methods.byol.optimizer.base_lr", "5e-1", "must be a valid number, got '5e-1'"),
+    ("methods.byol.optimizer.base_lr", float("nan"), "must be a finite number, got nan"),
+    ("methods.byol.optimizer.base_lr", float("inf"), "must be a finite number, got inf"),
+    # out of range
+    ("pretrain.epochs", 0, "must be greater than or equal to 1, got 0"),
+    ("methods.byol.optimizer.base_lr", 0, "must be greater than 0, got 0"),
+    ("methods.byol.optimizer.momentum", 1.0, "must be less than 1, got 1.0"),
+    ("methods.rsa.beta.start", 1.4, "must be less than or equal to 1, got 1.4"),
+    ("report.confidence", 1.0, "must be less than 1, got 1.0"),
+    ("datasets.digits.test_fraction", 0.0, "must be greater than 0, got 0.0"),
+    ("views.jitter.hue", 0.6, "must be less than or equal to 0.5, got 0.6"),
+    ("experiment.methods", [], "must have at least 1 item after validation, not 0, got []"),
+    ("views.crop_scale", [0.2, 0.5, 1.0], "must have at most 2 items after validation, not 3, got [0.2, 0.5, 1.0]"),
+    # not one of the names
+    ("pretrain.precision", "fp16", "must be 'float32' or 'bf16', got 'fp16'"),
+    ("methods.rsa.aggressive_target", "onlin", "must be 'online' or 'target', got 'onlin'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), BAD)
+def test_bad_value_is_refused_with_key_contract_and_value(write_params: WriteParams, key: str, value: object, message: str):
+    path = write_params({key: value})
+    with pytest.raises(ValueError, match="must") as error:
+        params.load(path)
+    assert str(error.value) == f"{path}: {key} {message}"  # the key alone: no other fault follows from it
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"views.crop_scale": [1.0, 0.5]},
+            "views: crop_scale must be [low, high] with 0.001 <= low <= high <= 1, got [1.0, 0.5]",
+        ),
+        (
+            {"views.crop_ratio": [0.0, 1.0]},
+            "views: crop_ratio must be [low, high] with 0.01 <= low <= high <= 100, got [0.0, 1.0]",
+        ),
+        (
+            {"views.blur.sigma": [2.0, 1.0]},
+            "views.blur: sigma must be [low, high] with 0.01 <= low <= high <= 100, got [2.0, 1.0]",
+        ),
+        ({"pretrain.warmup_epochs": 1}, "pretrain: warmup_epochs must be less than epochs (1), got 1.0"),
+        ({"experiment.seeds": [1, 0, 1]}, "experiment.seeds must not name a thing twice, got [1, 0, 1]"),
+        ({"experiment.methods": ["byol", "byol"]}, "experiment.methods must not name a thing twice, got ['byol', 'byol']"),
+        ({"evaluation.crop": 24}, "evaluation.crop must be at most evaluation.resize (16), got 24"),
+        (
+            {"experiment.dataset": "digit"},
+            "experiment.dataset must be a section of `datasets`, got 'digit' (did you mean digits?)",
+        ),
+        (
+            {"experiment.transfer": ["photos_tiles"]},
+            "experiment.transfer must be a section of `datasets`, got 'photos_tiles' (did you mean photo_tiles?)",
+        ),
+        (
+            {"experiment.baseline": "simclr"},
+            "experiment.baseline must be one of experiment.methods, got 'simclr' (known: byol, rsa)",
+        ),
+        ({"methods.rsa": ...}, "experiment.methods must be a section of `methods`, got 'rsa' (known: byol)"),
+        (
+            {"methods.rsa.beta": {"schedule": "cosin", "start": 0.4, "end": 0.0}},
+            "methods.rsa.beta.schedule must be a known name, got 'cosin' (did you mean cosine?)",
+        ),
+        (
+            {"datasets.digits.source": "digit"},
+            "datasets.digits.source must be a known name, got 'digit' (did you mean digits?)",
+        ),
+        (
+            {"methods.rsa.beta": 0.4},
+            "methods.rsa.beta must be a mapping, got 0.4",
+        ),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(write_params: WriteParams, changes: dict[str, object], message: str):
+    path = write_params(changes)
+    with pytest.raises(ValueError, match="must") as error:
+        params.load(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_a_folder_needs_exactly_one_kind_of_test_split(write_params: WriteParams):
+    folder = {"source": "folder", "raw": "raw", "train": "train", "train_samples": None, "test_samples": None}
+    params.load(write_params({"datasets.mine": {**folder, "test": "val", "test_fraction": None}}))
+    params.load(write_params({"datasets.mine": {**folder, "test": None, "test_fraction": 0.2}}))
+    for test, fraction in (("val", 0.2), (None, None)):
+        path = write_params({"datasets.mine": {**folder, "test": test, "test_fraction": fraction}})
+        with pytest.raises(ValueError, match="exactly one of `test`") as error:
+            params.load(path)
+        assert str(error.value).startswith(f"{path}: datasets.mine: exactly one of `test`")  # no trace of pydantic's tags
+
+
+def test_a_dataset_name_that_cannot_be_part_of_a_path_is_refused(write_params: WriteParams):
+    digits = {"source": "digits", "raw": "raw", "size": 8, "test_fraction": 0.2}
+    path = write_params({"datasets": {"digits": digits, "photo_tiles": digits, "../up": digits}})
+    with pytest.raises(ValueError, match=r"\.\./up") as error:
+        params.load(path)
+    assert "must match pattern" in str(error.value)
+
+
+def test_all_faults_are_listed_at_once(write_params: WriteParams):
+    path = write_params({"pretrain.epochs": -1, "probe.knn.k": "five", "transfer.draws": ..., "views.colour": {}})
+    with pytest.raises(ValueError, match="epochs") as error:
+        params.load(path)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4
+    for key in ("pretrain.epochs must", "probe.knn.k must", "transfer.draws is missing", "views.colour is not a known key"):
+        assert sum(line.startswith(f"{path}: {key}") for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pretrain: {epochs: 1", " is not valid YAML"),
+        ("pretrain: {epochs: 1}\npretrain: {epochs: 2}\n", " is not valid YAML"),  # the last must not win silently
+        ("", ": the document must be a mapping, got None"),
+        ("- a\n- b\n", ": the document must be a mapping, got ['a', 'b']"),
+    ],
+)
+def test_what_is_no_document_of_sections_is_refused(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"params\.yaml") as error:
+        params.load(path)
+    assert str(error.value).startswith(f"{path}{message}")
+
+
+def test_missing_file_says_what_to_do(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"none\.yaml does not exist: copy one of recipes/\*\.yaml to it"):
+        params.load(tmp_path / "none.yaml")
+
+
+def test_only_shows_the_declared_sections_and_hides_the_others(tiny: params.Params):
+    narrow = tiny.only(["pretrain", "methods.byol", "datasets.digits", "experiment.dataset"])
+    assert narrow.pretrain == tiny.pretrain
+    assert narrow.methods["byol"] == tiny.methods["byol"]
+    assert narrow.datasets == {"digits": tiny.datasets["digits"]}
+    assert narrow.experiment.dataset == "digits"
+    for hidden in ("model", "views", "report", "shards", "evaluation", "probe", "transfer"):
+        with pytest.raises(AttributeError, match=hidden):
+            getattr(narrow, hidden)
+    with pytest.raises(AttributeError, match="seeds"):
+        _ = narrow.experiment.seeds
+    assert narrow.methods["rsa"] is None
+
+
+def test_only_collects_several_keys_of_one_section(tiny: params.Params):
+    narrow = tiny.only(["experiment.dataset", "experiment.transfer", "methods.byol", "methods.rsa"])
+    assert (narrow.experiment.dataset, narrow.experiment.transfer) == ("digits", ["photo_tiles"])
+    assert narrow.methods == tiny.methods
+
+
+def test_params_cannot_be_changed_in_flight(tiny: params.Params):
+    with pytest.raises(ValueError, match="frozen"):
+        tiny.pretrain.epochs = 7  # type: ignore[misc]
+
+
+def test_section_is_the_plain_value_in_the_file(tiny: params.Params):
+    assert tiny.section("views.crop_scale") == [0.5, 1.0]
+    assert tiny.section("methods.rsa.beta") == {"schedule": "cosine", "start": 0.4, "end": 0.0}
+    with pytest.raises(KeyError):
+        tiny.section("methods.simclr")
