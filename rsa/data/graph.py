@@ -17,6 +17,9 @@ from rsa.data.index import Split
 PREFETCH = 2  # batches that DALI prepares ahead
 
 
+# AutoGraph rewrites the graph functions and whatever is defined inside them, so sources are defined outside.
+
+
 def build(graph: Callable[[], Any], *, batch_size: int, threads: int, gpu: int | None, prefetch: int = PREFETCH) -> Any:
     """A DALI pipeline of `graph` on the CPU (`gpu` None) or on a GPU's number."""
     # exec_dynamic: the other executor overwrites outputs that a DLPack tensor still holds.
@@ -48,9 +51,11 @@ def outputs(pipeline: Any, split: Split, in_flight: Callable[[], NDArray[np.int6
 
 def _decodes(encoded: NDArray[np.uint8]) -> bool:
     """Whether DALI's CPU decoder can read one image."""
-    pipeline = build(
-        lambda: decode(fn.external_source(lambda: [encoded], batch=True), None), batch_size=1, threads=1, gpu=None, prefetch=1
-    )
+
+    def source() -> list[NDArray[np.uint8]]:
+        return [encoded]
+
+    pipeline = build(lambda: decode(fn.external_source(source, batch=True), None), batch_size=1, threads=1, gpu=None, prefetch=1)
     try:
         pipeline.run()
     except RuntimeError:

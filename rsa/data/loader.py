@@ -1,12 +1,13 @@
 """Shards -> batches of views, as torch tensors.
 
-Everything about a batch is a function of its iteration number: which samples (a permutation of the whole split for
-every epoch, of which each rank takes its block of the global batch) and which parameters (drawn by sample id and epoch).
-So the views are the same for any number of ranks and threads and any prefetch depth, and a run continues at any step.
+Everything about a batch is a function of its iteration number: which samples (`rsa.data.order`, of which each rank takes
+its block of the global batch) and which parameters (`rsa.data.views`, drawn by sample id and epoch). So the views are the
+same for any number of ranks and threads and any prefetch depth, and a run continues at any step.
 """
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from torch import Tensor
 
-from rsa.data import graph
+from rsa.data import graph, operators
 from rsa.data.index import Split
-from rsa.data.views import Recipe, draw_boxes, draw_colors
+from rsa.data.order import Order
+from rsa.data.views import Boxes, Recipe, draw_boxes, draw_colors
 
 I64 = NDArray[np.int64]
 
@@ -31,30 +33,28 @@ class Batch:
     ids: I64  # (B,)
     labels: Tensor  # (B,) int64
     views: list[Tensor]  # each (B, size, size, 3) uint8
+    boxes: list[Boxes]  # of each crop of the recipe
 
 
-class Order:
-    """Which samples make up each global batch: a permutation per epoch, the incomplete last batch dropped."""
+@dataclass(frozen=True)
+class Position:
+    """Where a run is in its data, and what the data is: all that is needed to continue."""
 
-    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
-        if samples < batch_size:
-            raise ValueError(f"pretrain.batch_size must be at most the number of training images ({samples}), got {batch_size}")
-        self.batch_size = batch_size
-        self.steps_per_epoch = samples // batch_size
-        self._permutation = lru_cache(maxsize=2)(  # two: batches are prepared across the border of epochs
-            lambda epoch: np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(samples)
-        )
+    iteration: int
+    seed: int
+    batch_size: int
+    index_sha256: str
+    recipe_sha256: str
 
-    def batch(self, iteration: int, rank: int = 0, world: int = 1) -> tuple[I64, int]:
-        """The sample ids of `rank`'s block of a global batch, and their epoch."""
-        epoch, place = divmod(iteration, self.steps_per_epoch)
-        start = place * self.batch_size
-        first, last = start + self.batch_size * rank // world, start + self.batch_size * (rank + 1) // world
-        return self._permutation(epoch)[first:last], epoch
+    def require_same_data(self, other: "Position") -> None:
+        """ValueError, with both values, where the other position belongs to other data."""
+        for key, value in asdict(self).items():
+            if key != "iteration" and getattr(other, key) != value:
+                raise ValueError(f"the saved state must have {key} {value} to continue here, got {getattr(other, key)}")
 
 
 class TrainingViews:
-    """An endless iterable of batches from iteration `start` on."""
+    """An endless iterable of batches from iteration `start` on, for one rank of `world`."""
 
     def __init__(
         self,
@@ -75,15 +75,21 @@ class TrainingViews:
         self.threads, self.gpu, self.prefetch = threads, gpu, prefetch
         self.rank, self.world, self.start = rank, world, start
         self.colors = [view.color for view in recipe.views if view.color is not None]
+        self._samples = lru_cache(maxsize=prefetch + 2)(self._find_samples)  # asked for twice: for DALI and for the batch
 
     @property
     def steps_per_epoch(self) -> int:
         """Global batches in one pass over the split."""
         return self.order.steps_per_epoch
 
+    def position(self, iteration: int) -> Position:
+        """The position before `iteration`."""
+        recipe = hashlib.sha256(repr(self.recipe).encode()).hexdigest()
+        return Position(iteration, self.seed, self.order.batch_size, self.split.index_sha256, recipe)
+
     def __iter__(self) -> Iterator[Batch]:
         pipeline = graph.build(
-            self._views,
+            self._graph,
             batch_size=-(-self.order.batch_size // self.world),
             threads=self.threads,
             gpu=self.gpu,
@@ -92,64 +98,47 @@ class TrainingViews:
         iteration = self.start
         while True:
             ahead = range(iteration, iteration + self.prefetch + 1)
-            views = graph.outputs(pipeline, self.split, lambda: np.concatenate([self._ids(i)[0] for i in ahead]))  # noqa: B023
-            ids, _ = self._ids(iteration)
-            yield Batch(iteration, ids, torch.from_numpy(self.split.rows["label"][ids].astype(np.int64)), views)
+            views = graph.outputs(pipeline, self.split, lambda: np.concatenate([self._samples(i)[0] for i in ahead]))  # noqa: B023
+            ids, labels, boxes = self._samples(iteration)
+            yield Batch(iteration, ids, torch.from_numpy(labels), views, boxes)
             iteration += 1
 
-    def _ids(self, iteration: int) -> tuple[I64, int]:
-        return self.order.batch(iteration, self.rank, self.world)
-
-    def _inputs(self, iteration: int) -> list[Any]:
-        """Encoded images, then start, shape, flip of each crop, then matrix, mean_matrix and sigma of each coloured view."""
-        ids, epoch = self._ids(iteration)
-        epochs = np.full(len(ids), epoch)
+    def _find_samples(self, iteration: int) -> tuple[I64, I64, list[Boxes]]:
+        ids, epoch = self.order.batch(iteration, self.rank, self.world)
         rows = self.split.rows[ids]
+        height, width, label = (rows[field].astype(np.int64) for field in ("height", "width", "label"))
+        epochs = np.full(len(ids), epoch)
+        boxes = [draw_boxes(crop, i, self.seed, ids, epochs, height, width) for i, crop in enumerate(self.recipe.crops)]
+        return ids, label, boxes
+
+    def _source(self, done: int) -> list[Any]:
+        """What `_graph` takes in, in its order, for the batch after `done` others."""
+        iteration = self.start + int(done)
+        ids, _, boxes = self._samples(iteration)
+        epochs = np.full(len(ids), iteration // self.steps_per_epoch)
         inputs: list[Any] = [[self.split.read(int(id)) for id in ids]]
-        for number, crop in enumerate(self.recipe.crops):
-            heights, widths = rows["height"].astype(np.int64), rows["width"].astype(np.int64)
-            boxes = draw_boxes(crop, number, self.seed, ids, epochs, heights, widths)
-            inputs += [boxes.start, boxes.shape, boxes.flip]
+        for box in boxes:
+            inputs += [box.start, box.shape, box.flip]
         for number, color in enumerate(self.colors):
-            drawn = draw_colors(color, number, self.seed, ids, epochs)
-            inputs += [drawn.matrix, drawn.mean_matrix, drawn.sigma]
+            inputs += operators.color_inputs(color, draw_colors(color, number, self.seed, ids, epochs))
         return inputs
 
-    def _views(self) -> tuple[Any, ...]:
+    def _graph(self) -> tuple[Any, ...]:
         """The DALI graph: every image decoded once, each crop cut and resized once, then coloured."""
-        encoded, *drawn = fn.external_source(
-            lambda done: self._inputs(self.start + int(done)),
-            num_outputs=1 + 3 * (len(self.recipe.crops) + len(self.colors)),
-            batch=True,
-        )
+        count = 1 + 3 * len(self.recipe.crops) + sum(map(operators.num_color_inputs, self.colors))
+        encoded, *drawn = fn.external_source(self._source, num_outputs=count, batch=True)
         images = graph.decode(encoded, self.gpu)
-        draws = iter(drawn)
+        inputs = iter(drawn)
         crops = []
         for crop in self.recipe.crops:
             # slice, then resize, is torchvision's resized_crop; a resize of a region filters across the box's border.
-            cut = fn.slice(images, start=next(draws), shape=next(draws), axes=[0, 1])
+            cut = fn.slice(images, start=next(inputs), shape=next(inputs), axes=[0, 1])
             cut = fn.resize(cut, size=[crop.size, crop.size], interp_type=types.INTERP_LINEAR, antialias=True)
-            crops.append(fn.flip(cut, horizontal=next(draws)))
+            crops.append(fn.flip(cut, horizontal=next(inputs)))
         views = []
         for view in self.recipe.views:
             pixels = crops[view.crop]
             if view.color is not None:
-                pixels = _jitter(pixels, next(draws), next(draws))
-                sigma = next(draws)
-                pixels = _blur(pixels, sigma) if view.color.blur.prob > 0 else pixels
+                pixels = operators.apply_color(pixels, view.color, inputs)
             views.append(pixels)
         return tuple(views)
-
-
-def _jitter(pixels: Any, matrix: Any, mean_matrix: Any) -> Any:
-    mean = fn.reductions.mean(pixels, axes=[0, 1], keep_dims=True).cpu()  # (1, 1, 3)
-    offset = fn.reshape(fn.coord_transform(mean, M=mean_matrix), shape=[3])  # arguments are on the CPU for both devices
-    return fn.coord_transform(pixels, M=matrix, T=offset, dtype=types.UINT8)  # rounds and saturates
-
-
-def _blur(pixels: Any, sigma: Any) -> Any:
-    if sigma > 0:  # noqa: SIM108 - DALI splits the batch here
-        blurred = fn.gaussian_blur(pixels, sigma=sigma)
-    else:
-        blurred = pixels
-    return blurred

@@ -2,7 +2,7 @@
 
 A recipe is a list of crops and a list of views, each view a crop with or without colour. An aggressive view of RSA is
 the colour on top of a weak view's crop: same box, same flip. All parameters are drawn here in numpy from a counter
-(`rsa.data.philox`), with torchvision's distributions; `rsa.data.graph` applies them.
+(`rsa.data.philox`), with torchvision's distributions; `rsa.data.loader` applies them.
 
 Two recipes with the same seed share their draws: RSA's aggressive views are BYOL's views.
 """
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsa.data import color
+from rsa.data.color import HUE, Affine
 from rsa.data.philox import uniforms
-from rsa.params import Blur, Jitter, Views
+from rsa.params import Jitter, Views
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
@@ -37,11 +38,14 @@ class Crop:
 
 @dataclass(frozen=True)
 class Color:
-    """ColorJitter with a probability, RandomGrayscale, a Gaussian blur with a probability."""
+    """ColorJitter with a probability, RandomGrayscale, a Gaussian blur and a solarisation with probabilities."""
 
     jitter: Jitter
     gray_prob: float
-    blur: Blur
+    blur_prob: float
+    blur_sigma: tuple[float, float]  # px
+    solarize_prob: float
+    exact: bool  # torchvision's arithmetic, operation by operation
 
 
 @dataclass(frozen=True)
@@ -65,22 +69,48 @@ class Recipe:
         return [f"crop {view.crop + 1}" + (", coloured" if view.color else "") for view in self.views]
 
 
-def crop_and_color(params: Views) -> tuple[Crop, Color]:
-    """The crop and the colour of the `views` section."""
-    crop = Crop(params.size, params.crop_scale, params.crop_ratio, params.flip_prob)
-    return crop, Color(params.jitter, params.gray_prob, params.blur)
+def crop_of(p: Views) -> Crop:
+    """The crop of the `views` section."""
+    return Crop(p.size, p.crop_scale, p.crop_ratio, p.flip_prob)
 
 
-def two_views(params: Views) -> Recipe:
+def color_of(p: Views, view: int) -> Color:
+    """The colour of the first or second view; further ones (hard-view candidates) take turns."""
+    return Color(p.jitter, p.gray_prob, p.blur.prob[view % 2], p.blur.sigma, p.solarize_prob[view % 2], p.exact_color)
+
+
+def two_views(p: Views) -> Recipe:
     """Two coloured views: BYOL, SimCLR, SimSiam."""
-    crop, colored = crop_and_color(params)
-    return Recipe([crop, crop], [View(0, colored), View(1, colored)])
+    return candidates(p, 2)
 
 
-def weak_and_aggressive(params: Views) -> Recipe:
+def candidates(p: Views, count: int) -> Recipe:
+    """`count` coloured views, for Hard View Selection to choose a pair from."""
+    return Recipe([crop_of(p)] * count, [View(i, color_of(p, i)) for i in range(count)])
+
+
+def weak_and_aggressive(p: Views) -> Recipe:
     """RSA: two weak views (crop, flip), then an aggressive one (colour) made from each."""
-    crop, colored = crop_and_color(params)
-    return Recipe([crop, crop], [View(0, None), View(1, None), View(0, colored), View(1, colored)])
+    return candidate_duos(p, 2)
+
+
+def candidate_duos(p: Views, count: int) -> Recipe:
+    """`count` weak views, then the aggressive one made from each."""
+    weak = [View(i, None) for i in range(count)]
+    return Recipe([crop_of(p)] * count, weak + [View(i, color_of(p, i)) for i in range(count)])
+
+
+def multi_crop(p: Views) -> Recipe:
+    """Two global views and a number of local ones (Caron et al. 2020, SwAV): DINO, iBOT."""
+    if p.local is None:
+        raise ValueError("views.local must be set for multi-crop, got null")
+    local_crop = Crop(p.local.size, p.local.crop_scale, p.crop_ratio, p.flip_prob)
+    local_color = Color(p.jitter, p.gray_prob, p.local.blur_prob, p.blur.sigma, p.local.solarize_prob, p.exact_color)
+    global_views = two_views(p)
+    return Recipe(
+        global_views.crops + [local_crop] * p.local.count,
+        global_views.views + [View(2 + i, local_color) for i in range(p.local.count)],
+    )
 
 
 @dataclass(frozen=True)
@@ -94,11 +124,12 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Colors:
-    """One affine map of the pixels per sample, y = M x + K mean(x), and a blur of `sigma` px (0: none)."""
+    """Affine maps one after the other, behind each of them a turn of the hue; then blur and solarisation."""
 
-    matrix: F32  # (B, 3, 3): M
-    mean_matrix: F32  # (B, 3, 3): K
-    sigma: F32  # (B,)
+    steps: list[Affine]
+    turns: list[F64]  # (B,) each, of the hue behind a step; 0: none. Empty where hue is part of a step.
+    sigma: F64  # (B,) px; 0: no blur
+    solarize: NDArray[np.bool_]  # (B,)
 
 
 def draw_boxes(crop: Crop, number: int, seed: int, ids: I64, epochs: I64, heights: I64, widths: I64) -> Boxes:
@@ -132,19 +163,24 @@ def _central(crop: Crop, heights: I64, widths: I64) -> F64:
     return np.stack([h, w], 1).astype(np.float64)
 
 
-def draw_colors(params: Color, number: int, seed: int, ids: I64, epochs: I64) -> Colors:
-    """The colours of coloured view `number`, distributed as torchvision's ColorJitter, RandomGrayscale, RandomApply."""
-    u = uniforms(seed, ids, epochs, COLOR_STREAM + number, 12)
-    jitter = params.jitter
-    spread = np.array([jitter.brightness, jitter.contrast, jitter.saturation])
-    factors = (1 - spread) + 2 * spread * u[:, 0:3]  # (B, 3); spreads are at most 1, so none is negative
-    hue = jitter.hue * (2 * u[:, 3] - 1)  # turns
+def draw_colors(p: Color, number: int, seed: int, ids: I64, epochs: I64) -> Colors:
+    """Coloured view `number`, distributed as torchvision's ColorJitter, RandomGrayscale, RandomApply and GaussianBlur."""
+    u = uniforms(seed, ids, epochs, COLOR_STREAM + number, 13)
+    spread = np.array([p.jitter.brightness, p.jitter.contrast, p.jitter.saturation])
+    brightness, contrast, saturation = ((1 - spread) + 2 * spread * u[:, 0:3]).T  # spreads are at most 1: none is negative
+    turns = p.jitter.hue * (2 * u[:, 3] - 1)
     order = np.argsort(u[:, 4:8], axis=1, kind="stable")  # (B, 4), uniform over the 24 orders
-    matrix, mean_matrix = color.jitter(factors[:, 0], factors[:, 1], factors[:, 2], hue, order)
-    off = u[:, 8] >= jitter.prob
-    matrix[off], mean_matrix[off] = np.eye(3), 0
-    gray = u[:, 9] < params.gray_prob
-    matrix[gray], mean_matrix[gray] = color.GRAY @ matrix[gray], color.GRAY @ mean_matrix[gray]
-    low, high = params.blur.sigma
-    sigma = np.where(u[:, 10] < params.blur.prob, low + (high - low) * u[:, 11], 0)
-    return Colors(matrix.astype(np.float32), mean_matrix.astype(np.float32), sigma.astype(np.float32))
+    jittered, gray = u[:, 8] < p.jitter.prob, u[:, 9] < p.gray_prob
+    to_gray = color.gray(len(ids)).where(gray)
+    steps = [step.where(jittered) for step in color.jitter_steps(brightness, contrast, saturation, order)]
+    hue_here = [(place == HUE) & jittered for place in order.T]
+    low, high = p.blur_sigma
+    sigma = np.where(u[:, 10] < p.blur_prob, low + (high - low) * u[:, 11], 0)
+    solarize = u[:, 12] < p.solarize_prob
+    if p.exact:
+        return Colors([*steps, to_gray], [np.where(here, turns, 0) for here in hue_here], sigma, solarize)
+    turn = color.turn_hue(turns)
+    whole = color.identity(len(ids))
+    for step, here in zip(steps, hue_here, strict=True):
+        whole = whole.then(step).then(turn.where(here))
+    return Colors([whole.then(to_gray)], [], sigma, solarize)
