@@ -10,11 +10,11 @@ from rsa.params import Params
 READS = ("datasets.{dataset}", "shards")
 
 
-def shard(p: Params, dataset: str, out: Path) -> None:
-    """Shard one dataset of params.yaml."""
+def shard(p: Params, dataset: str, raw: Path, out: Path, work: Path) -> None:
+    """Shard one dataset of params.yaml; `raw` is its `raw`, watched like every input of a stage."""
     described = p.datasets[dataset]
     source = open_source(described, p.shards.seed)
-    write_shards(source, p.shards, {"dataset": dataset, "source": described.model_dump(mode="json")}, out)
+    write_shards(source, p.shards, {"dataset": dataset, "raw": str(raw), "source": described.model_dump(mode="json")}, out, work)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 a check that nothing the stage read has changed under it.
 
 A stage is a function of the params it declares and of paths and names. `out` is what it writes: a folder, or a file if
-the name has a suffix. It is written under `.NAME.partial` beside it and renamed at the end.
+the name has a suffix. It is written under `.NAME.partial` beside it and renamed at the end. A stage that takes `work` gets a
+folder that outlives a failure or a kill, for the same stage with the same params, code and inputs to continue from.
 """
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import hashlib
 import inspect
@@ -23,6 +25,7 @@ from rsa import params, provenance
 
 STARTED = time.time_ns()
 ROOT = Path(__file__).resolve().parents[1]
+WORK = Path(".work")  # for what a killed run continues from; outside of every stage's outputs
 
 
 def run(stage: Callable[..., None], reads: tuple[str, ...]) -> None:
@@ -36,10 +39,17 @@ def run(stage: Callable[..., None], reads: tuple[str, ...]) -> None:
     sections = [section.format(**flags) for section in reads]
     try:
         watch = Watch(path, sections, [flag for flag in flags.values() if isinstance(flag, Path)])
+        work = {"work": WORK / name / watch.key(flags)} if "work" in inspect.signature(stage).parameters else {}
         with _whole(out) as partial:
-            stage(watch.params, **flags, out=partial)
+            stage(watch.params, **flags, out=partial, **work)
             watch.check()
-    except (ValueError, FloatingPointError, OSError) as why:
+        for folder in work.values():
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as why:
+        if why.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(f"{name}: error: no space left for {why.filename or out}: free some and run again")
+        sys.exit(f"{name}: error: {why}")
+    except (ValueError, FloatingPointError) as why:
         sys.exit(f"{name}: error: {why}")
     seconds = round((time.time_ns() - STARTED) / 1e9, 2)
     _log(os.environ.get("DVC_STAGE", name), flags, out, seconds)
@@ -50,6 +60,8 @@ def _flags(stage: Callable[..., None]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog=f"python -m pipeline.{stage.__name__}", description=inspect.getdoc(stage))
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="(default: %(default)s)")
     for flag in list(inspect.signature(stage, eval_str=True).parameters.values())[1:]:
+        if flag.name == "work":
+            continue
         parser.add_argument(f"--{flag.name}", type=flag.annotation, required=True)
     return vars(parser.parse_args())
 
@@ -69,6 +81,12 @@ class Watch:
         self.code = {file: _digest(file) for file in _code()}
         for file in self.code:
             self._older(file)
+
+    def key(self, flags: dict[str, Any]) -> str:
+        """A name for everything that determines the stage's result."""
+        code = {str(file.relative_to(ROOT)): digest for file, digest in sorted(self.code.items())}
+        whole = [self.values, code, sorted(self.files.items()), {key: str(value) for key, value in flags.items()}]
+        return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:16]
 
     def check(self) -> None:
         """ValueError names what has changed since the stage began."""

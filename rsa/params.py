@@ -20,6 +20,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]  # part of paths and of DVC's stage names
+Arguments = dict[str, Any] | list[dict[str, Any]]  # of a class, for one split; a list is concatenated
 Range = Annotated[tuple[float, float], Field(strict=False)]  # YAML has no tuples: [low, high]
 
 
@@ -101,29 +102,87 @@ class PhotoTiles(Section):
     stride: Count
 
 
-class Folder(Section):
+class WithTest(Section):
+    """A data set with a test split of its own, or with a share of each training class held out for one."""
+
+    test_fraction: Inside | None
+
+    @model_validator(mode="after")
+    def _one_test_split(self) -> Self:
+        if (getattr(self, "test") is None) == (self.test_fraction is None):  # noqa: B009 - of the class below
+            raise ValueError("exactly one of `test` and `test_fraction` must be set, the other null")
+        return self
+
+
+class Folder(WithTest):
     source: Literal["folder"]
     raw: str
     train: str
     test: str | None
-    test_fraction: Inside | None
     train_samples: Count | None
     test_samples: Count | None
+    classes: list[str] | str | None
 
     @model_validator(mode="after")
-    def _one_test_split(self) -> Self:
-        if (self.test is None) == (self.test_fraction is None):
-            raise ValueError("exactly one of `test` (a folder) and `test_fraction` must be set, the other null")
+    def _watched(self) -> Self:
+        if isinstance(self.classes, str) and not Path(self.classes).is_relative_to(self.raw):
+            raise ValueError(
+                f"classes must be a list of names, or a text file inside `raw` ({self.raw}), which is all that DVC watches; "
+                f"got {self.classes!r}"
+            )
         return self
 
 
-Dataset = Annotated[Digits | PhotoTiles | Folder, Field(discriminator="source")]
+class Torchvision(WithTest):
+    source: Literal["torchvision"]
+    raw: str
+    name: str
+    root: str
+    download: bool
+    train: Arguments
+    test: Arguments | None
+    pretrain: Arguments | None
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.test is not None and self.test == self.train:
+            raise ValueError(f"test must be another split than train, got {self.test} twice")
+        if self.download and Path(self.raw) == Path(self.root):
+            raise ValueError(f"raw must not be where data is downloaded to ({self.root}): use requirements.lock, which pins torchvision")
+        return self
+
+
+class TinyImageNet(Section):
+    source: Literal["tiny_imagenet"]
+    raw: str
+
+
+class WebDataset(WithTest):
+    source: Literal["webdataset"]
+    raw: str
+    train: str | list[str]
+    test: str | list[str] | None
+    image: Annotated[list[str], Field(min_length=1)]
+    label: Annotated[str, Field(pattern=r"^(cls|json\..+)$")]
+
+
+Dataset = Annotated[
+    Digits | PhotoTiles | Folder | Torchvision | TinyImageNet | WebDataset, Field(discriminator="source")
+]
 
 
 class Shards(Section):
     seed: Seed
-    samples_per_shard: Count
+    samples_per_shard: Count | None
+    bytes_per_shard: Count | None
+    resize: Resize | None
     max_bad_samples: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.samples_per_shard is None) == (self.bytes_per_shard is None):
+            raise ValueError("exactly one of `samples_per_shard` and `bytes_per_shard` must be set, the other null")
+        return self
 
 
 class Jitter(Section):

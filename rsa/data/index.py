@@ -4,9 +4,10 @@ A stale index must never yield another image's pixels: shard sizes are compared 
 opened, and the tar member's name with the index's on every read.
 """
 
+import hashlib
 import json
 import mmap
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 INDEX, MANIFEST = "index.npy", "manifest.json"
 HEADER = 512  # bytes of a tar member's header, just before its data
+OPEN_SHARDS = 4096  # memory maps kept: a process may have about 65,000
 
 
 def index_dtype(name_length: int) -> np.dtype[Any]:
@@ -32,14 +34,20 @@ def index_dtype(name_length: int) -> np.dtype[Any]:
     )
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a sharded dataset."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: run the `shard` stage first")
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    return manifest
+
+
 class Split:
     """One split of a sharded dataset; sample ids are rows of its index."""
 
     def __init__(self, folder: Path, split: str) -> None:
-        manifest_path = folder / MANIFEST
-        if not manifest_path.is_file():
-            raise ValueError(f"{manifest_path} does not exist: run the `shard` stage first")
-        manifest = json.loads(manifest_path.read_text())
+        manifest = read_manifest(folder)
         if split not in manifest["splits"]:
             raise ValueError(f"{folder} must have a split {split!r}, got {', '.join(manifest['splits'])}")
         self.folder = folder / split
@@ -53,6 +61,12 @@ class Split:
                 found = "no such file" if size is None else f"{size} bytes"
                 raise ValueError(f"{path} must have {shard['bytes']} bytes, got {found}: run the `shard` stage again")
         self.rows: NDArray[Any] = np.load(self.folder / INDEX, mmap_mode="r")
+        if len(self.rows) != manifest["splits"][split]["samples"]:
+            raise ValueError(
+                f"{self.folder / INDEX} must have {manifest['splits'][split]['samples']} rows, got {len(self.rows)}: "
+                "run the `shard` stage again"
+            )
+        self._map = lru_cache(maxsize=OPEN_SHARDS)(self._open)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,21 +84,23 @@ class Split:
     def read(self, id: int) -> NDArray[np.uint8]:
         """The encoded bytes of a sample, a read-only view into its shard."""
         row = self.rows[id]
-        data, start, size = self._maps[row["shard"]], int(row["offset"]), int(row["size"])
-        if start + size > len(data) or _member_name(data[start - HEADER : start]) != row["name"]:
+        data, start, size = self._map(int(row["shard"])), int(row["offset"]), int(row["size"])
+        if start + size > len(data) or member_name(data[start - HEADER : start]) != row["name"]:
             raise ValueError(f"{self.describe(id)} is not where the index says: run the `shard` stage again")
         return np.frombuffer(data, np.uint8, size, start)
 
-    @cached_property
-    def _maps(self) -> list[mmap.mmap]:
-        maps = []
-        for shard in self.shards:
-            with (self.folder / shard["name"]).open("rb") as file:
-                maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return maps
+    def _open(self, number: int) -> mmap.mmap:
+        with (self.folder / self.shards[number]["name"]).open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _member_name(header: bytes) -> bytes:
+def member_name(header: bytes) -> bytes:
     """The name in a USTAR header: up to 100 bytes, after a prefix of up to 155 where that is too short."""
     name, prefix = header[:100].rstrip(b"\0"), header[345:500].rstrip(b"\0")
     return prefix + b"/" + name if prefix else name
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

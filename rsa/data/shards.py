@@ -4,101 +4,162 @@
     <folder>/<split>/000000.tar           members KEY.jpg|png|... and KEY.cls (the label in ASCII)
     <folder>/<split>/index.npy            one row per sample, memory-mapped by `rsa.data.index`
 
-The samples of a split are shuffled once by seed. Every image is fully decoded here, so that nothing later meets a bad one.
+The samples of a split are shuffled once by seed and dealt out to shards, which are then written independently, so the
+bytes don't depend on the number of workers and an interrupted run goes on with the shards that are missing. Every image
+is fully decoded here, so that nothing later meets a bad one; a bad one is left out of its shard.
 """
 
-import hashlib
 import io
 import json
+import math
+import multiprocessing
+import os
 import tarfile
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+from rich.progress import track
 
-from rsa.data.index import INDEX, MANIFEST, index_dtype
+from rsa.data.index import INDEX, MANIFEST, index_dtype, sha256
 from rsa.data.sources import Sample, Source
-from rsa.params import Shards
+from rsa.params import Resize, Shards
 
-BLOCK = tarfile.BLOCKSIZE
-
-
-class Row(NamedTuple):
-    """One sample's line of the index."""
-
-    shard: int
-    offset: int
-    size: int
-    label: int
-    height: int
-    width: int
-    name: bytes
+PROBED = 1000  # samples read to turn bytes per shard into samples per shard
 
 
-def write_shards(source: Source, params: Shards, described: dict[str, Any], folder: Path) -> None:
+def write_shards(
+    source: Source, p: Shards, described: dict[str, Any], folder: Path, work: Path, workers: int | None = None
+) -> None:
     """Write every split of `source` into `folder`; `described` goes into the manifest as it is.
 
-    ValueError names each undecodable image when there are more than `params.max_bad_samples`.
+    Finished shards are kept in `work` until all are there, and used by the next call. ValueError names every undecodable
+    image when there are more than `p.max_bad_samples`.
     """
-    manifest: dict[str, Any] = {**described, "classes": source.classes, "splits": {}}
-    bad: list[str] = []
-    for split, samples in source.splits.items():
-        (folder / split).mkdir(parents=True)
-        good = list(_decodable(source, samples, bad))
-        if not good:
-            raise ValueError(f"split {split!r} must have images, got none of {len(samples)} decodable:\n" + "\n".join(bad[:20]))
-        order = np.random.Generator(np.random.Philox(key=[params.seed, 1])).permutation(len(good))
-        shuffled = [good[i] for i in order]
-        rows: list[Row] = []
-        shards = []
-        for number, start in enumerate(range(0, len(shuffled), params.samples_per_shard)):
-            path = folder / split / f"{number:06d}.tar"
-            written = list(_write_tar(path, number, source, shuffled[start : start + params.samples_per_shard]))
-            rows += written
-            shards.append({"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path), "samples": len(written)})
-        index = folder / split / INDEX
-        np.save(index, np.array(rows, index_dtype(max(len(row.name) for row in rows))))
-        manifest["splits"][split] = {"samples": len(rows), "index_sha256": sha256(index), "shards": shards}
-    if len(bad) > params.max_bad_samples:
+    manifest: dict[str, Any] = {**described, "shards": p.model_dump(mode="json"), "classes": source.classes, "splits": {}}
+    finished = {split: _write_split(source, split, samples, p, work / split, workers) for split, samples in source.splits.items()}
+    bad = [line for shards in finished.values() for shard in shards for line in shard.pop("bad")]
+    if len(bad) > p.max_bad_samples:
         raise ValueError(
-            f"{len(bad)} images cannot be decoded, and shards.max_bad_samples allows {params.max_bad_samples}:\n" + "\n".join(bad)
+            f"{len(bad)} images cannot be decoded, and shards.max_bad_samples allows {p.max_bad_samples}: "
+            "mend or remove them at the source\n" + "\n".join(f"  {line}" for line in bad)
         )
+    for split, shards in finished.items():
+        (folder / split).mkdir(parents=True)
+        index = np.concatenate([np.load(_rows(work / split / shard["name"])) for shard in shards])
+        if not len(index):
+            raise ValueError(f"split {split!r} must have images that can be decoded, got none:\n" + "\n".join(bad[:20]))
+        np.save(folder / split / INDEX, index)
+        for shard in shards:
+            os.replace(work / split / shard["name"], folder / split / shard["name"])
+        manifest["splits"][split] = {
+            "samples": len(index),
+            "index_sha256": sha256(folder / split / INDEX),
+            "shards": shards,
+        }
     manifest["bad"] = bad
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def _decodable(source: Source, samples: list[Sample], bad: list[str]) -> Iterator[tuple[Sample, int, int]]:
-    """The samples that decode, with height and width; the others are appended to `bad` by name and reason."""
-    for sample in samples:
-        try:
-            with Image.open(io.BytesIO(source.read(sample))) as image:
-                image.load()
-                width, height = ImageOps.exif_transpose(image).size
-            yield sample, height, width
-        except (OSError, ValueError, SyntaxError) as why:  # what Pillow raises for broken files
-            bad.append(f"  {sample.origin}: {why}")
+def _write_split(
+    source: Source, split: str, samples: list[Sample], p: Shards, work: Path, workers: int | None
+) -> list[dict[str, Any]]:
+    """Write the shards of a split into `work`; what is recorded of each, in order."""
+    if not samples:
+        raise ValueError(f"split {split!r} must have images, got none")
+    work.mkdir(parents=True, exist_ok=True)
+    order = np.random.Generator(np.random.Philox(key=[p.seed, 1])).permutation(len(samples))
+    shuffled = [samples[i] for i in order]
+    size = _samples_per_shard(source, shuffled, p)
+    name_length = max(len(_member(sample, p.resize)) for sample in samples)
+    starts = range(0, len(samples), size)
+    tasks = [
+        (work / f"{number:06d}.tar", number, shuffled[start : start + size], p.resize, name_length)
+        for number, start in enumerate(starts)
+    ]
+    # fork: the workers share the listing of the source, which may be of millions of samples
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _use_source, (source,)) as pool:
+        written = pool.map(_write_shard, *zip(*tasks, strict=True))
+        return list(track(written, f"shards of {split}", len(tasks), disable=not os.isatty(2)))
 
 
-def _write_tar(path: Path, number: int, source: Source, samples: list[tuple[Sample, int, int]]) -> Iterator[Row]:
+def _samples_per_shard(source: Source, shuffled: list[Sample], p: Shards) -> int:
+    if p.samples_per_shard is not None:
+        return p.samples_per_shard
+    assert p.bytes_per_shard is not None  # checked by the params schema
+    probed = shuffled[:PROBED]
+    mean = sum(len(_encoded(source, sample, p.resize)[0]) + 4 * tarfile.BLOCKSIZE for sample in probed) / len(probed)
+    return max(1, math.floor(p.bytes_per_shard / mean))
+
+
+_source: Source  # of a worker
+
+
+def _use_source(source: Source) -> None:
+    global _source
+    _source = source
+
+
+def _write_shard(path: Path, number: int, samples: list[Sample], resize: Resize | None, name_length: int) -> dict[str, Any]:
+    """Write one tar and its rows of the index, or take those that an interrupted run has finished."""
+    done = path.with_suffix(".json")
+    if done.exists() and path.exists() and _rows(path).exists():
+        recorded: dict[str, Any] = json.loads(done.read_text())
+        if recorded["sha256"] == sha256(path):
+            return recorded
+    rows, bad = [], []
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for sample, height, width in samples:
-            data = source.read(sample)
-            name = f"{sample.key}.{sample.extension}"
+        for sample in samples:
+            try:
+                data, height, width = _encoded(_source, sample, resize)
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as why:  # what Pillow raises for broken files
+                bad.append(f"{sample.origin}: {why}")
+                continue
+            name = _member(sample, resize)
             _add(tar, name, data)
-            offset = tar.offset - (len(data) + BLOCK - 1) // BLOCK * BLOCK
+            offset = tar.offset - (len(data) + tarfile.BLOCKSIZE - 1) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
             _add(tar, f"{sample.key}.cls", str(sample.label).encode())
-            yield Row(number, offset, len(data), sample.label, height, width, name.encode())
+            rows.append((number, offset, len(data), sample.label, height, width, name.encode()))
+    np.save(_rows(path), np.array(rows, index_dtype(name_length)))
+    record = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path), "samples": len(rows), "bad": bad}
+    partial = done.with_suffix(".partial")
+    partial.write_text(json.dumps(record))
+    partial.rename(done)  # last: a shard counts once this is there
+    return record
+
+
+def _rows(shard: Path) -> Path:
+    return shard.with_suffix(".npy")
+
+
+def _encoded(source: Source, sample: Sample, resize: Resize | None) -> tuple[bytes, int, int]:
+    """The bytes to store, and the upright height and width in px; the image has been decoded in full."""
+    data = source.read(sample)
+    with Image.open(io.BytesIO(data)) as opened:
+        opened.load()
+        upright = ImageOps.exif_transpose(opened)
+    width, height = upright.size
+    if resize is None or (min(width, height) <= resize.short_side and sample.extension in ("jpg", "png")):
+        return data, height, width
+    factor = min(1.0, resize.short_side / min(width, height))
+    width, height = round(width * factor), round(height * factor)
+    buffer = io.BytesIO()
+    small = upright.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    if sample.extension == "jpg":
+        small.save(buffer, "JPEG", quality=resize.jpeg_quality)
+    else:
+        small.save(buffer, "PNG")
+    return buffer.getvalue(), height, width
+
+
+def _member(sample: Sample, resize: Resize | None) -> str:
+    """The name of a sample's image in the tar. What is resized is written as JPEG or PNG."""
+    return f"{sample.key}.{sample.extension if resize is None or sample.extension == 'jpg' else 'png'}"
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)  # time 0, owner 0, mode 0644
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,57 @@
+"""Checking a sharded dataset in full: what is on disk against the manifest and the index, and every image decoded."""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from rsa.data.index import INDEX, Split, read_manifest, sha256
+
+
+def verify(folder: Path) -> list[str]:
+    """Every fault found, in words that name split, shard and sample; empty where all is well."""
+    faults: list[str] = []
+    for name, recorded in read_manifest(folder)["splits"].items():
+        shards = [(folder / name / shard["name"], shard["bytes"], shard["sha256"]) for shard in recorded["shards"]]
+        files = [(folder / name / INDEX, None, recorded["index_sha256"]), *shards]
+        damaged = [fault for file in files for fault in _file_faults(*file)]
+        faults += damaged
+        if not damaged:  # samples of a damaged shard are not where the index says
+            with ProcessPoolExecutor() as pool:
+                numbers = range(len(shards))
+                faults += [
+                    fault
+                    for found in pool.map(_sample_faults, *zip(*((folder, name, n) for n in numbers), strict=True))
+                    for fault in found
+                ]
+    return faults
+
+
+def _file_faults(path: Path, size: int | None, digest: str) -> Iterator[str]:
+    if not path.is_file():
+        yield f"{path}: missing"
+    elif size is not None and path.stat().st_size != size:
+        yield f"{path}: must have {size} bytes, got {path.stat().st_size}"
+    elif (found := sha256(path)) != digest:
+        yield f"{path}: must have sha256 {digest}, got {found}"
+
+
+def _sample_faults(folder: Path, name: str, shard: int) -> list[str]:
+    """The faults among the samples of one shard."""
+    split = Split(folder, name)
+    faults = []
+    for id in np.flatnonzero(split.rows["shard"] == shard):
+        try:
+            with Image.open(io.BytesIO(split.read(int(id)).tobytes())) as image:
+                image.load()
+                size = ImageOps.exif_transpose(image).size
+        except (OSError, ValueError, SyntaxError) as why:
+            faults.append(f"{split.describe(int(id))}: {why}")
+            continue
+        row = split.rows[id]
+        if size != (row["width"], row["height"]):
+            faults.append(f"{split.describe(int(id))}: must be {row['width']}x{row['height']} px, got {size[0]}x{size[1]}")
+    return faults
