@@ -14,9 +14,12 @@ def build_backbone(params: Model) -> nn.Module:
     if not timm.is_model(params.backbone):
         hint = nearest(params.backbone, timm.list_models())
         raise ValueError(f"model.backbone must be a name that timm knows, got {params.backbone!r}{hint}")
+    for weights in ("pretrained", "checkpoint_path"):
+        if params.backbone_args.get(weights):
+            raise ValueError(f"model.backbone_args must not hold {weights}: every run and floor starts from random weights")
     try:
         backbone: nn.Module = timm.create_model(params.backbone, num_classes=0, **params.backbone_args)
-    except TypeError as why:
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError, AssertionError, RuntimeError) as why:  # timm's own
         raise ValueError(f"model.backbone_args must be arguments of timm's {params.backbone}: {why}") from why
     if params.small_stem:
         _small_stem(backbone, params.backbone)

@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 import torch
 
+from rsa import params
 from rsa.data.views import weak_and_aggressive
 from rsa.methods import METHODS
 from rsa.methods.byol import BYOL
 from rsa.methods.rsa import RSA, Embedded
-from rsa.params import Methods, Params
-from rsa.params import RSA as Section
+from rsa.params import Params
 from tests.methods.networks import Backbone, images
 from tests.methods.paper import d, numeric_gradient
 
 
 def build(tiny: Params, **changes: object) -> RSA:
     torch.manual_seed(0)
-    section = Section.model_validate({**tiny.methods["rsa"].model_dump(), **changes})
+    section = params.RSA.model_validate({**tiny.methods["rsa"].model_dump(), **changes})
     return RSA(Backbone(), section).train()
 
 
@@ -170,4 +170,4 @@ def test_weak_views_come_first_in_the_recipe_as_embed_reads_them(tiny: Params):
 
 
 def test_every_method_has_a_section_of_params_and_every_section_a_method():
-    assert METHODS.keys() == Methods.model_fields.keys()
+    assert METHODS.keys() == params.Methods.model_fields.keys()
