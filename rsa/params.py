@@ -148,7 +148,9 @@ class Torchvision(WithTest):
         if self.test is not None and self.test == self.train:
             raise ValueError(f"test must be another split than train, got {self.test} twice")
         if self.download and Path(self.raw) == Path(self.root):
-            raise ValueError(f"raw must not be where data is downloaded to ({self.root}): use requirements.lock, which pins torchvision")
+            raise ValueError(
+                f"raw must not be where data is downloaded to ({self.root}): use requirements.lock, which pins torchvision"
+            )
         return self
 
 
@@ -162,13 +164,16 @@ class WebDataset(WithTest):
     raw: str
     train: str | list[str]
     test: str | list[str] | None
-    image: Annotated[list[str], Field(min_length=1)]
+    image: Annotated[list[Literal["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm"]], Field(min_length=1)]
     label: Annotated[str, Field(pattern=r"^(cls|json\..+)$")]
 
 
-Dataset = Annotated[
-    Digits | PhotoTiles | Folder | Torchvision | TinyImageNet | WebDataset, Field(discriminator="source")
-]
+Dataset = Annotated[Digits | PhotoTiles | Folder | Torchvision | TinyImageNet | WebDataset, Field(discriminator="source")]
+
+
+class Resize(Section):
+    short_side: Annotated[int, Field(ge=8)]
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
 
 
 class Shards(Section):

@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 
 
-def by_class(labels: NDArray[np.int64], seed: int) -> list[Indices]:
-    """The indices of each class, in a random order."""
+def by_class(labels: NDArray[np.int64], seed: int, num_classes: int | None = None) -> list[Indices]:
+    """The indices of each class, in a random order; without `num_classes`, of the classes up to the last that has any."""
     random = np.random.Generator(np.random.Philox(key=[seed, 0]))
-    return [random.permutation(np.flatnonzero(labels == label)) for label in range(int(labels.max()) + 1)]
+    return [random.permutation(np.flatnonzero(labels == label)) for label in range(num_classes or int(labels.max()) + 1)]
 
 
 def held_out(labels: NDArray[np.int64], classes: Sequence[str], fraction: float, seed: int) -> tuple[Indices, Indices]:
     """(kept, held out): `fraction` of every class is held out, at least one image on either side; both sorted."""
     kept, out = [], []
-    for name, indices in zip(classes, by_class(labels, seed), strict=True):
+    for name, indices in zip(classes, by_class(labels, seed, len(classes)), strict=True):
         if len(indices) < 2:
-            raise ValueError(f"class {name!r} must have at least 2 images for a split, got {len(indices)}")
+            raise ValueError(f"class {name!r} must have at least 2 images for a split, got {len(indices)}: add some")
         cut = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
         out.append(indices[:cut])
         kept.append(indices[cut:])
@@ -29,9 +29,12 @@ def held_out(labels: NDArray[np.int64], classes: Sequence[str], fraction: float,
 def balanced(labels: NDArray[np.int64], classes: Sequence[str], count: int, seed: int) -> Indices:
     """`count` samples, as many of every class (the first classes one more where it doesn't divide); sorted."""
     chosen = []
-    for label, (name, indices) in enumerate(zip(classes, by_class(labels, seed), strict=True)):
+    for label, (name, indices) in enumerate(zip(classes, by_class(labels, seed, len(classes)), strict=True)):
         wanted = count // len(classes) + (label < count % len(classes))
         if len(indices) < wanted:
-            raise ValueError(f"class {name!r} must have at least {wanted} images for a subset of {count}, got {len(indices)}")
+            raise ValueError(
+                f"class {name!r} must have at least {wanted} images for a balanced subset of {count}, got {len(indices)}: "
+                "add some or make the subset smaller"
+            )
         chosen.append(indices[:wanted])
     return np.sort(np.concatenate(chosen))

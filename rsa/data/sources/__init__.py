@@ -5,14 +5,24 @@ A new source is its file here, one line in `open_source`, and one section of the
 
 from rsa.data.sources.embedded import digits, photo_tiles
 from rsa.data.sources.folder import folder
-from rsa.data.sources.source import Sample, Source
-from rsa.params import Dataset, Digits, Folder, PhotoTiles
+from rsa.data.sources.source import PRETRAIN, Sample, Source, checked
+from rsa.data.sources.tiny_imagenet import tiny_imagenet
+from rsa.data.sources.torchvision import torchvision
+from rsa.data.sources.webdataset import webdataset
+from rsa.params import Dataset, Digits, Folder, PhotoTiles, TinyImageNet, Torchvision, WebDataset
 
-__all__ = ["Sample", "Source", "open_source"]
+__all__ = ["PRETRAIN", "Sample", "Source", "open_source"]
 
 
 def open_source(dataset: Dataset, seed: int) -> Source:
-    """The source that a `datasets` section of params.yaml describes; `seed` draws its splits and subsets."""
+    """The source that a `datasets` section of params.yaml describes; `seed` draws its splits and subsets.
+
+    Splits `train`, `test`, and `pretrain` where the params ask for one. ValueError says what is wrong where.
+    """
+    return checked(_open(dataset, seed))
+
+
+def _open(dataset: Dataset, seed: int) -> Source:
     match dataset:
         case Digits():
             return digits(dataset, seed)
@@ -20,3 +30,9 @@ def open_source(dataset: Dataset, seed: int) -> Source:
             return photo_tiles(dataset)
         case Folder():
             return folder(dataset, seed)
+        case Torchvision():
+            return torchvision(dataset, seed)
+        case TinyImageNet():
+            return tiny_imagenet(dataset)
+        case WebDataset():
+            return webdataset(dataset, seed)

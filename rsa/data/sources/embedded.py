@@ -1,14 +1,12 @@
 """Real images that scikit-learn ships: handwritten digits, and tiles of its two photographs."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits, load_sample_images
 
-from rsa.data.sources.source import Sample, Source
+from rsa.data.sources.source import ReadKey, Sample, Source, png
 from rsa.data.splits import held_out
 from rsa.params import Digits, PhotoTiles
 
@@ -18,18 +16,20 @@ STRIP_TILES = 2  # a strip is two tiles wide
 
 def digits(params: Digits, seed: int) -> Source:
     """The 1,797 handwritten digits (8 px, 17 grey levels), upscaled to `size` px; `test_fraction` of each class held out."""
+    from sklearn.datasets import load_digits  # seconds to import
+
     data = load_digits()
     images = np.round(data.images * 255 / 16).astype(np.uint8)  # (N, 8, 8)
     labels = data.target.astype(np.int64)
     classes = [str(name) for name in data.target_names]
     samples = [Sample(f"digit_{i:04d}", "png", int(label), f"digits[{i}]") for i, label in enumerate(labels)]
     encoded = {
-        sample.key: _png(Image.fromarray(image).resize((params.size, params.size), Image.Resampling.BICUBIC))
+        sample.key: png(Image.fromarray(image).resize((params.size, params.size), Image.Resampling.BICUBIC))
         for sample, image in zip(samples, images, strict=True)
     }
     train, test = held_out(labels, classes, params.test_fraction, seed)
     splits = {"train": [samples[i] for i in train], "test": [samples[i] for i in test]}
-    return Source(classes, splits, lambda sample: encoded[sample.key])
+    return Source(classes, splits, ReadKey(encoded))
 
 
 def photo_tiles(params: PhotoTiles) -> Source:
@@ -38,6 +38,8 @@ def photo_tiles(params: PhotoTiles) -> Source:
     The photographs are cut into vertical strips. Every third strip is for testing, and no tile crosses a strip's border,
     so training and test tiles share no pixel.
     """
+    from sklearn.datasets import load_sample_images  # seconds to import
+
     photographs = load_sample_images()
     names = [Path(name).stem for name in photographs.filenames]
     classes = [f"{name}_{third}" for name in names for third in ("top", "middle", "bottom")]
@@ -55,15 +57,9 @@ def photo_tiles(params: PhotoTiles) -> Source:
                     split = "test" if left // strip % STRIP == STRIP - 1 else "train"
                     origin = f"{name}.jpg at ({top}, {left})"
                     splits[split].append(Sample(key, "png", 3 * photo + third, origin))
-                    encoded[key] = _png(Image.fromarray(_cut(image, top, left, tile)))
-    return Source(classes, splits, lambda sample: encoded[sample.key])
+                    encoded[key] = png(Image.fromarray(_cut(image, top, left, tile)))
+    return Source(classes, splits, ReadKey(encoded))
 
 
 def _cut(image: NDArray[np.uint8], top: int, left: int, tile: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[top : top + tile, left : left + tile])
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -1,8 +1,23 @@
-"""What a source is."""
+"""What a source is, and the contract that each one is held to."""
 
+import io
+import re
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from rsa.data.splits import balanced, held_out
+
+# of image files -> of members in shards
+EXTENSIONS = {
+    **{name: name for name in ("jpg", "png", "bmp", "webp", "tiff", "ppm")},
+    **{"jpeg": "jpg", "tif": "tiff"},
+}
+PRETRAIN = "pretrain"  # an optional split for pretraining alone (else it reads `train`); its labels may be -1, unknown
 
 
 class Sample(NamedTuple):
@@ -16,8 +31,105 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Class names, the samples of every split, and how to read one's encoded bytes."""
+    """Class names, the samples of every split, and how to read one's encoded bytes.
+
+    `read` keeps no open file: it works after a fork, and pickled in a new process. Pickled, it can be as large as a list of
+    all names, so hand it to a worker once, by fork or through the pool's initializer. It raises ValueError or OSError.
+    """
 
     classes: list[str]
     splits: dict[str, list[Sample]]
     read: Callable[[Sample], bytes]
+
+
+@dataclass(frozen=True)
+class ReadOrigin:
+    """`Source.read` where the origin alone says what to read."""
+
+    read: Callable[[str], bytes]
+
+    def __call__(self, sample: Sample) -> bytes:
+        """The encoded bytes of a sample."""
+        return self.read(sample.origin)
+
+
+@dataclass(frozen=True)
+class ReadKey:
+    """`Source.read` of images that are held in memory."""
+
+    encoded: dict[str, bytes]
+
+    def __call__(self, sample: Sample) -> bytes:
+        """The encoded bytes of a sample."""
+        return self.encoded[sample.key]
+
+
+def key_of(name: str) -> str:
+    """A file's name as a key: without its extension, all but ASCII letters, digits, `_`, `-` and `/` made `_`."""
+    return re.sub(r"[^\w/-]", "_", name.rpartition(".")[0], flags=re.ASCII)
+
+
+def png(image: Image.Image) -> bytes:
+    """Pixels that no file keeps, losslessly encoded."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def without_test(train: list[Sample], classes: list[str], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """(train, test): `fraction` of each class held out of a training split for which there is no test split."""
+    kept, out = held_out(np.array([sample.label for sample in train]), classes, fraction, seed)
+    return [train[i] for i in kept], [train[i] for i in out]
+
+
+def subset(samples: list[Sample], classes: list[str], count: int | None, seed: int) -> list[Sample]:
+    """`count` samples, as many of each class; None: all."""
+    if count is None:
+        return samples
+    return [samples[i] for i in balanced(np.array([sample.label for sample in samples]), classes, count, seed)]
+
+
+def checked(source: Source) -> Source:
+    """`source`, if it keeps the contract.
+
+    ValueError where a split is empty, a label is outside of the classes, or two keys of a split are equal but for their case
+    (one of the two files would be lost where the shards are unpacked).
+    """
+    for split, samples in source.splits.items():
+        if not samples:
+            raise ValueError(f"split {split!r} must have images, got none")
+        lowest = -1 if split == PRETRAIN else 0
+        for sample in samples:
+            if not lowest <= sample.label < len(source.classes):
+                raise ValueError(
+                    f"split {split!r}: the label of {sample.origin} must be in [{lowest}, {len(source.classes) - 1}], "
+                    f"got {sample.label}" + (f"; unlabelled images are for the split {PRETRAIN!r}" if sample.label == -1 else "")
+                )
+        _unique(split, samples)
+    return source
+
+
+def _unique(split: str, samples: list[Sample]) -> None:
+    origin_of: dict[str, str] = {}
+    for key, extension, _, origin in samples:
+        other = origin_of.setdefault(key.casefold(), origin)
+        if other is not origin:
+            raise ValueError(
+                f"split {split!r}: {other} and {origin} both get the key {key!r} (upper and lower case count as the same): "
+                "rename one of them"
+            )
+        if len(key) > 90 and not _fits(f"{key}.{extension}"):
+            raise ValueError(f"split {split!r}: {origin} must have a shorter name: {key!r} doesn't fit into a tar's header")
+
+
+def _fits(name: str) -> bool:
+    try:
+        tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT)
+    except ValueError:
+        return False
+    return True
+
+
+def is_hidden(name: str) -> bool:
+    """Is a file or any folder above it named `.something` or `__MACOSX`?  (`./` at the start doesn't count.)"""
+    return "/." in f"/{name.removeprefix('./')}" or "__MACOSX" in name

@@ -1,0 +1,176 @@
+"""Existing WebDataset shards, local or on whatever fsspec reaches (s3://, memory://, ...), read without unpacking.
+
+`train` (and `test`) are paths or URLs with braces (`{000..146}`) and wildcards. A sample is a `KEY.EXTENSION` for one of the
+extensions in `image`, and its label: `KEY.cls` in ASCII, or a number or class name at a key of `KEY.json`.
+Each shard is walked once, which reads all of a remote one; then one range is read for each sample.
+"""
+
+import bisect
+import json
+import re
+from typing import Any, BinaryIO, NamedTuple
+
+import fsspec  # type: ignore[import-untyped]
+import numpy as np
+from braceexpand import braceexpand
+
+from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, key_of, without_test
+from rsa.data.sources.tarred import walk_tar
+from rsa.params import WebDataset
+
+MEMBER = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")  # key, extension: webdataset ends a key at the file name's first dot
+
+
+class Row(NamedTuple):
+    """A sample of a shard; the label is as written there."""
+
+    origin: str  # SHARD::MEMBER
+    key: str
+    extension: str
+    label: int | str
+    url: str
+    offset: int
+    size: int
+
+
+def webdataset(params: WebDataset, seed: int) -> Source:
+    """Samples sorted by shard and member; ValueError names the shard that is missing, cut short or incomplete."""
+    rows = {"train": _rows(params, params.train), "test": _rows(params, params.test) if params.test is not None else []}
+    classes, label_of = _classes(rows["train"])
+    samples: dict[str, list[Sample]] = {}
+    for split, found in rows.items():
+        samples[split] = []
+        for row in found:
+            if row.label not in label_of:
+                raise ValueError(f"{row.origin} has the label {row.label!r}, which no training sample reaches")
+            samples[split].append(Sample(row.key, row.extension, label_of[row.label], row.origin))
+    read = RangeReader([*rows["train"], *rows["test"]])
+    if params.test_fraction is not None:
+        samples["train"], samples["test"] = without_test(samples["train"], classes, params.test_fraction, seed)
+    return Source(classes, samples, ReadOrigin(read))
+
+
+class RangeReader:
+    """Reads a sample's range of its shard; the file system is opened by each process itself (fsspec's instances can't fork)."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        rows = sorted(rows)
+        self.urls = sorted({row.url for row in rows})
+        number = {url: i for i, url in enumerate(self.urls)}
+        self.origins = [row.origin for row in rows]
+        self.ranges = np.array([(number[row.url], row.offset, row.size) for row in rows], np.int64).reshape(-1, 3)
+
+    def __call__(self, origin: str) -> bytes:
+        """The content of a member."""
+        shard, offset, size = map(int, self.ranges[bisect.bisect_left(self.origins, origin)])
+        filesystem, path = fsspec.core.url_to_fs(self.urls[shard])
+        data: bytes = filesystem.cat_file(path, start=offset, end=offset + size)
+        if len(data) != size:
+            raise ValueError(f"{origin} must have {size} bytes, got {len(data)}: the shard has changed, run the stage again")
+        return data
+
+
+def _rows(params: WebDataset, patterns: str | list[str]) -> list[Row]:
+    urls = _urls([patterns] if isinstance(patterns, str) else patterns)
+    return sorted(row for url in urls for row in _shard_rows(params, url))
+
+
+def _urls(patterns: list[str]) -> list[str]:
+    """Every shard, sorted; a pattern that nothing matches and a shard given twice are errors."""
+    urls: list[str] = []
+    for pattern in (expanded for each in patterns for expanded in braceexpand(each)):
+        if not re.search(r"[*?\[]", pattern):
+            urls.append(pattern)
+            continue
+        filesystem, path = _filesystem(pattern)
+        found = [filesystem.unstrip_protocol(name) if "://" in pattern else name for name in filesystem.glob(path)]
+        if not found:
+            raise ValueError(f"{pattern} must match at least one shard, got none")
+        urls += found
+    for url in urls:
+        if urls.count(url) > 1:
+            raise ValueError(f"{url} must be named once, got {urls.count(url)} times")
+    return sorted(urls)
+
+
+def _shard_rows(params: WebDataset, url: str) -> list[Row]:
+    label_extension, _, json_key = params.label.partition(".")
+    images: dict[str, tuple[str, str, int, int]] = {}  # of a key: member, extension, offset, size
+    labels: dict[str, int | str] = {}
+    filesystem, path = _filesystem(url)
+    try:
+        with filesystem.open(path, "rb") as file:
+            for member in walk_tar(file, url):
+                match = MEMBER.fullmatch(member.name)
+                if match is None or not member.isreg():
+                    continue
+                key, extension = match[1], match[2].lower()
+                if extension in params.image:
+                    if key in images:
+                        raise ValueError(f"{url}: {key!r} must have one image, got {images[key][0]} and {member.name}")
+                    images[key] = (member.name, extension, member.offset_data, member.size)
+                elif extension == label_extension:
+                    labels[key] = _label(f"{url}::{member.name}", _content(file, member), json_key)
+    except OSError as why:
+        raise ValueError(
+            f"shard {url} can't be read: {type(why).__name__}: {why}; put it there or correct the list of shards"
+        ) from None
+    if not images:
+        raise ValueError(f"{url} must hold images ({', '.join(params.image)}), got none")
+    for key, (name, *_) in images.items():
+        if key not in labels:
+            raise ValueError(f"{url}: {name} must have its label in {key}.{label_extension}, got no such member")
+    return [
+        Row(f"{url}::{name}", key_of(f"{key}."), EXTENSIONS[extension], labels[key], url, offset, size)
+        for key, (name, extension, offset, size) in images.items()
+    ]
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as why:  # its package isn't installed, or there is no such protocol
+        raise ValueError(f"{url} can't be opened: {why}") from None
+    return filesystem, path
+
+
+def _content(file: BinaryIO, member: Any) -> bytes:
+    file.seek(member.offset_data)
+    return file.read(member.size)
+
+
+def _label(where: str, content: bytes, json_key: str) -> int | str:
+    """A class number from ASCII digits, or what JSON has at a dotted key: a number or a name."""
+    value: Any
+    if not json_key:
+        text = content.strip()
+        if not re.fullmatch(rb"[0-9]+", text):
+            raise ValueError(f"{where} must be a class number in ASCII, got {content[:20]!r}")
+        return int(text)
+    try:
+        value = json.loads(content)
+        for key in json_key.split("."):
+            value = value[key]
+    except (ValueError, KeyError, TypeError) as why:
+        raise ValueError(f"{where} must be JSON with {json_key!r}, got {type(why).__name__}: {why}") from None
+    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, int) and value < 0):
+        raise ValueError(f"{where} must have a class number or name at {json_key!r}, got {value!r}")
+    return value
+
+
+def _classes(train: list[Row]) -> tuple[list[str], dict[int | str, int]]:
+    """(class names, class number of each label): names sorted, or the numbers from 0 to the largest in training."""
+    numbers = [row.label for row in train if isinstance(row.label, int)]
+    if not numbers:
+        names = sorted({row.label for row in train if isinstance(row.label, str)})
+        return names, {name: label for label, name in enumerate(names)}
+    if len(numbers) < len(train):
+        odd = next(row for row in train if isinstance(row.label, str))
+        raise ValueError(f"{odd.origin} must have a class number, as other samples have, got {odd.label!r}")
+    present = set(numbers)
+    missing = sorted(set(range(max(present) + 1)) - present)
+    if missing:
+        raise ValueError(
+            f"class {missing[0]} of 0 to {max(present)} must have training images, got none ({len(missing)} such classes)"
+        )
+    return [str(label) for label in range(max(present) + 1)], {label: label for label in range(max(present) + 1)}
