@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rsa.evaluation.features import read_features, write_features
+
+LABELS = np.array([2, 0, 1, 1, 0])
+X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+
+
+def test_what_is_written_in_batches_is_read_as_one_memory_mapped_array(tmp_path: Path):
+    write_features(tmp_path, "train", LABELS, iter([X[:2], X[2:4], X[4:]]))
+    got = read_features(tmp_path, "train")
+    np.testing.assert_array_equal(got.x, X)
+    np.testing.assert_array_equal(got.y, LABELS)
+    assert got.x.dtype == np.float32
+    assert isinstance(got.x, np.memmap)
+    assert not got.x.flags.writeable  # nobody changes the features on disk by accident
+
+
+def test_batches_are_taken_one_at_a_time(tmp_path: Path):
+    """Bounded memory: what has been yielded is in the file before the next batch is made."""
+
+    def batches():
+        for i in range(5):
+            if i:
+                np.testing.assert_array_equal(np.load(tmp_path / "train.npy", mmap_mode="r")[:i], X[:i])
+            yield X[i : i + 1]
+
+    write_features(tmp_path, "train", LABELS, batches())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_refused_with_their_place(tmp_path: Path, value: float):
+    bad = X.copy()
+    bad[3, 1] = value
+    with pytest.raises(FloatingPointError, match="features of test must be finite, got others among samples 2 to 3"):
+        write_features(tmp_path, "test", LABELS, iter([bad[:2], bad[2:4], bad[4:]]))
+
+
+def test_missing_features_name_the_stage_to_run(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"train\.npy does not exist: run the `extract` stage first"):
+        read_features(tmp_path, "train")

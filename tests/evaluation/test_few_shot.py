@@ -1,0 +1,73 @@
+import statistics
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from rsa.evaluation.features import Features
+from rsa.evaluation.few_shot import few_shot
+from tests.evaluation.blobs import blobs
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What every logistic regression was fitted on."""
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    fit = LogisticRegression.fit
+
+    def spy(self, x, y, *rest):
+        seen.append((x, y))
+        return fit(self, x, y, *rest)
+
+    monkeypatch.setattr(LogisticRegression, "fit", spy)
+    return seen
+
+
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_every_draw_fits_exactly_k_different_images_of_each_class(fitted: list, k: int):
+    train, test = blobs(60, 0, classes=4), blobs(40, 1, classes=4)
+    few_shot(train, test, k, draws=3, seed=0)
+    scaled = StandardScaler().fit_transform(train.x)
+    assert len(fitted) == 3
+    for x, y in fitted:
+        assert np.bincount(y).tolist() == [k] * 4
+        assert len(np.unique(x, axis=0)) == 4 * k
+        for row, label in zip(x, y, strict=True):  # each is a training image with its own label
+            assert train.y[np.isclose(scaled, row).all(1)].tolist() == [label]
+
+
+def test_draws_differ_and_are_a_function_of_the_seed(fitted: list):
+    train, test = blobs(60, 0), blobs(40, 1)
+    first, again, other = (few_shot(train, test, 2, draws=3, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+    chosen = [np.sort(x.sum(1)).round(4).tobytes() for x, _ in fitted]
+    assert chosen[:3] == chosen[3:6]
+    assert len(set(chosen)) == 6  # three of seed 0, three of seed 1
+
+
+def test_mean_and_sd_are_those_of_the_draws():
+    result = few_shot(blobs(60, 0), blobs(40, 1), 2, draws=4, seed=0)
+    assert len(result["draws"]) == 4
+    assert result["top1"] == pytest.approx(statistics.mean(result["draws"]))
+    assert result["sd"] == pytest.approx(statistics.stdev(result["draws"]))
+
+
+def test_one_draw_has_no_sd():
+    assert few_shot(blobs(60, 0), blobs(40, 1), 2, draws=1, seed=0)["sd"] is None
+
+
+def test_more_labels_than_the_smallest_class_has_are_refused():
+    train = blobs(30, 0)
+    with pytest.raises(ValueError, match=r"transfer.labels_per_class must be at most the smallest class \(10 images\), got 11"):
+        few_shot(train, train, 11, draws=1, seed=0)
+
+
+def test_labels_of_the_test_split_decide_nothing_but_the_score(fitted: list):
+    train, test = blobs(60, 0), blobs(40, 1)
+    few_shot(train, test, 2, draws=2, seed=0)
+    few_shot(train, Features(test.x, test.y[::-1].copy()), 2, draws=2, seed=0)
+    for one, other in zip(fitted[:2], fitted[2:], strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
