@@ -1,0 +1,154 @@
+"""States that a project can be in, made from one where nothing is left to do, and what must run to bring it up to date."""
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.engines.project import PRODUCED, Project
+from tests.engines.toy import dump_yaml, load_yaml
+
+Change = Callable[[Project], None]
+FEATURES = "features/byol/s0/digits"
+
+
+class State(NamedTuple):
+    """`runs`: patterns of the stages that must run; none where everything comes back as it was."""
+
+    change: Change
+    runs: tuple[str, ...] = ()
+    fast: bool = False
+    alone: bool = False  # cannot be made in any order with others
+
+
+def edit(name: str, old: str, new: str) -> Change:
+    return lambda project: project.edit(name, old, new)
+
+
+def remove(*names: str) -> Change:
+    return lambda project: project.remove(*names)
+
+
+def overwrite(name: str) -> Change:
+    return lambda project: write(project, name)
+
+
+def write(project: Project, name: str) -> None:
+    (project.folder / name).write_text("not what the stage wrote")
+
+
+def several(*changes: Change) -> Change:
+    return lambda project: [change(project) for change in changes] and None
+
+
+def scramble_times(project: Project) -> None:
+    """As after a checkout or a copy without times."""
+    order = random.Random(0)
+    for top in (*PRODUCED, "pipeline", "rsa", "raw", "params.yaml", "dvc.yaml"):
+        path = project.folder / top
+        for file in [path] if path.is_file() else path.rglob("*"):
+            time = 1e9 + order.random() * 1e6
+            os.utime(file, (time, time))
+
+
+def reverse_params(project: Project) -> None:
+    path = project.folder / "params.yaml"
+    dump_yaml(dict(reversed(load_yaml(path).items())), path)
+
+
+def lose_a_cached_file(project: Project) -> None:
+    """One object of the cache, which the workspace still has."""
+    digest = project.lock().decode().split("path: runs/byol/s0/encoder.safetensors\n")[-1].split("md5: ")[1].split()[0]
+    (project.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
+
+
+def lose_results(project: Project) -> None:
+    for top in PRODUCED:
+        shutil.rmtree(project.folder / top)
+
+
+def run_then(change: Change, then: Change) -> Change:
+    """Make a change, let DVC follow it, make the other."""
+
+    def both(project: Project) -> None:
+        change(project)
+        project.run("dvc")
+        (project.folder / "ran.log").unlink()
+        then(project)
+
+    return both
+
+
+beta = edit("params.yaml", "beta: {schedule: cosine, start: 0.4", "beta: {schedule: cosine, start: 0.3")
+beta_back = edit("params.yaml", "beta: {schedule: cosine, start: 0.3", "beta: {schedule: cosine, start: 0.4")
+more_seeds = edit("params.yaml", "seeds: [0]", "seeds: [0, 1]")
+fewer_seeds = edit("params.yaml", "seeds: [0, 1]", "seeds: [0]")
+fewer_methods = edit("params.yaml", "methods: [byol, rsa]", "methods: [byol]")
+more_methods = edit("params.yaml", "methods: [byol]", "methods: [byol, rsa]")
+
+OF_RSA = ("pretrain@rsa-*", "extract@rsa-*", "probe@rsa-*", "transfer@rsa-*", "report")
+OF_TILES = ("shard@photo_tiles", "extract@*-photo_tiles", "transfer@*-photo_tiles", "floor@*", "report")
+
+STATES = {
+    # nothing that matters
+    "nothing changed": State(lambda project: None),
+    "times scrambled": State(scramble_times),
+    "comment in params.yaml": State(edit("params.yaml", "experiment:", "# a comment\nexperiment:")),
+    "sections of params.yaml in another order": State(reverse_params),
+    "other needs of a job": State(edit("dvc.yaml", "meta: {gpu: 1", "meta: {gpu: 0")),
+    # edits
+    "beta edited": State(beta, OF_RSA, fast=True),
+    "param of all runs edited": State(
+        edit("params.yaml", "flip_prob: 0.0", "flip_prob: 0.5"), ("pretrain@*", "extract@*", "probe@*", "transfer@*", "report")
+    ),
+    "code edited": State(edit("pipeline/probe.py", "VERSION = 1", "VERSION = 2"), ("probe@*", "report")),
+    "code edited, same results": State(edit("pipeline/extract.py", "VERSION = 1", "VERSION = 1  # best"), ("extract@*",)),
+    "code of all stages edited, same results": State(edit("rsa/params.py", "import difflib", "import difflib  # same"), ("*",)),
+    "command edited": State(edit("dvc.yaml", "python -m pipeline.transfer", "python -B -m pipeline.transfer"), ("transfer@*",)),
+    "raw data edited": State(overwrite("raw/photo_tiles"), OF_TILES),
+    "grid grown": State(more_seeds, ("*@*-1*", "report")),
+    "grid shrunk": State(fewer_methods, ("report",), fast=True),
+    # losses
+    "output deleted": State(remove(FEATURES)),
+    "one file of an output deleted": State(remove(f"{FEATURES}/first")),
+    "metric deleted": State(remove("scores/rsa/s0/probe.json")),
+    "run deleted": State(remove("runs/rsa/s0")),
+    "output corrupted": State(overwrite("runs/byol/s0/encoder.safetensors")),
+    "one file of an output corrupted": State(overwrite("data/shards/digits/first")),
+    "metric corrupted": State(overwrite("scores/byol/s0/transfer_photo_tiles.json")),
+    "junk in an output": State(overwrite("data/shards/digits/junk")),
+    "report deleted": State(remove("reports")),
+    "all results deleted": State(lose_results),
+    "dvc.lock deleted": State(remove("dvc.lock")),
+    "dvc.lock and all results deleted": State(several(remove("dvc.lock"), lose_results)),
+    "a file of the cache lost": State(lose_a_cached_file),
+    "cache lost": State(remove(".dvc/cache")),
+    "cache and an output lost": State(several(remove(".dvc/cache"), remove(FEATURES)), ("extract@byol-0-digits",)),
+    "run cache and dvc.lock lost": State(several(remove(".dvc/cache/runs"), remove("dvc.lock")), ("*",)),
+    "DVC's own notes lost": State(remove(".dvc/tmp")),
+    # back again
+    "beta switched back": State(run_then(beta, beta_back), fast=True, alone=True),
+    "grid grown and shrunk again": State(run_then(more_seeds, fewer_seeds), ("report",), alone=True),
+    "grid shrunk and grown again": State(run_then(fewer_methods, more_methods), alone=True),
+    # several at once
+    "many results lost": State(
+        several(
+            remove(FEATURES, "runs/rsa/s0", "scores/rsa/s0/probe.json", "reports"),
+            overwrite("data/shards/digits/first"),
+            overwrite("data/shards/photo_tiles/junk"),
+            overwrite("scores/byol/s0/transfer_photo_tiles.json"),
+        ),
+        fast=True,
+    ),
+    "many things edited": State(
+        several(
+            edit("pipeline/probe.py", "VERSION = 1", "VERSION = 1  # same"),
+            edit("dvc.yaml", "python -m pipeline.transfer", "python -B -m pipeline.transfer"),
+            edit("params.yaml", "confidence: 0.95", "confidence: 0.9"),
+            remove(FEATURES),
+        ),
+        ("probe@*", "transfer@*", "report"),
+        fast=True,
+    ),
+}
