@@ -159,7 +159,8 @@ def test_values_that_contradict_each_other_are_refused(write_params: WriteParams
 
 
 def test_a_folder_needs_exactly_one_kind_of_test_split(write_params: WriteParams):
-    folder = {"source": "folder", "raw": "raw", "train": "train", "train_samples": None, "test_samples": None}
+    others = {"train_samples": None, "test_samples": None, "classes": None}
+    folder = {"source": "folder", "raw": "raw", "train": "train", **others}
     params.load(write_params({"datasets.mine": {**folder, "test": "val", "test_fraction": None}}))
     params.load(write_params({"datasets.mine": {**folder, "test": None, "test_fraction": 0.2}}))
     for test, fraction in (("val", 0.2), (None, None)):

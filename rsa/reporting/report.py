@@ -35,7 +35,7 @@ def render(p: Params, results: Results, runs: list[dict[str, Any]], unconverged:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("rsa.reporting", ""), undefined=jinja2.StrictUndefined)
     compared = [method for method in p.experiment.methods if method != p.experiment.baseline]
     document = io.StringIO()
-    YAML(typ="safe", pure=True).dump(p.model_dump(mode="json", exclude_none=True), document)
+    YAML(typ="safe", pure=True).dump(p.model_dump(mode="json", exclude_defaults=True), document)
     return environment.get_template("report.md.jinja").render(
         p=p,
         e=p.experiment,
