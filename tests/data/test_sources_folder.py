@@ -1,0 +1,211 @@
+"""Class folders: on disk, in a zip, in a tar."""
+
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rsa.data.sources import Source, open_source
+from rsa.params import Folder
+
+FILES = {  # no pixels: a source doesn't decode
+    f"{split}/{name}/{i}.{extension}": f"{split} {name} {i}".encode()
+    for split in ("train", "test")
+    for name in ("cat", "dog", "eel")
+    for i, extension in enumerate(("jpg", "JPEG", "png", "tif"))
+}
+
+
+def folder(raw: Path, **changes: Any) -> Folder:
+    values = {
+        "source": "folder",
+        "raw": str(raw),
+        "train": "train",
+        "test": "test",
+        "test_fraction": None,
+        "train_samples": None,
+        "test_samples": None,
+        "classes": None,
+    }
+    return Folder.model_validate({**values, **changes})
+
+
+def opened(raw: Path, seed: int = 0, **changes: Any) -> Source:
+    return open_source(folder(raw, **changes), seed)
+
+
+def write(top: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(content)
+    return top
+
+
+def as_folder(path: Path, files: dict[str, bytes]) -> Path:
+    return write(path / "raw", files)
+
+
+def as_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path / "raw.zip", "w") as archive:
+        for i, (name, content) in enumerate(sorted(files.items(), reverse=True)):
+            archive.writestr(name, content, (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED)[i % 2])
+    return path / "raw.zip"
+
+
+def as_tar(path: Path, files: dict[str, bytes]) -> Path:
+    write(path / "in_tar", files)
+    with tarfile.open(path / "raw.tar", "w") as archive:
+        archive.add(path / "in_tar", ".")  # members begin with ./
+    return path / "raw.tar"
+
+
+Pack = Callable[[Path, dict[str, bytes]], Path]
+packed = pytest.mark.parametrize("pack", [as_folder, as_zip, as_tar])
+
+
+@packed
+def test_every_packing_gives_the_same_samples_and_bytes(tmp_path: Path, pack: Pack):
+    source = opened(pack(tmp_path, FILES))
+    assert source.classes == ["cat", "dog", "eel"]
+    assert list(source.splits) == ["train", "test"]
+    for split, samples in source.splits.items():
+        assert [(s.key, s.extension, s.label) for s in samples] == [
+            (f"{name}/{i}", extension, label)
+            for label, name in enumerate(("cat", "dog", "eel"))
+            for i, extension in enumerate(("jpg", "jpg", "png", "tiff"))
+        ]
+        assert [source.read(s) for s in samples] == [f"{split} {s.key.replace('/', ' ')}".encode() for s in samples]
+
+
+@packed
+def test_the_top_may_hold_the_classes_and_a_share_of_each_is_held_out(tmp_path: Path, pack: Pack):
+    files = {name.removeprefix("train/"): content for name, content in FILES.items() if name.startswith("train")}
+    source = opened(pack(tmp_path, files), train=".", test=None, test_fraction=0.25)
+    assert [sample.label for sample in source.splits["test"]] == [0, 1, 2]
+    assert len({sample.key for split in source.splits.values() for sample in split}) == len(files)
+
+
+@packed
+def test_what_archivers_and_editors_leave_is_not_data(tmp_path: Path, pack: Pack):
+    junk = [
+        "__MACOSX/train/cat/._0.jpg",
+        "train/cat/._0.jpg",
+        "train/.ipynb_checkpoints/0.jpg",
+        "train/cat/notes.txt",
+        "train/a.jpg",
+    ]
+    source = opened(pack(tmp_path, {**FILES, **dict.fromkeys(junk, b"")}))
+    assert source.classes == ["cat", "dog", "eel"]
+    assert len(source.splits["train"]) == 12
+
+
+@packed
+def test_a_class_list_chooses_classes_for_both_splits(tmp_path: Path, pack: Pack):
+    source = opened(pack(tmp_path, FILES), classes=["eel", "cat"])
+    assert source.classes == ["cat", "eel"]
+    assert [[s.label for s in samples] for samples in source.splits.values()] == [[0] * 4 + [1] * 4] * 2
+
+
+def test_a_class_list_can_be_a_file_that_dvc_watches(tmp_path: Path):
+    raw = as_folder(tmp_path, FILES)
+    (raw / "classes.txt").write_text("eel\n\ndog\n")
+    assert opened(raw, classes=str(raw / "classes.txt")).classes == ["dog", "eel"]
+    with pytest.raises(ValueError, match=r"inside `raw` .* which is all that DVC watches; got 'elsewhere.txt'"):
+        folder(raw, classes="elsewhere.txt")
+    with pytest.raises(ValueError, match=r"readable text file, got '.*none\.txt': No such file"):
+        opened(raw, classes=str(raw / "none.txt"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["cat", "dug"], r"has no class folder 'dug' under 'train' \(did you mean dog\?\)"),
+        (["cat", "dog", "cat"], "each once, got cat twice"),
+        ([], "at least one class, each once, got none"),
+    ],
+)
+def test_a_wrong_class_list_is_refused_by_name(tmp_path: Path, classes: list[str], message: str):
+    with pytest.raises(ValueError, match=message):
+        opened(as_folder(tmp_path, FILES), classes=classes)
+
+
+def test_balanced_subsets_are_drawn_by_seed(tmp_path: Path):
+    raw = as_folder(tmp_path, FILES)
+    first, again, other = (opened(raw, seed, train_samples=6, test_samples=4).splits for seed in (1, 1, 2))
+    assert first == again != other
+    assert [sample.label for sample in first["train"]] == [0, 0, 1, 1, 2, 2]
+    assert [sample.label for sample in first["test"]] == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("files", "changes", "message"),
+    [
+        ({"train/cat/a.gif": b""}, {}, "must hold images in class folders under 'train'.* got none among 3 "),
+        ({**FILES, "test/fox/1.jpg": b""}, {}, "test/fox/1.jpg is of class 'fox', which has no training images"),
+        (FILES, {"test": "val"}, "must hold images in class folders under 'val'"),
+        (FILES, {"train_samples": 15}, "class 'cat' must have at least 5 images for a balanced subset of 15, got 4: "),
+        ({**FILES, "train/fox/1.jpg": b""}, {"test_samples": 8}, "class 'fox' must have at least 2 images for .* of 8, got 0"),
+        (
+            {"train/fox/1.jpg": b""},
+            {"test": None, "test_fraction": 0.5},
+            "class 'fox' must have at least 2 images for a split, got 1",
+        ),
+        ({**FILES, "train/fox/readme": b""}, {}, "class 'fox' must have images under 'train', got none: add some or remove"),
+        ({**FILES, "train/cat/0.png": b""}, {}, r"train/cat/0\.\w+ and train/cat/0\.\w+ both get the key 'cat/0' .* rename one"),
+        (
+            {**FILES, "train/cat/A b.jpg": b"", "train/cat/a_b.jpg": b""},
+            {},
+            "train/cat/A b.jpg and train/cat/a_b.jpg both get the",
+        ),
+        ({**FILES, "train/Cat/0.jpg": b""}, {}, "train/Cat/0.jpg and train/cat/0.jpg both get the key 'cat/0'"),
+        ({**FILES, f"train/cat/{'x' * 200}.jpg": b""}, {}, "train/cat/x+.jpg must have a shorter name"),
+    ],
+)
+def test_what_is_missing_or_ambiguous_is_named(tmp_path: Path, files: dict[str, bytes], changes: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        opened(as_folder(tmp_path, files), **{"test": "test", **changes})
+
+
+def test_a_missing_source_says_what_to_do(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"nowhere does not exist: put the images there .* or change `raw`"):
+        opened(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty must hold images .* got none among 0"):
+        opened(tmp_path / "empty")
+    (tmp_path / "text.zip").write_text("not a zip")
+    with pytest.raises(ValueError, match=r"text\.zip must be a folder, a zip or a tar"):
+        opened(tmp_path / "text.zip")
+
+
+def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    raw = as_folder(tmp_path, FILES)
+    scandir = os.scandir
+
+    def refusing(path: Path) -> Any:  # root reads everything, so permissions alone would not do
+        if Path(path).name == "dog":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(ValueError, match=r"\w/dog must be a readable folder: Permission denied"):
+        opened(raw)
+
+
+def test_links_on_disk_are_followed_but_not_in_circles(tmp_path: Path):
+    raw = as_folder(tmp_path, FILES)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.jpg").write_bytes(b"linked")
+    (raw / "train" / "fox").symlink_to(tmp_path / "elsewhere")
+    (raw / "train" / "fox" / "2.jpg").symlink_to("nowhere")  # listed, so that the shard stage names it
+    source = opened(raw)
+    linked, broken = [sample for sample in source.splits["train"] if sample.label == source.classes.index("fox")]
+    assert source.read(linked) == b"linked"
+    with pytest.raises(FileNotFoundError, match=r"train/fox/2\.jpg"):
+        source.read(broken)
+    (raw / "train" / "fox" / "again").symlink_to(raw / "train")
+    with pytest.raises(ValueError, match="again must not link to a folder that it is in"):
+        opened(raw)
