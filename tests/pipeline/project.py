@@ -1,0 +1,63 @@
+"""A project with a single stage, in a folder of its own: its code, params and input can be edited while it runs."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from tests.conftest import TINY
+from tests.engines.imports import ROOT, closure
+
+Run = subprocess.Popen[str]
+
+
+class Project:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in closure("pipeline.stage"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
+        shutil.copy(Path(__file__).with_name("toy.py"), root / "pipeline/toy.py")
+        shutil.copy(TINY, root / "params.yaml")
+        (root / "source.txt").write_text("a source")
+
+    def start(self, act: str = "nothing", out: str = "out", **flags: str) -> Run:
+        given = {"method": "byol", "count": "1", "source": "source.txt", "act": act, "out": out, **flags}
+        return self.python("-m", "pipeline.toy", *(part for key, value in given.items() for part in (f"--{key}", value)))
+
+    def python(self, *arguments: str) -> Run:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [sys.executable, *arguments], cwd=self.root, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={"PATH": ""}
+        )
+
+    def hold(self, **flags: str) -> Run:
+        """A run that is in the middle of its stage when this returns; `end` lets it go on."""
+        run = self.start("hold", **flags)
+        assert run.stdout is not None
+        assert run.stdout.readline() == "holding\n", run.communicate()[1]
+        return run
+
+    def edit(self, dotted: str, value: object) -> None:
+        yaml = YAML(typ="safe")
+        document = yaml.load(self.root / "params.yaml")
+        *sections, key = dotted.split(".")
+        section = document
+        for name in sections:
+            section = section[name]
+        section[key] = value
+        yaml.dump(document, self.root / "params.yaml")
+
+    def files(self) -> dict[str, str]:
+        """What lies where the stage writes."""
+        names = ("out", ".out.partial", "out.json", ".out.json.partial")
+        found = [file for name in names for file in [self.root / name, *(self.root / name).rglob("*")] if file.is_file()]
+        return {str(file.relative_to(self.root)): file.read_text() for file in found}
+
+
+def end(run: Run) -> tuple[int, str]:
+    """Exit code and stderr."""
+    _, stderr = run.communicate("\n", timeout=60)
+    return run.returncode, stderr
