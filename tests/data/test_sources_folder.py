@@ -174,7 +174,7 @@ def test_a_missing_source_says_what_to_do(tmp_path: Path):
     with pytest.raises(ValueError, match=r"nowhere does not exist: put the images there .* or change `raw`"):
         opened(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty must hold images .* got none among 0"):
+    with pytest.raises(ValueError, match=r"empty must hold images .* got none among 0"):
         opened(tmp_path / "empty")
     (tmp_path / "text.zip").write_text("not a zip")
     with pytest.raises(ValueError, match=r"text\.zip must be a folder, a zip or a tar"):

@@ -42,7 +42,7 @@ def webdataset(params: WebDataset, seed: int) -> Source:
         samples[split] = []
         for row in found:
             if row.label not in label_of:
-                raise ValueError(f"{row.origin} has the label {row.label!r}, which no training sample reaches")
+                raise ValueError(f"{row.origin} has the label {row.label!r}, which no training sample has")
             samples[split].append(Sample(row.key, row.extension, label_of[row.label], row.origin))
     read = RangeReader([*rows["train"], *rows["test"]])
     if params.test_fraction is not None:
