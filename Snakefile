@@ -27,7 +27,7 @@ if workflow.is_main_process:
         raise WorkflowError(str(why))
     recorded_before = recorded()
     FRESH.mkdir(parents=True, exist_ok=True)
-    for old in FRESH.iterdir():
+    for old in (*FRESH.iterdir(), *Path(".snakemake/incomplete").glob("*")):  # a killed job's: DVC knows what is unfinished
         old.unlink()
     for name, stage in stages.items():
         if not stage["stale"]:
