@@ -4,7 +4,7 @@ import re
 from fnmatch import fnmatchcase
 
 from engines.lock_order import recorded
-from tests.engines.project import Project
+from tests.engines.project import DEVICES, Project
 
 
 def agree(start: Project, *, thorough: bool) -> tuple[Project, Project]:
@@ -19,6 +19,7 @@ def agree(start: Project, *, thorough: bool) -> tuple[Project, Project]:
     assert set(by_snakemake.ran()) <= started
     assert len(set(by_dvc.ran())) == len(by_dvc.ran()), "a stage ran twice"
     assert_same(by_dvc, by_snakemake)
+    assert_devices_disjoint(by_snakemake)
     assert_nothing_to_do(by_dvc, by_snakemake, thorough=thorough)
     return by_dvc, by_snakemake
 
@@ -46,6 +47,18 @@ def assert_nothing_to_do(by_dvc: Project, by_snakemake: Project, *, thorough: bo
             assert "Nothing to be done" in project.snakemake()
         assert project.ran() == ran
         assert changes(tree, project.tree()) == []
+
+
+def assert_devices_disjoint(project: Project) -> None:
+    """No two stages had a device at the same time."""
+    held: dict[str, set[str]] = {}
+    for event, stage, devices in project.events():
+        if event == "end":
+            del held[stage]
+        elif event == "start":
+            held[stage] = {device for device in devices.split(",") if device}
+            assert held[stage] <= set(DEVICES)
+            assert not any(held[stage] & held[other] for other in held if other != stage)
 
 
 def assert_ran(project: Project, patterns: tuple[str, ...]) -> None:

@@ -35,7 +35,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 def make(base: Base, folder: Path) -> None:
     base.written.home.mkdir()
     base.written.folder.mkdir()
-    write_toy(base.written.folder, seeds=[0])
+    write_toy(base.written.folder, seeds=1)
     base.written.call("git", "init", "--quiet", "--initial-branch", "main")
     base.written.call("git", "config", "user.name", "toy")
     base.written.call("git", "config", "user.email", "toy@localhost")

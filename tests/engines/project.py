@@ -2,16 +2,16 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 PRODUCED = ("data", "runs", "features", "scores", "reports")
+DEVICES = ("4", "GPU-7a")  # made up
 PATIENCE = 120  # seconds for a stage to be reached, or for a process to end
 OURS = ("GIT_", "DVC_", "SNAKEMAKE_", "SLURM_", "PYTEST_")  # variables of whoever started the tests
 
@@ -23,14 +23,14 @@ class Project:
         self.folder, self.home = folder, home
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)} | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "CUDA_VISIBLE_DEVICES": "",
+            "CUDA_VISIBLE_DEVICES": ",".join(DEVICES),
             "DVC_SITE_CACHE_DIR": str(home / "dvc"),
             "DVC_GLOBAL_CONFIG_DIR": str(home / "dvc"),
             "DVC_SYSTEM_CONFIG_DIR": str(home / "dvc"),
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
             "SHELL": "/bin/sh",
-            "TMPDIR": str(home),
+            "TMPDIR": str(folder.parent),
             "XDG_CACHE_HOME": str(home),
         }
 
@@ -65,25 +65,32 @@ class Project:
         """Bring everything up to date with one of ENGINES."""
         return self.call(*ENGINES[engine], **options)
 
-    def start(self, engine: str) -> subprocess.Popen[str]:
-        """Begin to bring everything up to date; its output goes to the pipe `stdout`."""
-        return subprocess.Popen(
-            ENGINES[engine], cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command; what it prints goes to the file `printed`."""
+        with (self.folder / "printed").open("w") as printed:
+            return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, stdout=printed, stderr=printed)
 
     def hold(self, stage: str) -> Callable[[], None]:
         """Let the stage wait when it has begun; returns what lets it go on."""
         (self.folder / "hold").mkdir(exist_ok=True)
         hold = self.folder / "hold" / stage
         hold.touch()
+        (self.folder / "hold" / f"{stage}.reached").unlink(missing_ok=True)
         return hold.unlink
 
-    def wait_until_held(self, stage: str) -> None:
+    def fail(self, stage: str) -> None:
+        """Let the stage fail until `fail` is removed."""
+        (self.folder / "fail").mkdir(exist_ok=True)
+        (self.folder / "fail" / stage).touch()
+
+    def wait_until_held(self, stage: str, process: subprocess.Popen[str]) -> None:
+        """Wait until the stage has begun, which `process` runs."""
         reached = self.folder / "hold" / f"{stage}.reached"
-        wait_until(reached.exists, f"{stage} has begun")
+        wait_until(lambda: reached.exists() or process.poll() is not None, f"{stage} has begun")
+        assert reached.exists(), (self.folder / "printed").read_text()
 
     def edit(self, name: str, old: str, new: str) -> None:
-        """Replace the first `old` in a file, in place as an editor that saves does."""
+        """Replace the first `old` in a file."""
         file = self.folder / name
         text = file.read_text()
         assert old in text, f"{old!r} is not in {name}"
@@ -134,9 +141,16 @@ def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def kill(process: subprocess.Popen[str], others: Iterator[psutil.Process] | list[psutil.Process] = ()) -> None:
-    """kill -9 of a process of ours, and of `others` below it, as at a power cut."""
-    process.send_signal(signal.SIGKILL)
+def kill(process: subprocess.Popen[str]) -> None:
+    """kill -9 of a process of ours alone: what it has started lives on."""
+    process.kill()
+    process.wait()
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """kill -9 of a process of ours and of all below it, as at a power cut."""
+    others = below(process)
+    kill(process)
     for other in others:
         other.kill()
-    process.communicate()
+    psutil.wait_procs(others, PATIENCE)

@@ -54,13 +54,20 @@ def scramble_times(project: Project) -> None:
 
 def reverse_params(project: Project) -> None:
     path = project.folder / "params.yaml"
-    dump_yaml(dict(reversed(load_yaml(path).items())), path)
+    dump_yaml(dict(reversed(list(load_yaml(path).items()))), path)
 
 
 def lose_a_cached_file(project: Project) -> None:
     """One object of the cache, which the workspace still has."""
     digest = project.lock().decode().split("path: runs/byol/s0/encoder.safetensors\n")[-1].split("md5: ")[1].split()[0]
     (project.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
+
+
+def lose_many(project: Project) -> None:
+    """Deleted, corrupted, with junk: at least one result of every kind of stage."""
+    project.remove(FEATURES, "runs/rsa/s0", "scores/rsa/s0/probe.json", "reports")
+    for name in ("data/shards/digits/first", "data/shards/photo_tiles/junk", "scores/byol/s0/transfer_photo_tiles.json"):
+        write(project, name)
 
 
 def lose_results(project: Project) -> None:
@@ -88,59 +95,42 @@ fewer_methods = edit("params.yaml", "methods: [byol, rsa]", "methods: [byol]")
 more_methods = edit("params.yaml", "methods: [byol]", "methods: [byol, rsa]")
 
 OF_RSA = ("pretrain@rsa-*", "extract@rsa-*", "probe@rsa-*", "transfer@rsa-*", "report")
+OF_RUNS = ("pretrain@*", "extract@*", "probe@*", "transfer@*", "report")
 OF_TILES = ("shard@photo_tiles", "extract@*-photo_tiles", "transfer@*-photo_tiles", "floor@*", "report")
 
 STATES = {
-    # nothing that matters
-    "nothing changed": State(lambda project: None),
-    "times scrambled": State(scramble_times),
-    "comment in params.yaml": State(edit("params.yaml", "experiment:", "# a comment\nexperiment:")),
-    "sections of params.yaml in another order": State(reverse_params),
-    "other needs of a job": State(edit("dvc.yaml", "meta: {gpu: 1", "meta: {gpu: 0")),
+    "nothing that matters changed": State(
+        several(
+            scramble_times,
+            edit("params.yaml", "experiment:", "# a comment\nexperiment:"),
+            reverse_params,
+            edit("dvc.yaml", "meta: {gpu: 1", "meta: {gpu: 0"),
+        )
+    ),
     # edits
     "beta edited": State(beta, OF_RSA, fast=True),
-    "param of all runs edited": State(
-        edit("params.yaml", "flip_prob: 0.0", "flip_prob: 0.5"), ("pretrain@*", "extract@*", "probe@*", "transfer@*", "report")
-    ),
+    "param of all runs edited": State(edit("params.yaml", "flip_prob: 0.0", "flip_prob: 0.5"), OF_RUNS),
     "code edited": State(edit("pipeline/probe.py", "VERSION = 1", "VERSION = 2"), ("probe@*", "report")),
-    "code edited, same results": State(edit("pipeline/extract.py", "VERSION = 1", "VERSION = 1  # best"), ("extract@*",)),
+    "code edited, same results": State(edit("pipeline/extract.py", "VERSION = 1", "VERSION = 1  # same"), ("extract@*",)),
     "code of all stages edited, same results": State(edit("rsa/params.py", "import difflib", "import difflib  # same"), ("*",)),
     "command edited": State(edit("dvc.yaml", "python -m pipeline.transfer", "python -B -m pipeline.transfer"), ("transfer@*",)),
     "raw data edited": State(overwrite("raw/photo_tiles"), OF_TILES),
     "grid grown": State(more_seeds, ("*@*-1*", "report")),
     "grid shrunk": State(fewer_methods, ("report",), fast=True),
     # losses
-    "output deleted": State(remove(FEATURES)),
-    "one file of an output deleted": State(remove(f"{FEATURES}/first")),
-    "metric deleted": State(remove("scores/rsa/s0/probe.json")),
-    "run deleted": State(remove("runs/rsa/s0")),
-    "output corrupted": State(overwrite("runs/byol/s0/encoder.safetensors")),
-    "one file of an output corrupted": State(overwrite("data/shards/digits/first")),
-    "metric corrupted": State(overwrite("scores/byol/s0/transfer_photo_tiles.json")),
-    "junk in an output": State(overwrite("data/shards/digits/junk")),
-    "report deleted": State(remove("reports")),
+    "one result deleted": State(remove("runs/byol/s0/run.json")),
+    "one result corrupted": State(overwrite("runs/byol/s0/encoder.safetensors")),
     "all results deleted": State(lose_results),
-    "dvc.lock deleted": State(remove("dvc.lock")),
     "dvc.lock and all results deleted": State(several(remove("dvc.lock"), lose_results)),
     "a file of the cache lost": State(lose_a_cached_file),
     "cache lost": State(remove(".dvc/cache")),
-    "cache and an output lost": State(several(remove(".dvc/cache"), remove(FEATURES)), ("extract@byol-0-digits",)),
+    "cache and a result lost": State(several(remove(".dvc/cache"), remove(FEATURES)), ("extract@byol-0-digits",)),
     "run cache and dvc.lock lost": State(several(remove(".dvc/cache/runs"), remove("dvc.lock")), ("*",)),
     "DVC's own notes lost": State(remove(".dvc/tmp")),
     # back again
-    "beta switched back": State(run_then(beta, beta_back), fast=True, alone=True),
+    "beta switched back, and many results lost": State(run_then(beta, several(beta_back, lose_many)), fast=True, alone=True),
     "grid grown and shrunk again": State(run_then(more_seeds, fewer_seeds), ("report",), alone=True),
     "grid shrunk and grown again": State(run_then(fewer_methods, more_methods), alone=True),
-    # several at once
-    "many results lost": State(
-        several(
-            remove(FEATURES, "runs/rsa/s0", "scores/rsa/s0/probe.json", "reports"),
-            overwrite("data/shards/digits/first"),
-            overwrite("data/shards/photo_tiles/junk"),
-            overwrite("scores/byol/s0/transfer_photo_tiles.json"),
-        ),
-        fast=True,
-    ),
     "many things edited": State(
         several(
             edit("pipeline/probe.py", "VERSION = 1", "VERSION = 1  # same"),

@@ -42,7 +42,7 @@ if __name__ == "__main__":
 '''
 
 
-def write_toy(folder: Path, seeds: list[int]) -> None:
+def write_toy(folder: Path, seeds: int) -> None:
     """The toy project in a new `folder`."""
     for name in AS_THEY_ARE:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -59,10 +59,10 @@ def write_toy(folder: Path, seeds: list[int]) -> None:
     write_params(folder, seeds)
 
 
-def write_params(folder: Path, seeds: list[int]) -> None:
-    """The quickstart's params, with few seeds and a raw file for each dataset."""
+def write_params(folder: Path, seeds: int) -> None:
+    """The quickstart's params, with the first `seeds` seeds and a raw file for each dataset."""
     params = load_yaml(ROOT / "recipes" / "quickstart.yaml")
-    params["experiment"]["seeds"] = seeds
+    del params["experiment"]["seeds"][seeds:]
     (folder / "raw").mkdir()
     for name, dataset in params["datasets"].items():
         dataset["raw"] = f"raw/{name}"
@@ -72,10 +72,24 @@ def write_params(folder: Path, seeds: list[int]) -> None:
 
 def toy_stage(name: str, body: dict[str, Any]) -> str:
     """The source of a toy stage with the command line, reads and outputs of the real one."""
-    module = ast.parse((ROOT / "pipeline" / f"{name}.py").read_text())
-    function = next(node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == name)
-    reads = next(node.value for node in module.body if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "READS")
-    return STAGE.format(name=name, reads=ast.unparse(reads), signature=ast.unparse(function.args), outs=outs_below(body))
+    signature, reads = ast.unparse(signature_of(name)), ast.unparse(reads_of(name))
+    return STAGE.format(name=name, reads=reads, signature=signature, outs=outs_below(body))
+
+
+def signature_of(name: str) -> ast.arguments:
+    """The parameters of a real stage, of which all but the first are its flags."""
+    return next(node.args for node in module_of(name) if isinstance(node, ast.FunctionDef) and node.name == name)
+
+
+def reads_of(name: str) -> ast.expr:
+    """The expression for the sections of params.yaml that a real stage reads."""
+    return next(
+        node.value for node in module_of(name) if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "READS"
+    )
+
+
+def module_of(name: str) -> list[ast.stmt]:
+    return ast.parse((ROOT / "pipeline" / f"{name}.py").read_text()).body
 
 
 def outs_below(body: dict[str, Any]) -> list[str]:

@@ -1,0 +1,89 @@
+"""Who may import whom, and what no file is called (DESIGN.md, import rules)."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.engines.imports import PACKAGES, ROOT, imported_names
+
+FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+DRAWERS = {"utils", "helpers", "common", "base", "manager", "tools", "misc"}
+
+
+def imports(file: Path) -> set[str]:
+    """Modules that a file imports: `from a.b import c` is `a.b.c` where that is a module, else `a.b`."""
+    names = imported_names(file.read_text())
+    ours = {name for name in names if name.partition(".")[0] in PACKAGES}
+    return names - ours | {name for name in ours if is_module(name)}
+
+
+def is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or path.is_dir()
+
+
+def below(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def files(folder: str) -> list[Path]:
+    path = ROOT / folder
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "refused"),
+    [
+        ("rsa", ("pipeline", "engines", "snakemake", "dvc")),
+        ("pipeline", ("engines", "snakemake", "dvc")),
+        ("engines", ("rsa", "pipeline")),
+        ("rsa/training", ("rsa.methods", "rsa.evaluation", "rsa.reporting")),
+        ("rsa/models", ("rsa.methods", "rsa.training", "rsa.data", "rsa.evaluation")),
+        ("rsa/data", ("rsa.methods", "rsa.models", "rsa.training", "rsa.evaluation", "torchvision.transforms")),
+        ("rsa/reporting", ("rsa.methods", "rsa.models", "rsa.training", "rsa.data", "torch")),
+    ],
+)
+def test_a_lower_layer_does_not_know_a_higher_one(folder: str, refused: tuple[str, ...]) -> None:
+    found = {str(file.relative_to(ROOT)): [name for name in imports(file) if below(name, refused)] for file in files(folder)}
+    assert files(folder)
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+def test_methods_know_models_schedules_params_and_the_views_that_they_ask_for() -> None:
+    allowed = ("rsa.methods", "rsa.models", "rsa.schedules", "rsa.params", "rsa.data.views")
+    for file in files("rsa/methods"):
+        ours = {name for name in imports(file) if below(name, ("rsa",))} - {"rsa", "rsa.data"}
+        assert {name for name in ours if not below(name, allowed)} == set(), file
+
+
+def test_schedules_need_nothing_but_the_standard_library() -> None:
+    names = {name.partition(".")[0] for name in imports(ROOT / "rsa" / "schedules.py")}
+    assert names <= sys.stdlib_module_names
+
+
+def test_a_stage_does_not_import_another_one() -> None:
+    for file in files("pipeline"):
+        ours = {name for name in imports(file) if below(name, ("pipeline",))}
+        assert ours <= {"pipeline", "pipeline.stage"}, file
+
+
+def test_every_import_is_one_that_the_closure_sees() -> None:
+    """`tests.engines.imports` follows absolute imports; what it cannot see would be missing from dvc.yaml."""
+    for file in FILES:
+        text = file.read_text()
+        assert "from ." not in text, f"{file}: relative import"
+        assert "import_module(" not in text, f"{file}: import of a computed name"
+        assert "__import__(" not in text, f"{file}: import of a computed name"
+
+
+def test_no_file_is_a_drawer() -> None:
+    everywhere = [*FILES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    assert [str(file.relative_to(ROOT)) for file in everywhere if DRAWERS & {file.stem, file.parent.name}] == []
+
+
+@pytest.mark.parametrize("source", ["import dvc.repo", "from dvc import repo", "def f():\n    from dvc.repo import Repo"])
+def test_an_import_is_found_wherever_it_hides(source: str, tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(source)
+    assert any(below(name, ("dvc",)) for name in imports(file))
