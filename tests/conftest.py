@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sklearn.linear_model  # noqa: F401 - loads BLAS and OpenMP, which are limited below
+import threadpoolctl
 import torch
 from ruamel.yaml import YAML
 
@@ -12,7 +14,9 @@ from rsa import params
 
 TINY = Path(__file__).parent / "tiny.yaml"
 
-torch.set_num_threads(1)  # pytest-xdist already runs one worker per core
+# pytest-xdist already runs one worker per core: more threads than cores slow lbfgs tenfold.
+torch.set_num_threads(1)
+threadpoolctl.threadpool_limits(1)
 
 WriteParams = Callable[[dict[str, Any]], Path]
 

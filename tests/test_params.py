@@ -123,7 +123,7 @@ def test_bad_value_is_refused_with_key_contract_and_value(write_params: WritePar
         ({"pretrain.warmup_epochs": 1}, "pretrain: warmup_epochs must be less than epochs (1), got 1.0"),
         ({"experiment.seeds": [1, 0, 1]}, "experiment.seeds must not name a thing twice, got [1, 0, 1]"),
         ({"experiment.methods": ["byol", "byol"]}, "experiment.methods must not name a thing twice, got ['byol', 'byol']"),
-        ({"evaluation.crop": 24}, "evaluation.crop must be at most evaluation.resize (16), got 24"),
+        ({"evaluation.crop": 24}, "evaluation.crop must be at most evaluation.resize (8), got 24"),
         (
             {"experiment.dataset": "digit"},
             "experiment.dataset must be a section of `datasets`, got 'digit' (did you mean digits?)",
