@@ -39,7 +39,7 @@ def run(stage: Callable[..., None], reads: tuple[str, ...]) -> None:
     sections = [section.format(**flags) for section in reads]
     try:
         watch = Watch(path, sections, [flag for flag in flags.values() if isinstance(flag, Path)])
-        work = {"work": WORK / name / watch.key(flags)} if "work" in inspect.signature(stage).parameters else {}
+        work = {"work": WORK / name / watch.key({**flags, "out": out})} if "work" in inspect.signature(stage).parameters else {}
         with _whole(out) as partial:
             stage(watch.params, **flags, out=partial, **work)
             watch.check()

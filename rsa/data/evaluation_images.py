@@ -4,28 +4,44 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from torch import Tensor
 
 from rsa.data import graph
 from rsa.data.index import Split
 
+I64 = NDArray[np.int64]
+
 
 def evaluation_images(
     split: Split, *, resize: int, crop: int, batch_size: int, threads: int, gpu: int | None = None
 ) -> Iterator[Tensor]:
-    """All images of a split: short side to `resize` px, then the central `crop` px; uint8 (B, crop, crop, 3) at a time."""
+    """All images of a split: short side to `resize` px, then the central `crop` px; uint8 (B, crop, crop, 3) at a time.
+
+    Sizes and places are rounded as torchvision's Resize and CenterCrop round them.
+    """
     batches = [np.arange(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
 
     def source(done: int) -> list[Any]:
-        return [split.read(int(id)) for id in batches[min(int(done), len(batches) - 1)]]  # DALI asks ahead, past the end
+        ids = batches[min(int(done), len(batches) - 1)]  # DALI asks ahead, past the end
+        rows = split.rows[ids]
+        size = resized(rows["height"].astype(np.int64), rows["width"].astype(np.int64), resize)
+        start = np.round((size - crop) / 2)  # half to even, as Python's round
+        return [[split.read(int(id)) for id in ids], size.astype(np.float32), start.astype(np.int32)]
 
     def images() -> Any:
-        decoded = graph.decode(fn.external_source(source, batch=True), gpu)
-        resized = fn.resize(decoded, resize_shorter=resize, interp_type=types.INTERP_LINEAR, antialias=True)
-        return fn.crop(resized, crop=(crop, crop))
+        encoded, size, start = fn.external_source(source, num_outputs=3, batch=True)
+        whole = fn.resize(graph.decode(encoded, gpu), size=size, interp_type=types.INTERP_LINEAR, antialias=True)
+        return fn.slice(whole, start=start, shape=[crop, crop], axes=[0, 1])
 
     pipeline = graph.build(images, batch_size=batch_size, threads=threads, gpu=gpu)
     for number in range(len(batches)):
         ahead = np.concatenate(batches[number : number + graph.PREFETCH + 1])
         yield graph.outputs(pipeline, split, lambda: ahead)[0]  # noqa: B023
+
+
+def resized(heights: I64, widths: I64, short_side: int) -> I64:
+    """Height and width (B, 2) with the short side at `short_side` px, the long side rounded down."""
+    sizes = np.stack([heights, widths], 1)
+    return sizes * short_side // sizes.min(axis=1, keepdims=True)

@@ -14,6 +14,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -53,7 +54,7 @@ def write_shards(
             raise ValueError(f"split {split!r} must have images that can be decoded, got none:\n" + "\n".join(bad[:20]))
         np.save(folder / split / INDEX, index)
         for shard in shards:
-            os.replace(work / split / shard["name"], folder / split / shard["name"])
+            shutil.move(work / split / shard["name"], folder / split / shard["name"])  # maybe to another disk
         manifest["splits"][split] = {
             "samples": len(index),
             "index_sha256": sha256(folder / split / INDEX),

@@ -19,7 +19,7 @@ def open_source(dataset: Dataset, seed: int) -> Source:
 
     Splits `train`, `test`, and `pretrain` where the params ask for one. ValueError says what is wrong where.
     """
-    return checked(_open(dataset, seed))
+    return checked(dataset.root if isinstance(dataset, Torchvision) else dataset.raw, _open(dataset, seed))
 
 
 def _open(dataset: Dataset, seed: int) -> Source:

@@ -20,10 +20,10 @@ def folder(params: Folder, seed: int) -> Source:
         _, test = _samples(path, names, params.test, classes, chosen_classes(params))
     else:
         assert params.test_fraction is not None  # checked by the params schema
-        train, test = without_test(train, classes, params.test_fraction, seed)
+        train, test = without_test(params.raw, train, classes, params.test_fraction, seed)
     splits = {
-        "train": subset(train, classes, params.train_samples, seed),
-        "test": subset(test, classes, params.test_samples, seed),
+        "train": subset(f"{path}, training split", train, classes, params.train_samples, seed),
+        "test": subset(f"{path}, test split", test, classes, params.test_samples, seed),
     }
     return Source(classes, splits, ReadOrigin(read))
 

@@ -76,20 +76,28 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def without_test(train: list[Sample], classes: list[str], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+def without_test(
+    where: str, train: list[Sample], classes: list[str], fraction: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
     """(train, test): `fraction` of each class held out of a training split for which there is no test split."""
-    kept, out = held_out(np.array([sample.label for sample in train]), classes, fraction, seed)
+    try:
+        kept, out = held_out(np.array([sample.label for sample in train]), classes, fraction, seed)
+    except ValueError as why:
+        raise ValueError(f"{where}: {why}") from None
     return [train[i] for i in kept], [train[i] for i in out]
 
 
-def subset(samples: list[Sample], classes: list[str], count: int | None, seed: int) -> list[Sample]:
+def subset(where: str, samples: list[Sample], classes: list[str], count: int | None, seed: int) -> list[Sample]:
     """`count` samples, as many of each class; None: all."""
     if count is None:
         return samples
-    return [samples[i] for i in balanced(np.array([sample.label for sample in samples]), classes, count, seed)]
+    try:
+        return [samples[i] for i in balanced(np.array([sample.label for sample in samples]), classes, count, seed)]
+    except ValueError as why:
+        raise ValueError(f"{where}: {why}") from None
 
 
-def checked(source: Source) -> Source:
+def checked(where: str, source: Source) -> Source:
     """`source`, if it keeps the contract.
 
     ValueError where a split is empty, a label is outside of the classes, or two keys of a split are equal but for their case
@@ -97,29 +105,29 @@ def checked(source: Source) -> Source:
     """
     for split, samples in source.splits.items():
         if not samples:
-            raise ValueError(f"split {split!r} must have images, got none")
+            raise ValueError(f"{where}: split {split!r} must have images, got none")
         lowest = -1 if split == PRETRAIN else 0
         for sample in samples:
             if not lowest <= sample.label < len(source.classes):
                 raise ValueError(
-                    f"split {split!r}: the label of {sample.origin} must be in [{lowest}, {len(source.classes) - 1}], "
+                    f"{where}: split {split!r}: the label of {sample.origin} must be in [{lowest}, {len(source.classes) - 1}], "
                     f"got {sample.label}" + (f"; unlabelled images are for the split {PRETRAIN!r}" if sample.label == -1 else "")
                 )
-        _unique(split, samples)
+        _unique(f"{where}: split {split!r}", samples)
     return source
 
 
-def _unique(split: str, samples: list[Sample]) -> None:
+def _unique(where: str, samples: list[Sample]) -> None:
     origin_of: dict[str, str] = {}
     for key, extension, _, origin in samples:
         other = origin_of.setdefault(key.casefold(), origin)
         if other is not origin:
             raise ValueError(
-                f"split {split!r}: {other} and {origin} both get the key {key!r} (upper and lower case count as the same): "
+                f"{where}: {other} and {origin} both get the key {key!r} (upper and lower case count as the same): "
                 "rename one of them"
             )
         if len(key) > 90 and not _fits(f"{key}.{extension}"):
-            raise ValueError(f"split {split!r}: {origin} must have a shorter name: {key!r} doesn't fit into a tar's header")
+            raise ValueError(f"{where}: {origin} must have a shorter name: {key!r} doesn't fit into a tar's header")
 
 
 def _fits(name: str) -> bool:

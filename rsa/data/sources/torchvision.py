@@ -2,6 +2,18 @@
 
 Where the class keeps image files their bytes are read as they are; where it keeps arrays they become PNG. What is asked of
 each class (where it keeps files and labels, and what must lie below `root`) is in `SETS`, as in the pinned torchvision.
+For each split params.yaml has the class's keyword arguments, or a list of them to be concatenated:
+
+    stl10:
+      source: torchvision
+      raw: data/raw/stl10           # what DVC watches: `root`, or requirements.lock where torchvision downloads
+      name: STL10
+      root: data/raw/stl10
+      download: false
+      train: {split: train}
+      test: {split: test}
+      test_fraction: null           # or, with `test: null`, the share of each class that is held out
+      pretrain: {split: train+unlabeled}  # what pretraining reads instead of `train`, or null; labels may be -1 here
 """
 
 import bisect
@@ -114,7 +126,8 @@ def torchvision(params: Torchvision, seed: int) -> Source:
     classes = list(names["train"].pop()) or [str(label) for label in range(max(labels["train"], default=-1) + 1)]
     samples, read = (_of_files if kept.files else _of_arrays)(params, opened, labels)
     if params.test_fraction is not None:
-        samples["train"], samples["test"] = without_test(samples["train"], classes, params.test_fraction, seed)
+        fraction = params.test_fraction
+        samples["train"], samples["test"] = without_test(params.name, samples["train"], classes, fraction, seed)
     return Source(classes, dict(sorted(samples.items(), reverse=True)), read)
 
 

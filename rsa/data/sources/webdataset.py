@@ -2,12 +2,23 @@
 
 `train` (and `test`) are paths or URLs with braces (`{000..146}`) and wildcards. A sample is a `KEY.EXTENSION` for one of the
 extensions in `image`, and its label: `KEY.cls` in ASCII, or a number or class name at a key of `KEY.json`.
+
+    mine:
+      source: webdataset
+      raw: data/raw/shards.txt      # what DVC watches: the folder of local shards; of remote ones a file that changes with them
+      train: s3://bucket/train-{000..146}.tar  # or a list
+      test: null
+      test_fraction: 0.1            # or, with `test` given, null
+      image: [jpg, png]
+      label: cls                    # or json.KEY; a dotted KEY goes deeper
+
 Each shard is walked once, which reads all of a remote one; then one range is read for each sample.
 """
 
 import bisect
 import json
 import re
+from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple
 
 import fsspec  # type: ignore[import-untyped]
@@ -46,7 +57,8 @@ def webdataset(params: WebDataset, seed: int) -> Source:
             samples[split].append(Sample(row.key, row.extension, label_of[row.label], row.origin))
     read = RangeReader([*rows["train"], *rows["test"]])
     if params.test_fraction is not None:
-        samples["train"], samples["test"] = without_test(samples["train"], classes, params.test_fraction, seed)
+        where, fraction = str(params.train), params.test_fraction
+        samples["train"], samples["test"] = without_test(where, samples["train"], classes, fraction, seed)
     return Source(classes, samples, ReadOrigin(read))
 
 
@@ -87,10 +99,11 @@ def _urls(patterns: list[str]) -> list[str]:
         if not found:
             raise ValueError(f"{pattern} must match at least one shard, got none")
         urls += found
-    for url in urls:
-        if urls.count(url) > 1:
-            raise ValueError(f"{url} must be named once, got {urls.count(url)} times")
-    return sorted(urls)
+    urls.sort()
+    for before, url in pairwise(urls):
+        if before == url:
+            raise ValueError(f"{url} must be named once, got more")
+    return urls
 
 
 def _shard_rows(params: WebDataset, url: str) -> list[Row]:

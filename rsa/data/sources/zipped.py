@@ -29,8 +29,8 @@ def open_zip(path: Path) -> tuple[list[str], "ZipReader"]:
             stamp = Stamp.of(file)
             infos = archive.filelist
             archive.NameToInfo.clear()  # so that each is freed below
-    except zipfile.BadZipFile as why:
-        raise ValueError(f"{path} is not a whole zip: {why}") from None
+    except (zipfile.BadZipFile, NotImplementedError) as why:
+        raise ValueError(f"{path} must be a whole zip: {why}") from None
     names: list[str] = []
     rows = np.empty((len(infos), 5), np.int64)  # offset of the local header, bytes, bytes packed, method, crc
     while infos:
@@ -97,6 +97,6 @@ def _check_all(path: Path, names: list[str], rows: Numbers, archive_size: int) -
     by_offset = rows[:, 0].argsort()
     starts, ends = rows[by_offset, 0], rows[by_offset, 0] + LOCAL_HEADER.size + rows[by_offset, 2]
     limits = np.append(starts[1:], archive_size)
-    for place in np.flatnonzero(ends > limits)[:1]:
+    for place in np.flatnonzero((starts < 0) | (ends > limits))[:1]:
         refuse(str(path), names[by_offset[place]], "must not overlap with what follows it")
     check_total(str(path), names[rows[:, 1].argmax()], int(rows[:, 1].sum()), archive_size)

@@ -1,0 +1,168 @@
+"""The same views for any number of ranks and threads, any prefetch depth and batch split; and from any step on."""
+
+import hashlib
+import io
+import itertools
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional as tv
+from PIL import Image
+
+from rsa.data.evaluation_images import evaluation_images
+from rsa.data.index import Split
+from rsa.data.loader import TrainingViews
+from rsa.data.views import crop_of, draw_boxes, multi_crop, two_views, weak_and_aggressive
+from rsa.params import LocalViews, Params
+
+BATCH, STEPS = 12, 6  # an epoch is 4 steps of the 50 photographs: its border lies between
+
+
+def loader(split: Split, tiny: Params, **options) -> TrainingViews:
+    settings = {"batch_size": BATCH, "seed": 5, "threads": 1, **options}
+    return TrainingViews(split, weak_and_aggressive(tiny.views), **settings)
+
+
+def pixels(views: TrainingViews, steps: int = STEPS) -> list[np.ndarray]:
+    """Of every step: (views, B, H, W, 3)."""
+    return [np.stack([view.numpy() for view in batch.views]) for batch in itertools.islice(views, steps)]
+
+
+@pytest.fixture
+def straight(train: Split, tiny: Params) -> list[np.ndarray]:
+    return pixels(loader(train, tiny))
+
+
+@pytest.mark.parametrize("world", [2, 4, 5])
+def test_any_number_of_ranks(train, tiny, straight, world):
+    ranks = [pixels(loader(train, tiny, rank=rank, world=world)) for rank in range(world)]
+    for step in range(STEPS):
+        np.testing.assert_array_equal(np.concatenate([rank[step] for rank in ranks], axis=1), straight[step])
+
+
+@pytest.mark.parametrize("options", [{"threads": 2}, {"threads": 4}, {"prefetch": 1}, {"prefetch": 5}])
+def test_any_number_of_threads_and_any_prefetch_depth(train, tiny, straight, options):
+    for got, want in zip(pixels(loader(train, tiny, **options)), straight, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_samples_views_do_not_depend_on_its_batch(train, tiny, straight):
+    by_id = {}
+    for batch in itertools.islice(loader(train, tiny), 4):
+        by_id |= {id: [view[i].numpy() for view in batch.views] for i, id in enumerate(batch.ids)}
+    for batch in itertools.islice(loader(train, tiny, batch_size=7), 5):
+        for i, id in enumerate(batch.ids):
+            if id in by_id:
+                for got, want in zip(batch.views, by_id[id], strict=True):
+                    np.testing.assert_array_equal(got[i].numpy(), want)
+
+
+@pytest.mark.parametrize("start", [1, 3, 4, 5])
+def test_continues_at_any_step_at_another_world_size(train, tiny, straight, start):
+    ranks = [pixels(loader(train, tiny, rank=rank, world=2, start=start), STEPS - start) for rank in range(2)]
+    for step in range(start, STEPS):
+        np.testing.assert_array_equal(np.concatenate([rank[step - start] for rank in ranks], axis=1), straight[step])
+
+
+CHILD = """
+import sys, hashlib, itertools
+from pathlib import Path
+from rsa.data.index import Split
+from rsa.data.loader import TrainingViews
+from rsa.data.views import weak_and_aggressive
+from rsa import params
+views = weak_and_aggressive(params.load(Path(sys.argv[2])).views)
+loader = TrainingViews(Split(Path(sys.argv[1]), "train"), views, batch_size=12, seed=5, threads=1, start=5)
+print(hashlib.sha256(b"".join(view.numpy().tobytes() for view in next(iter(loader)).views)).hexdigest())
+"""
+
+
+def test_continues_in_a_new_process(shards, straight):
+    tiny = Path(__file__).parents[1] / "tiny.yaml"
+    command = [sys.executable, "-c", CHILD, str(shards), str(tiny)]
+    child = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert child.stdout.split()[-1] == hashlib.sha256(straight[5].tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seed", 6), ("batch_size", 24), ("index_sha256", "other shards"), ("recipe_sha256", "another recipe")],
+)
+def test_a_state_of_other_data_is_refused_with_both_values(train, tiny, key, value):
+    here = loader(train, tiny).position(3)
+    here.require_same_data(replace(here, iteration=9))
+    with pytest.raises(ValueError, match=f"{key} {getattr(here, key)} to continue here, got {value}"):
+        here.require_same_data(replace(here, **{key: value}))
+
+
+def test_the_position_tells_recipes_apart(train, tiny):
+    wider = tiny.model_copy(update={"views": tiny.views.model_copy(update={"crop_scale": (0.1, 1.0)})})
+    assert loader(train, tiny).position(0).recipe_sha256 != loader(train, wider).position(0).recipe_sha256
+
+
+def test_labels_ids_and_boxes_belong_to_the_images(train, tiny):
+    batch = next(iter(loader(train, tiny)))
+    np.testing.assert_array_equal(batch.labels, train.labels[batch.ids])
+    rows = train.rows[batch.ids]
+    heights, widths = rows["height"].astype(int), rows["width"].astype(int)
+    for number in range(2):
+        want = draw_boxes(crop_of(tiny.views), number, 5, batch.ids, np.zeros(BATCH, int), heights, widths)
+        np.testing.assert_array_equal(batch.boxes[number].start, want.start)
+
+
+def test_weak_views_are_torchvisions_resized_crops(train, tiny):
+    batch = next(iter(loader(train, tiny)))
+    for i, id in enumerate(batch.ids):
+        for crop, box in enumerate(batch.boxes):
+            image = Image.open(_file(train, int(id)))
+            (top, left), (height, width) = box.start[i], box.shape[i]
+            want = tv.resized_crop(image, int(top), int(left), int(height), int(width), [tiny.views.size] * 2)
+            want = tv.hflip(want) if box.flip[i] else want
+            difference = np.abs(batch.views[crop][i].numpy().astype(int) - np.asarray(want).astype(int))
+            assert difference.mean() <= 1.0  # of 255
+
+
+def test_aggressive_views_of_rsa_are_the_views_of_byol(train, tiny):
+    rsa = next(iter(loader(train, tiny)))
+    byol = next(iter(TrainingViews(train, two_views(tiny.views), batch_size=BATCH, seed=5, threads=1)))
+    for got, want in zip(rsa.views[2:], byol.views, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_local_views_have_their_own_size(train, tiny):
+    local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.5)
+    recipe = multi_crop(tiny.views.model_copy(update={"local": local}))
+    batch = next(iter(TrainingViews(train, recipe, batch_size=BATCH, seed=0, threads=1)))
+    size = tiny.views.size
+    assert [tuple(view.shape) for view in batch.views] == [(BATCH, size, size, 3)] * 2 + [(BATCH, 8, 8, 3)] * 2
+
+
+def test_held_batches_are_not_overwritten(train, tiny, straight):
+    held = list(itertools.islice(loader(train, tiny), STEPS))
+    for batch, want in zip(held, straight, strict=True):
+        np.testing.assert_array_equal(np.stack([view.numpy() for view in batch.views]), want)
+
+
+def test_evaluation_images_are_torchvisions_resize_and_centre_crop(train):
+    got = torch.cat(list(evaluation_images(train, resize=40, crop=32, batch_size=16, threads=2))).numpy()
+    assert len(got) == len(train)
+    for id, image in enumerate(got):
+        want = np.asarray(tv.center_crop(tv.resize(Image.open(_file(train, id)), 40), [32, 32]))
+        assert np.abs(image.astype(int) - want.astype(int)).mean() <= 1.0
+
+
+def _file(split: Split, id: int) -> io.BytesIO:
+    return io.BytesIO(split.read(id).tobytes())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_same_graph_on_a_gpu(train, tiny, straight):
+    for batch, want in zip(loader(train, tiny, gpu=0), straight, strict=False):
+        got = np.stack([view.cpu().numpy() for view in batch.views])
+        assert np.abs(got.astype(int) - want.astype(int)).mean() <= 2  # the GPU's JPEG decoder and resampling round otherwise
