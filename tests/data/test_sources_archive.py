@@ -6,6 +6,7 @@ import stat
 import struct
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,24 @@ def test_names_in_other_scripts_and_long_names_are_read(tmp_path: Path):
         sample = next(s for split in source.splits.values() for s in split if "long" in s.key)
         assert sample.key == f"cat/{'long' * 20}/na_ve__"
         assert source.read(sample) == b""
+
+
+@pytest.mark.parametrize("pack", [zip_of, tar_of])
+def test_random_damage_is_an_error_or_harmless(tmp_path: Path, pack: Callable[[Path], Path]):
+    raw = pack(tmp_path)
+    whole = raw.read_bytes()
+    random = np.random.default_rng(0)
+    headers = np.arange(len(whole) - 1000, len(whole)) if pack is zip_of else np.flatnonzero(np.arange(len(whole)) % 1024 < 512)
+    for _ in range(200):
+        content = bytearray(whole)
+        for place in random.choice(headers, 3):
+            content[place] = random.integers(256)
+        raw.write_bytes(content)
+        read, message = {}, str(raw)
+        try:
+            source = opened(raw)
+            read = {sample.origin: source.read(sample) for split in source.splits.values() for sample in split}
+        except ValueError as why:
+            message = str(why)
+        assert str(raw) in message
+        assert set(read.values()) <= set(GOOD.values())

@@ -100,14 +100,14 @@ def source_of(split: str, *samples: tuple[str, int]) -> Source:
 
 
 def test_the_label_of_unknown_images_is_for_pretraining():
-    assert checked(source_of("pretrain", ("a", -1), ("b", 1)))
+    assert checked("raw", source_of("pretrain", ("a", -1), ("b", 1)))
     for split, label in (("train", -1), ("test", 2), ("pretrain", 2), ("pretrain", -2)):
-        with pytest.raises(ValueError, match=f"split '{split}': the label of file 0 must be in .*, got {label}"):
-            checked(source_of(split, ("a", label)))
+        with pytest.raises(ValueError, match=f"raw: split '{split}': the label of file 0 must be in .*, got {label}"):
+            checked("raw", source_of(split, ("a", label)))
 
 
 def test_an_empty_split_and_keys_that_differ_in_case_are_refused():
-    with pytest.raises(ValueError, match="split 'test' must have images, got none"):
-        checked(source_of("test"))
-    with pytest.raises(ValueError, match="split 'train': file 0 and file 1 both get the key 'A/b'"):
-        checked(source_of("train", ("a/B", 0), ("A/b", 1)))
+    with pytest.raises(ValueError, match="raw: split 'test' must have images, got none"):
+        checked("raw", source_of("test"))
+    with pytest.raises(ValueError, match="raw: split 'train': file 0 and file 1 both get the key 'A/b'"):
+        checked("raw", source_of("train", ("a/B", 0), ("A/b", 1)))

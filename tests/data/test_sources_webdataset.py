@@ -138,7 +138,7 @@ def test_a_missing_shard_is_named(shards: Path, memory: str):
 
 
 def test_a_shard_or_sample_that_comes_twice_is_named(shards: Path):
-    with pytest.raises(ValueError, match=r"train-001\.tar must be named once, got 2 times"):
+    with pytest.raises(ValueError, match=r"train-001\.tar must be named once, got more"):
         opened([f"{shards}/train-*.tar", f"{shards}/train-001.tar"])
     write_shard(shards / "train-003.tar", 0)
     with pytest.raises(ValueError, match=r"train-000\.tar::img0000\.jpg and .*train-003\.tar::img0000\.jpg both get the key"):
