@@ -33,4 +33,4 @@ $(VENV)/.ready: requirements.lock
 # New versions: needs uv; writes no index address.
 lock:
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header -o requirements.lock
+	  --no-header --quiet -o requirements.lock

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.stage import run, write_json
 from rsa import provenance
-from rsa.data.index import Split
+from rsa.data.index import Split, pretraining_split
 from rsa.data.loader import Batch, TrainingViews
 from rsa.methods import METHODS
 from rsa.models.backbones import build_backbone
@@ -31,7 +31,7 @@ def pretrain(p: Params, method: str, seed: int, shards: Path, out: Path) -> None
     device = setup(p.pretrain.device, p.pretrain.threads, seed)
     model = METHODS[method](build_backbone(p.model), p.methods[method])
     model.to(device, memory_format=torch.channels_last).train()
-    split = Split(shards, "train")
+    split = Split(shards, pretraining_split(shards))
     views = TrainingViews(
         split,
         model.recipe(p.views),

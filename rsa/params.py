@@ -168,7 +168,17 @@ class WebDataset(WithTest):
     label: Annotated[str, Field(pattern=r"^(cls|json\..+)$")]
 
 
-Dataset = Annotated[Digits | PhotoTiles | Folder | Torchvision | TinyImageNet | WebDataset, Field(discriminator="source")]
+class RemoteShards(Section):
+    source: Literal["remote_shards"]
+    raw: str
+    url: str
+    cache: str
+    cache_bytes: Count
+
+
+Dataset = Annotated[
+    Digits | PhotoTiles | Folder | Torchvision | TinyImageNet | WebDataset | RemoteShards, Field(discriminator="source")
+]
 
 
 class Resize(Section):

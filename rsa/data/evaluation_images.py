@@ -44,4 +44,5 @@ def evaluation_images(
 def resized(heights: I64, widths: I64, short_side: int) -> I64:
     """Height and width (B, 2) with the short side at `short_side` px, the long side rounded down."""
     sizes = np.stack([heights, widths], 1)
-    return sizes * short_side // sizes.min(axis=1, keepdims=True)
+    scaled: I64 = sizes * short_side // sizes.min(axis=1, keepdims=True)
+    return scaled

@@ -4,7 +4,6 @@ A stale index must never yield another image's pixels: shard sizes are compared 
 opened, and the tar member's name with the index's on every read.
 """
 
-import hashlib
 import json
 import mmap
 from functools import lru_cache
@@ -14,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-INDEX, MANIFEST = "index.npy", "manifest.json"
+from rsa.data.cache import ShardCache
+from rsa.data.files import INDEX, MANIFEST
+
 HEADER = 512  # bytes of a tar member's header, just before its data
 OPEN_SHARDS = 4096  # memory maps kept: a process may have about 65,000
 
@@ -43,6 +44,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def pretraining_split(folder: Path) -> str:
+    """The split to pretrain on: `pretrain` (images without labels among them) where the dataset has one, else `train`."""
+    return "pretrain" if "pretrain" in read_manifest(folder)["splits"] else "train"
+
+
 class Split:
     """One split of a sharded dataset; sample ids are rows of its index."""
 
@@ -54,7 +60,9 @@ class Split:
         self.classes: list[str] = manifest["classes"]
         self.index_sha256: str = manifest["splits"][split]["index_sha256"]
         self.shards: list[dict[str, Any]] = manifest["splits"][split]["shards"]
-        for shard in self.shards:
+        remote = manifest.get("remote")
+        self._cache = ShardCache(f"{remote['url']}/{split}", Path(remote["cache"]), remote["cache_bytes"]) if remote else None
+        for shard in self.shards if self._cache is None else []:
             path = self.folder / shard["name"]
             size = path.stat().st_size if path.is_file() else None
             if size != shard["bytes"]:
@@ -66,7 +74,9 @@ class Split:
                 f"{self.folder / INDEX} must have {manifest['splits'][split]['samples']} rows, got {len(self.rows)}: "
                 "run the `shard` stage again"
             )
-        self._map = lru_cache(maxsize=OPEN_SHARDS)(self._open)
+        # A map keeps its file's space on the disk, so a bounded cache means a bounded number of maps.
+        largest = max(shard["bytes"] for shard in self.shards)
+        self._map = lru_cache(maxsize=max(1, remote["cache_bytes"] // largest) if remote else OPEN_SHARDS)(self._open)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -90,7 +100,11 @@ class Split:
         return np.frombuffer(data, np.uint8, size, start)
 
     def _open(self, number: int) -> mmap.mmap:
-        with (self.folder / self.shards[number]["name"]).open("rb") as file:
+        shard = self.shards[number]
+        path = self.folder / shard["name"]
+        if self._cache is not None:
+            path = self._cache.fetch(shard["name"], shard["bytes"], shard["sha256"])
+        with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
@@ -98,9 +112,3 @@ def member_name(header: bytes) -> bytes:
     """The name in a USTAR header: up to 100 bytes, after a prefix of up to 155 where that is too short."""
     name, prefix = header[:100].rstrip(b"\0"), header[345:500].rstrip(b"\0")
     return prefix + b"/" + name if prefix else name
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

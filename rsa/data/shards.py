@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from rich.progress import track
 
-from rsa.data.index import INDEX, MANIFEST, index_dtype, sha256
+from rsa.data.files import INDEX, MANIFEST, sha256
+from rsa.data.index import index_dtype
 from rsa.data.sources import Sample, Source
 from rsa.params import Resize, Shards
 

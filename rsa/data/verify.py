@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from rsa.data.index import INDEX, Split, read_manifest, sha256
+from rsa.data.files import INDEX, sha256
+from rsa.data.index import Split, read_manifest
 
 
 def verify(folder: Path) -> list[str]:

@@ -22,7 +22,8 @@ from PIL import Image, ImageOps
 
 from rsa.data import graph
 from rsa.data.evaluation_images import evaluation_images
-from rsa.data.index import Split, sha256
+from rsa.data.files import sha256
+from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.shards import write_shards
 from rsa.data.sources import Sample, Source

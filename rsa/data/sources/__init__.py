@@ -9,7 +9,7 @@ from rsa.data.sources.source import PRETRAIN, Sample, Source, checked
 from rsa.data.sources.tiny_imagenet import tiny_imagenet
 from rsa.data.sources.torchvision import torchvision
 from rsa.data.sources.webdataset import webdataset
-from rsa.params import Dataset, Digits, Folder, PhotoTiles, TinyImageNet, Torchvision, WebDataset
+from rsa.params import Dataset, Digits, Folder, PhotoTiles, RemoteShards, TinyImageNet, Torchvision, WebDataset
 
 __all__ = ["PRETRAIN", "Sample", "Source", "open_source"]
 
@@ -24,6 +24,8 @@ def open_source(dataset: Dataset, seed: int) -> Source:
 
 def _open(dataset: Dataset, seed: int) -> Source:
     match dataset:
+        case RemoteShards():
+            raise ValueError(f"{dataset.url} holds shards, not images to be sharded")
         case Digits():
             return digits(dataset, seed)
         case PhotoTiles():

@@ -1,0 +1,12 @@
+"""The files of a sharded dataset, and the digest that each is known by."""
+
+import hashlib
+from pathlib import Path
+
+INDEX, MANIFEST = "index.npy", "manifest.json"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
