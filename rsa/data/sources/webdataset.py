@@ -21,7 +21,7 @@ import re
 from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 import numpy as np
 from braceexpand import braceexpand
 

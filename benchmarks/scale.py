@@ -1,0 +1,80 @@
+"""python benchmarks/scale.py: start-up, memory and time per batch for a split of 1.3 million and of 100 million samples.
+
+The index is synthetic (the rows of 1,000-sample shards, written sparsely); no tars are there, so reading is not measured.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from rsa.data.index import MANIFEST, Split, index_dtype
+from rsa.data.loader import TrainingViews
+from rsa.data.views import weak_and_aggressive
+from rsa.params import load
+
+SIZES = (1_300_000, 100_000_000)
+PER_SHARD = 1000
+BATCH = 2048
+BATCHES = 50
+
+
+def write_index(folder: Path, samples: int) -> None:
+    """An index of `samples` rows of 500x375 px images, and a manifest whose shards are to be read through a cache."""
+    (folder / "train").mkdir(parents=True)
+    rows = np.lib.format.open_memmap(folder / "train" / "index.npy", "w+", index_dtype(24), (samples,))
+    for start in range(0, samples, 1_000_000):
+        part = rows[start : start + 1_000_000]
+        part["shard"] = np.arange(start, start + len(part)) // PER_SHARD
+        part["height"], part["width"], part["size"] = 375, 500, 110_000
+    rows.flush()
+    count = -(-samples // PER_SHARD)
+    shards = [{"name": f"{i:06d}.tar", "bytes": 115_000_000, "sha256": "0" * 64, "samples": PER_SHARD} for i in range(count)]
+    split = {"samples": samples, "index_sha256": "0" * 64, "shards": shards}
+    remote = {"url": "memory://none", "cache": str(folder / "cache"), "cache_bytes": 10**12}
+    (folder / MANIFEST).write_text(json.dumps({"classes": [], "splits": {"train": split}, "remote": remote}))
+
+
+def measure(folder: Path) -> None:
+    """Open the split and draw the ids, boxes and flips of some batches; prints seconds, MiB and milliseconds."""
+    before = resident()
+    recipe = weak_and_aggressive(load(Path("recipes/quickstart.yaml")).views)
+    started = time.perf_counter()
+    loader = TrainingViews(Split(folder, "train"), recipe, batch_size=BATCH, seed=0, threads=1)
+    loader._samples(0)
+    start_up = time.perf_counter() - started
+    started = time.perf_counter()
+    for i in range(BATCHES):
+        loader.order.batch(i * 17)
+    order = (time.perf_counter() - started) / BATCHES
+    started = time.perf_counter()
+    for i in range(BATCHES):
+        loader._samples(i * 17 + 1)
+    samples = (time.perf_counter() - started) / BATCHES
+    memory = (resident() - before) / 2**20
+    print(
+        f"| {len(loader.split):,} | {start_up:.2f} | {(after - before) / 1024:.0f} | {1000 * order:.1f} | {1000 * samples:.1f} |"
+    )
+
+
+def resident() -> int:
+    """Bytes of this process in memory, mapped files included."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def main() -> None:
+    print(f"| samples | start-up to the first batch's ids (s) | memory (MiB) | ids of {BATCH} (ms) | with rows and boxes (ms) |")
+    print("| ---: | ---: | ---: | ---: | ---: |", flush=True)
+    for samples in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            write_index(Path(folder), samples)
+            subprocess.run([sys.executable, __file__, folder], check=True)
+
+
+if __name__ == "__main__":
+    measure(Path(sys.argv[1])) if len(sys.argv) > 1 else main()
