@@ -15,7 +15,7 @@ Run = subprocess.Popen[str]
 
 class Project:
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self.runs = root, list[Run]()
         for name in closure("pipeline.stage"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
@@ -29,9 +29,11 @@ class Project:
 
     def python(self, *arguments: str) -> Run:
         pipe = subprocess.PIPE
-        return subprocess.Popen(
+        run = subprocess.Popen(
             [sys.executable, *arguments], cwd=self.root, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={"PATH": ""}
         )
+        self.runs.append(run)
+        return run
 
     def hold(self, **flags: str) -> Run:
         """A run that is in the middle of its stage when this returns; `end` lets it go on."""
@@ -39,6 +41,13 @@ class Project:
         assert run.stdout is not None
         assert run.stdout.readline() == "holding\n", run.communicate()[1]
         return run
+
+    def stop(self) -> None:
+        """End what a failed test has left running."""
+        for run in self.runs:
+            if run.poll() is None:
+                run.kill()
+            run.communicate(timeout=60)
 
     def edit(self, dotted: str, value: object) -> None:
         yaml = YAML(typ="safe")

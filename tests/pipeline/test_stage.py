@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ RESULT = "a source 1 0.9 1"
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+def project(tmp_path: Path) -> Iterator[Project]:
+    project = Project(tmp_path)
+    yield project
+    project.stop()
 
 
 def test_a_finished_run_leaves_its_output_and_a_log(project: Project):
@@ -214,8 +218,10 @@ def test_a_file_of_an_input_folder_must_not_change_under_the_stage(project: Proj
             (folder / "b.txt").write_text("b")
         case "removed":
             (folder / "a.txt").unlink()
-        case "replaced":  # the same name and size
+        case "replaced":  # the same name, size and time: another file nevertheless
             (folder / "new").write_text("b")
+            before = (folder / "a.txt").stat()
+            os.utime(folder / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
             (folder / "new").replace(folder / "a.txt")
     code, stderr = end(run)
     assert code == 1
@@ -232,6 +238,65 @@ def test_code_must_not_change_under_the_stage(project: Project, file: str):
     assert status == 1
     assert f"changed while the stage ran: {file}; its result is not kept" in stderr
     assert project.files() == {}
+
+
+WORKING = """
+def toy(p: Params, method: str, count: int, act: str, source: Path, out: Path, work: Path) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    before = len(list(work.iterdir()))
+    (work / str(before)).touch()
+    if act == "refuse":
+        raise ValueError("later")
+    (out / "result.txt").write_text(str(before))
+"""
+
+
+@pytest.fixture
+def resuming(project: Project) -> Project:
+    """The stage counts how often it was begun with the same values: it continues from its work folder."""
+    toy = project.root / "pipeline/toy.py"
+    head, _, tail = toy.read_text().partition("def toy")
+    toy.write_text(head + WORKING.lstrip() + "\n\nif __name__" + tail.partition("if __name__")[2])
+    return project
+
+
+def test_a_run_continues_what_a_failed_one_with_the_same_values_left(resuming: Project):
+    resuming.start("refuse").communicate(timeout=60)
+    resuming.start("refuse").communicate(timeout=60)
+    assert resuming.files() == {}
+    folders = list((resuming.root / ".work/toy").iterdir())
+    assert [len(list(folder.iterdir())) for folder in folders] == [2]
+
+
+@pytest.mark.parametrize("how", ["params", "input", "flag", "code"])
+def test_a_run_continues_nothing_that_other_values_left(resuming: Project, how: str):
+    resuming.start("refuse").communicate(timeout=60)
+    flags = {"count": "2"} if how == "flag" else {}
+    match how:
+        case "params":
+            resuming.edit("pretrain.epochs", 2)
+        case "input":
+            (resuming.root / "source.txt").write_text("another")
+        case "code":
+            with (resuming.root / "pipeline/toy.py").open("a") as code:
+                code.write("# another line\n")
+    resuming.start("refuse", **flags).communicate(timeout=60)
+    folders = list((resuming.root / ".work/toy").iterdir())
+    assert [len(list(folder.iterdir())) for folder in folders] == [1, 1]
+
+
+def test_params_of_other_sections_do_not_lose_the_work(resuming: Project):
+    resuming.start("refuse").communicate(timeout=60)
+    resuming.edit("report.confidence", 0.9)
+    resuming.start("refuse").communicate(timeout=60)
+    folders = list((resuming.root / ".work/toy").iterdir())
+    assert [len(list(folder.iterdir())) for folder in folders] == [2]
+
+
+def test_a_finished_run_removes_its_work(resuming: Project):
+    assert end(resuming.start()) == (0, "")
+    assert resuming.files() == {"out/result.txt": "0"}
+    assert list((resuming.root / ".work/toy").iterdir()) == []
 
 
 def test_json_is_stable_and_has_no_nan(tmp_path: Path):
