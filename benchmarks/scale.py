@@ -57,9 +57,7 @@ def measure(folder: Path) -> None:
         loader._samples(i * 17 + 1)
     samples = (time.perf_counter() - started) / BATCHES
     memory = (resident() - before) / 2**20
-    print(
-        f"| {len(loader.split):,} | {start_up:.2f} | {(after - before) / 1024:.0f} | {1000 * order:.1f} | {1000 * samples:.1f} |"
-    )
+    print(f"| {len(loader.split):,} | {start_up:.2f} | {memory:.0f} | {1000 * order:.1f} | {1000 * samples:.1f} |")
 
 
 def resident() -> int:
