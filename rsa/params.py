@@ -388,7 +388,7 @@ class Params(Section):
 
     def section(self, dotted: str) -> Any:
         """The plain value (dicts, lists, numbers) at a dotted name, as it would be written in YAML."""
-        value: Any = self.model_dump(mode="json")
+        value: Any = self.model_dump(mode="json", exclude_defaults=True)  # without methods that the file does not have
         for key in dotted.split("."):
             value = value[key]
         return value

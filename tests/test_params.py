@@ -240,3 +240,9 @@ def test_section_is_the_plain_value_in_the_file(tiny: params.Params):
     assert tiny.section("methods.rsa.beta") == {"schedule": "cosine", "start": 0.4, "end": 0.0}
     with pytest.raises(KeyError):
         tiny.section("methods.simclr")
+
+
+def test_section_of_a_method_that_the_file_does_not_have_is_missing(write_params: WriteParams):
+    changes = {"methods.rsa": ..., "experiment.methods": ["byol"]}
+    with pytest.raises(KeyError, match="rsa"):
+        params.load(write_params(changes)).section("methods.rsa")

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -49,15 +50,18 @@ class Project:
                 run.kill()
             run.communicate(timeout=60)
 
+    def values(self) -> dict[str, Any]:
+        """The document in params.yaml."""
+        return YAML(typ="safe").load(self.root / "params.yaml")
+
     def edit(self, dotted: str, value: object) -> None:
-        yaml = YAML(typ="safe")
-        document = yaml.load(self.root / "params.yaml")
+        document = self.values()
         *sections, key = dotted.split(".")
         section = document
         for name in sections:
             section = section[name]
         section[key] = value
-        yaml.dump(document, self.root / "params.yaml")
+        YAML(typ="safe").dump(document, self.root / "params.yaml")
 
     def files(self) -> dict[str, str]:
         """What lies where the stage writes."""

@@ -157,9 +157,12 @@ def test_a_missing_input_is_named_with_what_to_do(project: Project):
     assert (code, stderr) == (1, "toy: error: none.txt does not exist: run the stage that makes it first (`dvc repro` does)\n")
 
 
-def test_a_missing_section_is_named(project: Project):
-    code, stderr = end(project.start(method="simclr"))
-    assert (code, stderr) == (1, "toy: error: params.yaml: methods.simclr is missing\n")
+@pytest.mark.parametrize("method", ["simclr", "rsa"])  # the code knows none, or the file has none
+def test_a_missing_section_is_named(project: Project, method: str):
+    project.edit("experiment.methods", ["byol"])
+    project.edit("methods", {"byol": project.values()["methods"]["byol"]})
+    code, stderr = end(project.start(method=method))
+    assert (code, stderr) == (1, f"toy: error: params.yaml: methods.{method} is missing\n")
 
 
 def test_a_stage_cannot_read_params_that_it_has_not_declared(project: Project):
