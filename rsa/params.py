@@ -326,6 +326,7 @@ class LinearProbe(Section):
 
 
 class Probe(Section):
+    threads: Count
     knn: KNN
     linear: LinearProbe
 

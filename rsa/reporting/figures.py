@@ -1,5 +1,6 @@
 """The figures of a report, as PNG files."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,13 @@ def draw_scores(results: Results, path: Path) -> None:
                 axis.plot(range(len(methods)), pairs, color="#999999", lw=0.8, zorder=1)
             for place, method in enumerate(methods):
                 scores = list(results.cells[method, *task].values())
-                axis.plot([place] * len(scores), scores, "o", color=COLORS[place], alpha=0.6)
-                axis.plot([place - 0.3, place + 0.3], [results.summary(method, task).mean] * 2, color=COLORS[place], lw=2.5)
+                axis.plot([place] * len(scores), scores, "o", color=COLORS[place % len(COLORS)], alpha=0.6)
+                axis.plot(
+                    [place - 0.3, place + 0.3],
+                    [results.summary(method, task).mean] * 2,
+                    color=COLORS[place % len(COLORS)],
+                    lw=2.5,
+                )
             for floor, line in zip(FLOORS, (":", "--"), strict=True):
                 axis.axhline(results.summary(floor, task).mean, color="#666666", ls=line, lw=1.2, label=floor)
             axis.set_title(f"{task[0]}\n{task[1]}", fontsize=10)
@@ -63,7 +69,7 @@ def draw_curves(curves: Curves, path: Path) -> None:
     """The loss of every method: the mean over seeds (smoothed), a band from the lowest to the highest seed."""
     with plt.rc_context(STYLE):
         plt.figure(figsize=(7, 3.6), layout="constrained")
-        for color, (method, runs) in zip(COLORS, curves.items(), strict=False):
+        for color, (method, runs) in zip(itertools.cycle(COLORS), curves.items(), strict=False):
             smooth = {seed: run.set_index("step")["loss"].rolling(SMOOTH, min_periods=1).mean() for seed, run in runs.items()}
             loss = pd.DataFrame(smooth)
             plt.plot(loss.index, loss.mean(axis=1), color=color, label=f"{method} ({len(runs)} seeds)")
@@ -91,7 +97,7 @@ def draw_schedules(curves: Curves, path: Path) -> None:
 
 
 def _line(axis: Axes, run: pd.DataFrame, name: str, method: str, place: int) -> None:
-    axis.plot(run["step"], run[name], color=COLORS[place], ls=("-", "--", ":", "-.")[place % 4], label=method)
+    axis.plot(run["step"], run[name], color=COLORS[place % len(COLORS)], ls=("-", "--", ":", "-.")[place % 4], label=method)
 
 
 def enlarge_views(source: Path, path: Path, width: int = 768) -> None:
