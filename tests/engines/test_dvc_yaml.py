@@ -55,12 +55,7 @@ def test_a_missing_and_a_superfluous_dep_are_found() -> None:
     assert missing_or_extra({"deps": ["rsa/a.py", "rsa/a.py"]}, {"rsa/a.py"})
 
 
-def known_fault(name: str) -> object:
-    fault = pytest.mark.xfail(strict=True, reason="the report's template is not among its deps")
-    return pytest.param(name, marks=[fault] if name == "report" else [])
-
-
-@pytest.mark.parametrize("name", [known_fault(name) for name in STAGES])
+@pytest.mark.parametrize("name", STAGES)
 def test_deps_have_the_files_that_lie_beside_imported_code(name: str) -> None:
     """Templates and the like, which code reads by their names."""
     folders = {Path(file).parent for file in closure(module_of(STAGES[name]))}
