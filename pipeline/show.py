@@ -31,7 +31,7 @@ def show() -> None:
         if method != e.baseline:
             differences = [difference(results.difference(method, task)).strip("*") for task in results.tasks]
             table.add_row(f"{method} - {e.baseline}", *map(escape, differences))
-    Console(width=None if Console().is_terminal else 140).print(table)
+    Console(width=None if Console().is_terminal else 160).print(table)
     print(f"report: {REPORTS / 'report.md'}")
 
 
