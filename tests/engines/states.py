@@ -142,7 +142,6 @@ STATES = {
     # DVC calls a result that its cache has lost stale, even where the workspace still has it
     "a file of the cache lost": State(lose_a_cached_file, ("pretrain@byol-0",)),
     "caches and DVC's own notes lost": State(remove(".dvc/cache", ".dvc/tmp"), ("*",)),
-    "run cache and dvc.lock lost": State(several(remove(".dvc/cache/runs"), remove("dvc.lock")), ("*",)),
     # back again
     "beta switched back, and some results lost": State(run_then(beta, several(beta_back, lose_some)), fast=True, alone=True),
     "grid grown and shrunk again": State(run_then(more_seeds, fewer_seeds), ("report",), alone=True),

@@ -14,7 +14,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.engines.imports import PACKAGES, ROOT
+
 AS_THEY_ARE = (
     "Snakefile", ".dvcignore", ".gitignore", "profiles", "engines", "pipeline/__init__.py", "pipeline/stage.py",
     "rsa/__init__.py", "rsa/params.py", "rsa/provenance.py",
@@ -54,7 +55,7 @@ def write_toy(folder: Path, seeds: int) -> None:
         body = stage.get("do", stage)
         (folder / "pipeline" / f"{name}.py").write_text(toy_stage(name, body))
         code = {f"pipeline/{name}.py", CODE_OF_ALL}
-        body["deps"] = [dep for dep in body["deps"] if dep in code or not dep.endswith(".py")]
+        body["deps"] = [dep for dep in body["deps"] if dep in code or dep.partition("/")[0] not in PACKAGES]
     dump_yaml(document, folder / "dvc.yaml")
     write_params(folder, seeds)
 
