@@ -8,6 +8,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for pix
 
 def as_input(images: Tensor, device: torch.device) -> Tensor:
     """uint8 (B, H, W, 3) -> float (B, 3, H, W) in channels_last order on `device`, normalised."""
-    images = images.to(device, non_blocking=True)
-    mean, std = (255 * torch.tensor(values, device=device) for values in (MEAN, STD))
-    return ((images - mean) / std).permute(0, 3, 1, 2)
+    batch, height, width, _ = images.shape
+    # Whole rows of pixels at a time: to broadcast over the three channels alone is several times slower.
+    mean, std = (255 * torch.tensor(values, device=device).repeat(width) for values in (MEAN, STD))
+    x = images.to(device, non_blocking=True).reshape(batch, height, 3 * width).float()
+    return x.sub_(mean).div_(std).reshape(batch, height, width, 3).permute(0, 3, 1, 2)
