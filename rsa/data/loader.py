@@ -6,9 +6,13 @@ same for any number of ranks and threads and any prefetch depth, and a run conti
 """
 
 import hashlib
+import itertools
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,8 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from torch import Tensor
 
-from rsa.data import graph, operators
+from rsa.data import graph
+from rsa.data.coloring import apply_colors
 from rsa.data.index import Split
 from rsa.data.order import Order
 from rsa.data.views import Boxes, Recipe, draw_boxes, draw_colors
@@ -53,6 +58,16 @@ class Position:
                 raise ValueError(f"the saved state must have {key} {value} to continue here, got {getattr(other, key)}")
 
 
+def single_threads(count: int) -> ThreadPoolExecutor:
+    """A pool in each of whose threads torch works with one thread; elsewhere it keeps its number."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    everyone = Barrier(count)
+    list(pool.map(lambda _: everyone.wait(), range(count)))  # all have set theirs, which new threads would inherit ...
+    torch.set_num_threads(threads)  # ... but for this
+    return pool
+
+
 class TrainingViews:
     """An endless iterable of batches from iteration `start` on, for one rank of `world`."""
 
@@ -74,8 +89,7 @@ class TrainingViews:
         self.order = Order(len(split), batch_size, seed)
         self.threads, self.gpu, self.prefetch = threads, gpu, prefetch
         self.rank, self.world, self.start = rank, world, start
-        self.colors = [view.color for view in recipe.views if view.color is not None]
-        self._samples = lru_cache(maxsize=prefetch + 2)(self._find_samples)  # asked for twice: for DALI and for the batch
+        self._samples = lru_cache(maxsize=2 * prefetch + 3)(self._find_samples)  # asked for twice: for DALI and for the batch
 
     @property
     def steps_per_epoch(self) -> int:
@@ -95,13 +109,28 @@ class TrainingViews:
             gpu=self.gpu,
             prefetch=self.prefetch,
         )
-        iteration = self.start
-        while True:
-            ahead = range(iteration, iteration + self.prefetch + 1)
-            views = graph.outputs(pipeline, self.split, lambda: np.concatenate([self._samples(i)[0] for i in ahead]))  # noqa: B023
-            ids, labels, boxes = self._samples(iteration)
-            yield Batch(iteration, ids, torch.from_numpy(labels), views, boxes)
-            iteration += 1
+        with single_threads(max(1, self.threads // 2)) as coloring:  # colour takes less time than decoding and resizing
+            ahead: deque[Future[Batch]] = deque()
+            for iteration in itertools.count(self.start):
+                crops = graph.outputs(pipeline, self.split, partial(self._in_flight, iteration))
+                ahead.append(coloring.submit(self._batch, iteration, crops))
+                if len(ahead) > self.prefetch:
+                    yield ahead.popleft().result()
+
+    def _in_flight(self, iteration: int) -> I64:
+        return np.concatenate([self._samples(i)[0] for i in range(iteration, iteration + self.prefetch + 1)])
+
+    def _batch(self, iteration: int, crops: list[Tensor]) -> Batch:
+        ids, labels, boxes = self._samples(iteration)
+        epochs = np.full(len(ids), iteration // self.steps_per_epoch)
+        views, number = [], 0
+        for view in self.recipe.views:
+            images = crops[view.crop]
+            if view.color is not None:
+                images = apply_colors(images, draw_colors(view.color, number, self.seed, ids, epochs))
+                number += 1
+            views.append(images)
+        return Batch(iteration, ids, torch.from_numpy(labels), views, boxes)
 
     def _find_samples(self, iteration: int) -> tuple[I64, I64, list[Boxes]]:
         ids, epoch = self.order.batch(iteration, self.rank, self.world)
@@ -115,30 +144,22 @@ class TrainingViews:
         """What `_graph` takes in, in its order, for the batch after `done` others."""
         iteration = self.start + int(done)
         ids, _, boxes = self._samples(iteration)
-        epochs = np.full(len(ids), iteration // self.steps_per_epoch)
         inputs: list[Any] = [[self.split.read(int(id)) for id in ids]]
         for box in boxes:
-            inputs += [box.start, box.shape, box.flip]
-        for number, color in enumerate(self.colors):
-            inputs += operators.color_inputs(color, draw_colors(color, number, self.seed, ids, epochs))
+            far = box.shape.astype(np.float32)
+            flipped = far * (box.flip[:, None] * [[0, 1]]).astype(np.float32)  # a resize from right to left is a flip
+            inputs += [box.start, box.shape, flipped, far - flipped]
         return inputs
 
     def _graph(self) -> tuple[Any, ...]:
-        """The DALI graph: every image decoded once, each crop cut and resized once, then coloured."""
-        count = 1 + 3 * len(self.recipe.crops) + sum(map(operators.num_color_inputs, self.colors))
-        encoded, *drawn = fn.external_source(self._source, num_outputs=count, batch=True)
+        """The DALI graph: every image decoded once, each crop cut, resized and flipped."""
+        encoded, *inputs = fn.external_source(self._source, num_outputs=1 + 4 * len(self.recipe.crops), batch=True)
         images = graph.decode(encoded, self.gpu)
-        inputs = iter(drawn)
         crops = []
-        for crop in self.recipe.crops:
+        for i, crop in enumerate(self.recipe.crops):
+            start, shape, first, last = inputs[4 * i : 4 * i + 4]
             # slice, then resize, is torchvision's resized_crop; a resize of a region filters across the box's border.
-            cut = fn.slice(images, start=next(inputs), shape=next(inputs), axes=[0, 1])
-            cut = fn.resize(cut, size=[crop.size, crop.size], interp_type=types.INTERP_LINEAR, antialias=True)
-            crops.append(fn.flip(cut, horizontal=next(inputs)))
-        views = []
-        for view in self.recipe.views:
-            pixels = crops[view.crop]
-            if view.color is not None:
-                pixels = operators.apply_color(pixels, view.color, inputs)
-            views.append(pixels)
-        return tuple(views)
+            cut = fn.slice(images, start=start, shape=shape, axes=[0, 1])
+            to = {"size": [crop.size, crop.size], "roi_start": first, "roi_end": last}
+            crops.append(fn.resize(cut, **to, interp_type=types.INTERP_LINEAR, antialias=True))
+        return tuple(crops)

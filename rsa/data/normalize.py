@@ -12,4 +12,4 @@ def as_input(images: Tensor, device: torch.device) -> Tensor:
     # Whole rows of pixels at a time: to broadcast over the three channels alone is several times slower.
     mean, std = (255 * torch.tensor(values, device=device).repeat(width) for values in (MEAN, STD))
     x = images.to(device, non_blocking=True).reshape(batch, height, 3 * width).float()
-    return x.sub_(mean).div_(std).reshape(batch, height, width, 3).permute(0, 3, 1, 2)
+    return torch.addcmul(-mean / std, x, 1 / std, out=x).reshape(batch, height, width, 3).permute(0, 3, 1, 2)

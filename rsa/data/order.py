@@ -6,6 +6,8 @@ walking, Black and Rogaway 2002). So the ids of any batch cost the same for a th
 memory, and no start-up.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from rsa.data.philox import LOW, philox4x32
 
 I64 = NDArray[np.int64]
 ROUNDS = 8  # four suffice in theory; small domains want more
+BLOCK = 2**14  # places permuted at once: a single batch's few numbers are mostly overhead
 
 
 def permute(places: I64, samples: int, seed: int, epoch: int) -> I64:
@@ -49,10 +52,16 @@ class Order:
             raise ValueError(f"pretrain.batch_size must be at most the number of training images ({samples}), got {batch_size}")
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.steps_per_epoch = samples // batch_size
+        self._block = lru_cache(maxsize=4)(self._find_block)
 
     def batch(self, iteration: int, rank: int = 0, world: int = 1) -> tuple[I64, int]:
         """The ids of `rank`'s contiguous block of a global batch, and their epoch."""
         epoch, place = divmod(iteration, self.steps_per_epoch)
         start = place * self.batch_size
         first, last = start + self.batch_size * rank // world, start + self.batch_size * (rank + 1) // world
-        return permute(np.arange(first, last), self.samples, self.seed, epoch), epoch
+        blocks = range(first // BLOCK, (last - 1) // BLOCK + 1)
+        ids = np.concatenate([self._block(epoch, block) for block in blocks])
+        return ids[first - blocks[0] * BLOCK : last - blocks[0] * BLOCK], epoch
+
+    def _find_block(self, epoch: int, block: int) -> I64:
+        return permute(np.arange(block * BLOCK, min((block + 1) * BLOCK, self.samples)), self.samples, self.seed, epoch)

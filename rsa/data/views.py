@@ -131,6 +131,11 @@ class Colors:
     sigma: F64  # (B,) px; 0: no blur
     solarize: NDArray[np.bool_]  # (B,)
 
+    def of(self, part: slice) -> "Colors":
+        """Those of a part of the batch."""
+        steps = [Affine(step.matrix[part], step.mean_matrix[part]) for step in self.steps]
+        return Colors(steps, [turn[part] for turn in self.turns], self.sigma[part], self.solarize[part])
+
 
 def draw_boxes(crop: Crop, number: int, seed: int, ids: I64, epochs: I64, heights: I64, widths: I64) -> Boxes:
     """The boxes of crop `number`, distributed as torchvision's RandomResizedCrop.get_params."""

@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
-from nvidia.dali import fn
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from rsa.data import color, graph, operators
+from rsa.data import color
 from rsa.data.color import BRIGHTNESS, CONTRAST, HUE, SATURATION, Affine
+from rsa.data.coloring import apply_colors
 from rsa.data.views import Color, Colors, draw_colors
 from rsa.params import Jitter
-from tests.data.photos import encoded
 
 JITTER = Jitter(prob=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 TILES = [
@@ -21,29 +20,14 @@ TILES = [
     for top in (0, 160, 300)
     for left in (0, 240, 470)
 ]
-PNGS = [np.frombuffer(encoded(Image.fromarray(tile), "PNG"), np.uint8) for tile in TILES]
 COUNT = len(TILES)
 NONE = np.zeros(COUNT)
 NEVER = np.zeros(COUNT, bool)
 
 
-def color_of(exact: bool = True, blur: float = 0.0, solarize: float = 0.0) -> Color:
-    return Color(JITTER, 0.2, blur, (0.1, 2.0), solarize, exact)
-
-
-def applied(described: Color, drawn: Colors) -> np.ndarray:
-    """The tiles coloured by the DALI operators: (N, H, W, 3)."""
-    inputs = operators.color_inputs(described, drawn)
-
-    def source():
-        return [PNGS, *inputs]
-
-    def views():
-        encoded, *arguments = fn.external_source(source, num_outputs=1 + len(inputs), batch=True)
-        return operators.apply_color(graph.decode(encoded, None), described, iter(arguments))
-
-    pipeline = graph.build(views, batch_size=COUNT, threads=1, gpu=None, prefetch=1)
-    return np.array(pipeline.run()[0].as_tensor()).astype(int)
+def applied(drawn: Colors) -> np.ndarray:
+    """The tiles coloured: (N, H, W, 3)."""
+    return apply_colors(torch.from_numpy(np.stack(TILES)), drawn).numpy().astype(int)
 
 
 def exactly(step: Affine | None = None, turns: np.ndarray = NONE, gray: np.ndarray = NEVER) -> Colors:
@@ -83,7 +67,7 @@ ALONE = {
 @pytest.mark.parametrize("name", ALONE)
 def test_each_operation_alone_is_torchvisions(name):
     drawn, operation = ALONE[name]
-    got = applied(color_of(), drawn)
+    got = applied(drawn)
     for by, want in torchvision(operation).items():
         difference = np.abs(got - want)
         assert difference.mean() <= 0.5, by  # of 255: rounding
@@ -93,11 +77,11 @@ def test_each_operation_alone_is_torchvisions(name):
 
 def test_blur_and_solarize_are_torchvisions():
     identity = [color.identity(COUNT)]
-    blurred = applied(color_of(exact=False, blur=1.0), Colors(identity, [], SIGMA, NEVER))
+    blurred = applied(Colors(identity, [], SIGMA, NEVER))
     kernel = [2 * int(np.ceil(3 * sigma)) + 1 for sigma in SIGMA]
     for want in torchvision(lambda x, i: tv.gaussian_blur(x, kernel[i], float(SIGMA[i]))).values():
         assert np.abs(blurred - want).max() <= 1
-    solarized = applied(color_of(exact=False, solarize=1.0), Colors(identity, [], NONE, ~NEVER))
+    solarized = applied(Colors(identity, [], NONE, ~NEVER))
     for want in torchvision(lambda x, i: tv.solarize(x, 128)).values():
         np.testing.assert_array_equal(solarized, want)
 
@@ -128,7 +112,7 @@ def test_a_whole_jitter_differs_from_torchvisions_by(exact, limit):
             whole = whole.then(step).then(color.turn_hue(turns).where(h))
         drawn = Colors([whole], [], NONE, NEVER)
     want = torchvision(lambda x, i: jittered(x, i, order, factors, turns))["Pillow"]
-    mean = np.abs(applied(color_of(exact), drawn) - want).mean()
+    mean = np.abs(applied(drawn) - want).mean()
     print(f"exact={exact}: mean difference {mean:.2f} of 255")
     assert mean <= limit
 
@@ -139,5 +123,5 @@ def test_fast_and_exact_draw_the_same_operations():
         update={"hue": 0.0, "brightness": 0.05, "contrast": 0.05, "saturation": 0.05}
     )  # no clipping in between
     fast, exact = (Color(no_hue, 0.2, 0.0, (0.1, 2.0), 0.0, e) for e in (False, True))
-    difference = applied(fast, draw_colors(fast, 0, 0, ids, epochs)) - applied(exact, draw_colors(exact, 0, 0, ids, epochs))
+    difference = applied(draw_colors(fast, 0, 0, ids, epochs)) - applied(draw_colors(exact, 0, 0, ids, epochs))
     assert np.abs(difference).mean() <= 0.7  # roundings in between

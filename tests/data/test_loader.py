@@ -161,7 +161,6 @@ def _file(split: Split, id: int) -> io.BytesIO:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_same_graph_on_a_gpu(train, tiny, straight):
     for batch, want in zip(loader(train, tiny, gpu=0), straight, strict=False):
         got = np.stack([view.cpu().numpy() for view in batch.views])

@@ -1,0 +1,94 @@
+"""Colours are exact: the same bits for any batch, threads and device, and equal to integer arithmetic."""
+
+import numpy as np
+import pytest
+import torch
+
+from rsa.data.coloring import BETWEEN_BITS, BLUR_BITS, MATRIX_BITS, apply_colors
+from rsa.data.views import Color, Colors, draw_colors
+from rsa.params import Jitter
+
+COUNT = 24
+SHAPES = [(32, 32), (15, 13), (40, 9)]
+
+
+def images(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (COUNT, height, width, 3), dtype=np.uint8)
+
+
+def drawn(exact: bool, **changes: float) -> Colors:
+    jitter = Jitter(prob=0.8, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.5)
+    color = Color(jitter, changes.get("gray", 0.2), changes.get("blur", 0.5), (0.1, 2.0), changes.get("solarize", 0.3), exact)
+    return draw_colors(color, 0, 0, np.arange(COUNT), np.zeros(COUNT, int))
+
+
+def colored(pixels: np.ndarray, colors: Colors) -> np.ndarray:
+    return apply_colors(torch.from_numpy(pixels), colors).cpu().numpy()
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+def test_a_sample_has_the_same_bits_in_any_batch_and_with_any_threads(exact, height, width):
+    pixels, colors = images(height, width), drawn(exact)
+    want = colored(pixels, colors)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            for at_once in (1, 5):
+                parts = [slice(i, i + at_once) for i in range(0, COUNT, at_once)]
+                got = np.concatenate([colored(pixels[part], colors.of(part)) for part in parts])
+                np.testing.assert_array_equal(got, want)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+def test_the_affine_map_is_integer_arithmetic(height, width):
+    pixels, colors = images(height, width), drawn(False, blur=0, solarize=0)
+    ((matrices, mean_matrices),) = colors.steps
+    got = colored(pixels, colors)
+    for x, matrix, mean_matrix, y in zip(pixels.astype(np.int64), matrices, mean_matrices, got, strict=True):
+        unit = 2.0 ** (np.ceil(np.log2(np.abs(matrix).max())) - MATRIX_BITS)
+        factors = np.round(matrix / unit).astype(np.int64)
+        offset = np.round(mean_matrix @ x.reshape(-1, 3).mean(0) / unit).astype(np.int64)
+        exact = (x @ factors.T + offset) * unit  # integers times a power of 2
+        want = np.clip(np.round(exact), 0, 255)
+        assert np.abs(y - want).max() <= 1  # the mean's last bit, at a tie
+        assert np.mean(y == want) > 0.999
+
+
+def test_the_blur_is_integer_arithmetic():
+    sigma = np.linspace(0.1, 2.0, COUNT)
+    none = np.zeros(COUNT, bool)
+    pixels = images(21, 17)
+    got = colored(pixels, Colors([], [], sigma, none))
+    for x, s, y in zip(pixels.astype(np.int64), sigma, got, strict=True):
+        reach = int(np.ceil(3 * s))
+        weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / s) ** 2)
+        weights = np.round(weights / weights.sum() * 2**BLUR_BITS).astype(np.int64)
+        weights[reach] += 2**BLUR_BITS - weights.sum()
+        between = np.round(passed(x, weights, 0) * 2.0 ** (BETWEEN_BITS - BLUR_BITS)).astype(np.int64)
+        want = np.round(passed(between, weights, 1) * 2.0 ** -(BETWEEN_BITS + BLUR_BITS))
+        np.testing.assert_array_equal(y, want)
+
+
+def passed(x: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    reach = len(weights) // 2
+    padded = np.pad(x, [(reach, reach) if a == axis else (0, 0) for a in range(3)], mode="reflect")
+    return sum(weights[i] * padded.take(range(i, i + x.shape[axis]), axis) for i in range(len(weights)))
+
+
+def test_white_gray_and_black_stay_what_they_are_in_greyscale():
+    levels = np.repeat(np.arange(0, 256, 11, dtype=np.uint8), 8 * 8 * 3).reshape(-1, 8, 8, 3)
+    colors = Colors(drawn(False, gray=1.0).steps, [], np.zeros(COUNT), np.zeros(COUNT, bool))
+    got = colored(levels, colors)
+    assert np.ptp(got.reshape(COUNT, -1), axis=1).max() == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_gpu_gives_the_same_bits(exact):
+    pixels, colors = images(32, 32), drawn(exact)
+    got = apply_colors(torch.from_numpy(pixels).cuda(), colors).cpu().numpy()
+    np.testing.assert_array_equal(got, colored(pixels, colors))
