@@ -75,7 +75,14 @@ class Step(Section):
     at: list[Fraction]
 
 
-Schedule = Annotated[Constant | Linear | Cosine | CosinePlateau | Exponential | Step, Field(discriminator="schedule")]
+class Adaptive(Section):
+    schedule: Literal["adaptive"]
+    start: Fraction
+    end: Fraction
+    window: Annotated[int, Field(ge=64)]
+
+
+Beta = Annotated[Constant | Linear | Cosine | CosinePlateau | Exponential | Step | Adaptive, Field(discriminator="schedule")]
 
 # ---- sections ------------------------------------------------------------------------------------
 
@@ -259,6 +266,13 @@ class Model(Section):
     small_stem: bool
 
 
+class Collapse(Section):
+    action: Literal["stop", "mark"]
+    after: Fraction
+    min_std: NonNegative
+    min_rank: NonNegative
+
+
 class Pretrain(Section):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
@@ -266,6 +280,14 @@ class Pretrain(Section):
     precision: Literal["float32", "bf16"]
     device: Literal["auto", "cpu", "gpu"]
     threads: Count
+    accumulate: Count
+    collapse: Collapse
+
+    @model_validator(mode="after")
+    def _batches(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size must be a multiple of accumulate ({self.accumulate}), got {self.batch_size}")
+        return self
 
     @model_validator(mode="after")
     def _warmup(self) -> Self:
@@ -274,11 +296,39 @@ class Pretrain(Section):
         return self
 
 
+# ---- optimisers ----------------------------------------------------------------------------------
+
+
 class SGD(Section):
     name: Literal["sgd"]
     base_lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: NonNegative
+    clip: Positive | None
+
+
+class LARS(Section):
+    name: Literal["lars"]
+    base_lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: NonNegative
+    trust: Positive
+    clip: Positive | None
+
+
+class AdamW(Section):
+    name: Literal["adamw"]
+    base_lr: Positive
+    end_lr: NonNegative
+    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)]
+    weight_decay: NonNegative
+    end_weight_decay: NonNegative
+    clip: Positive | None
+
+
+Optimizer = Annotated[SGD | LARS | AdamW, Field(discriminator="name")]
+
+# ---- methods -------------------------------------------------------------------------------------
 
 
 class Head(Section):
@@ -286,24 +336,131 @@ class Head(Section):
     out: Count
 
 
-class BYOL(Section):
+class DeepHead(Head):
+    layers: Count
+
+
+class Scoring(Section):
+    precision: Literal["same", "bf16"]
+    statistics: Literal["batch", "running"]
+    scale: Annotated[float, Field(gt=0, le=1)]
+    targets: Literal["target", "online"]
+
+
+class HardViews(Section):
+    candidates: Annotated[int, Field(ge=2)]
+    local_candidates: Count | None
+    max_sets: Count
+    scoring: Scoring
+
+
+class Method(Section):
+    """What every method has; `method` names it in rsa.methods.METHODS."""
+
+    optimizer: Optimizer
+    hard_views: HardViews | None
+
+
+class Bootstrap(Method):
+    """BYOL's networks."""
+
     projector: Head
     predictor_hidden: Count
     ema_start: Fraction
-    optimizer: SGD
 
 
-class RSA(BYOL):
-    beta: Schedule
+class BYOL(Bootstrap):
+    method: Literal["byol"]
+
+
+class RSA(Bootstrap):
+    method: Literal["rsa"]
+    beta: Beta
     aggressive_target: Literal["online", "target"]
 
 
-class Methods(Section):
-    byol: BYOL | None = None
-    rsa: RSA | None = None
+class SimSiam(Method):
+    method: Literal["simsiam"]
+    projector: DeepHead
+    predictor_hidden: Count
+    fixed_predictor_lr: bool
 
-    def __getitem__(self, method: str) -> Any:
-        return getattr(self, method)
+
+class SimCLR(Method):
+    method: Literal["simclr"]
+    projector: DeepHead
+    temperature: Positive
+
+
+class BarlowTwins(Method):
+    method: Literal["barlow_twins"]
+    projector: DeepHead
+    off_diagonal: Positive
+
+
+class MoCoV3(Method):
+    method: Literal["moco_v3"]
+    projector: DeepHead
+    predictor: DeepHead
+    temperature: Positive
+    ema_start: Fraction
+    freeze_patch_embed: bool
+
+
+class DINOHead(Section):
+    hidden: Count
+    bottleneck: Count
+    out: Count
+    norm_last_layer: bool
+
+
+class Warmed(Section):
+    start: Positive
+    end: Positive
+    warmup: Fraction
+
+
+class SelfDistillation(Method):
+    """DINO's networks and temperatures."""
+
+    head: DINOHead
+    student_temperature: Positive
+    teacher_temperature: Warmed
+    center_momentum: Fraction
+    ema_start: Fraction
+    freeze_last_layer: Fraction
+
+
+class DINO(SelfDistillation):
+    method: Literal["dino"]
+
+
+class Masks(Section):
+    prob: Fraction
+    ratio: Range
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        _ordered("ratio", self.ratio, 0, 0.9)
+        return self
+
+
+class IBOT(SelfDistillation):
+    method: Literal["ibot"]
+    masks: Masks
+    patch_weight: NonNegative
+    patch_temperature: Warmed
+
+
+class Supervised(Method):
+    method: Literal["supervised"]
+    classes: Annotated[int, Field(ge=2)]
+    label_smoothing: Fraction
+
+
+AnyMethod = Annotated[
+    BYOL | RSA | SimSiam | SimCLR | BarlowTwins | MoCoV3 | DINO | IBOT | Supervised, Field(discriminator="method")
+]
 
 
 class Evaluation(Section):
@@ -349,7 +506,7 @@ class Params(Section):
     views: Views
     model: Model
     pretrain: Pretrain
-    methods: Methods
+    methods: dict[Name, AnyMethod]
     evaluation: Evaluation
     probe: Probe
     transfer: Transfer
@@ -361,9 +518,8 @@ class Params(Section):
         for key, values in (("transfer", e.transfer), ("methods", e.methods), ("seeds", e.seeds)):
             if len(set(values)) < len(values):
                 raise ValueError(f"experiment.{key} must not name a thing twice, got {values}")
-        known = [name for name in Methods.model_fields if self.methods[name] is not None]
         for name in e.methods:
-            _known("experiment.methods", name, known, "a section of `methods`")
+            _known("experiment.methods", name, list(self.methods), "a section of `methods`")
         _known("experiment.baseline", e.baseline, e.methods, "one of experiment.methods")
         for key, name in [("dataset", e.dataset), *(("transfer", name) for name in e.transfer)]:
             _known(f"experiment.{key}", name, list(self.datasets), "a section of `datasets`")
@@ -389,7 +545,7 @@ class Params(Section):
 
     def section(self, dotted: str) -> Any:
         """The plain value (dicts, lists, numbers) at a dotted name, as it would be written in YAML."""
-        value: Any = self.model_dump(mode="json", exclude_defaults=True)  # without methods that the file does not have
+        value: Any = self.model_dump(mode="json")
         for key in dotted.split("."):
             value = value[key]
         return value

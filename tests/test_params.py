@@ -21,7 +21,7 @@ def test_params_yaml_is_the_quickstart():
 UNKNOWN = {
     "pretrain.epoch": "(did you mean epochs?)",  # epochs is there too: the name is known nearby
     "experiment.basline": "(did you mean baseline",
-    "methods.byoll": "(did you mean byol",
+    "methods.byol.methd": "(did you mean method",
     "methods.rsa.betta": "(did you mean beta",
     "methods.rsa.beta.stat": "(did you mean start",
     "datasets.digits.siz": "(did you mean size",
@@ -221,7 +221,7 @@ def test_only_shows_the_declared_sections_and_hides_the_others(tiny: params.Para
             getattr(narrow, hidden)
     with pytest.raises(AttributeError, match="seeds"):
         _ = narrow.experiment.seeds
-    assert narrow.methods["rsa"] is None
+    assert "rsa" not in narrow.methods
 
 
 def test_only_collects_several_keys_of_one_section(tiny: params.Params):

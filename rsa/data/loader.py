@@ -25,6 +25,7 @@ from rsa.data import graph
 from rsa.data.coloring import apply_colors
 from rsa.data.index import Split
 from rsa.data.order import Order
+from rsa.data.samples import Samples
 from rsa.data.views import Boxes, Recipe, draw_boxes, draw_colors
 
 I64 = NDArray[np.int64]
@@ -35,10 +36,16 @@ class Batch:
     """One rank's part of a global batch; B is its number of samples."""
 
     iteration: int
-    ids: I64  # (B,)
-    labels: Tensor  # (B,) int64
+    samples: Samples
     views: list[Tensor]  # each (B, size, size, 3) uint8
-    boxes: list[Boxes]  # of each crop of the recipe
+
+    def parts(self, count: int) -> "list[Batch]":
+        """Cut into `count` parts of equal size, whose gradients are accumulated."""
+        if count == 1:
+            return [self]
+        size = len(self.samples.ids) // count
+        cuts = [slice(i * size, (i + 1) * size) for i in range(count)]
+        return [Batch(self.iteration, self.samples.of(cut), [view[cut] for view in self.views]) for cut in cuts]
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,8 @@ class TrainingViews:
 
     def _batch(self, iteration: int, crops: list[Tensor]) -> Batch:
         ids, labels, boxes = self._samples(iteration)
-        epochs = np.full(len(ids), iteration // self.steps_per_epoch)
+        epoch = iteration // self.steps_per_epoch
+        epochs = np.full(len(ids), epoch)
         views, number = [], 0
         for view in self.recipe.views:
             images = crops[view.crop]
@@ -130,7 +138,8 @@ class TrainingViews:
                 images = apply_colors(images, draw_colors(view.color, number, self.seed, ids, epochs))
                 number += 1
             views.append(images)
-        return Batch(iteration, ids, torch.from_numpy(labels), views, boxes)
+        places = np.stack([np.column_stack([box.start, box.shape, box.flip]) for box in boxes]).astype(np.int64)
+        return Batch(iteration, Samples(ids, torch.from_numpy(labels), places, epoch, self.seed), views)
 
     def _find_samples(self, iteration: int) -> tuple[I64, I64, list[Boxes]]:
         ids, epoch = self.order.batch(iteration, self.rank, self.world)

@@ -79,37 +79,33 @@ def color_of(p: Views, view: int) -> Color:
     return Color(p.jitter, p.gray_prob, p.blur.prob[view % 2], p.blur.sigma, p.solarize_prob[view % 2], p.exact_color)
 
 
-def two_views(p: Views) -> Recipe:
-    """Two coloured views: BYOL, SimCLR, SimSiam."""
-    return candidates(p, 2)
-
-
-def candidates(p: Views, count: int) -> Recipe:
-    """`count` coloured views, for Hard View Selection to choose a pair from."""
+def candidates(p: Views, count: int = 2) -> Recipe:
+    """`count` coloured views: two for BYOL, SimCLR, SimSiam, ..., more for Hard View Selection to choose a pair from."""
     return Recipe([crop_of(p)] * count, [View(i, color_of(p, i)) for i in range(count)])
 
 
-def weak_and_aggressive(p: Views) -> Recipe:
-    """RSA: two weak views (crop, flip), then an aggressive one (colour) made from each."""
-    return candidate_duos(p, 2)
-
-
-def candidate_duos(p: Views, count: int) -> Recipe:
-    """`count` weak views, then the aggressive one made from each."""
+def candidate_duos(p: Views, count: int = 2) -> Recipe:
+    """RSA: `count` weak views (crop, flip), then an aggressive one (colour) made from each."""
     weak = [View(i, None) for i in range(count)]
     return Recipe([crop_of(p)] * count, weak + [View(i, color_of(p, i)) for i in range(count)])
 
 
-def multi_crop(p: Views) -> Recipe:
-    """Two global views and a number of local ones (Caron et al. 2020, SwAV): DINO, iBOT."""
+def weak_views(p: Views, count: int = 1) -> Recipe:
+    """`count` views without colour: supervised training."""
+    return Recipe([crop_of(p)] * count, [View(i, None) for i in range(count)])
+
+
+def multi_crop(p: Views, count: int = 2, local_count: int | None = None) -> Recipe:
+    """`count` global views and a number of local ones (Caron et al. 2020, SwAV): DINO, iBOT."""
     if p.local is None:
         raise ValueError("views.local must be set for multi-crop, got null")
     local_crop = Crop(p.local.size, p.local.crop_scale, p.crop_ratio, p.flip_prob)
     local_color = Color(p.jitter, p.gray_prob, p.local.blur_prob, p.blur.sigma, p.local.solarize_prob, p.exact_color)
-    global_views = two_views(p)
+    global_views = candidates(p, count)
+    local_count = p.local.count if local_count is None else local_count
     return Recipe(
-        global_views.crops + [local_crop] * p.local.count,
-        global_views.views + [View(2 + i, local_color) for i in range(p.local.count)],
+        global_views.crops + [local_crop] * local_count,
+        global_views.views + [View(count + i, local_color) for i in range(local_count)],
     )
 
 

@@ -8,24 +8,25 @@ The target is the EMA of the online parameters only; its batch norms are in trai
 step is computed, as in RSA's authors' code.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rsa import params, schedules
-from rsa.data.views import two_views
+from rsa.data.samples import Samples
+from rsa.methods.method import Method
 from rsa.models.backbones import representation
 from rsa.models.ema import move_towards, target_of
 from rsa.models.heads import mlp
 
 
 class Embedded(NamedTuple):
-    """Two views as the online network predicts them and as the target network projects them."""
+    """Views as the online network predicts them and as the target network projects them."""
 
-    predictions: tuple[Tensor, Tensor]  # (B, P)
-    targets: tuple[Tensor, Tensor]  # (B, P), no gradient
+    predictions: tuple[Tensor, ...]  # (B, P)
+    targets: tuple[Tensor, ...]  # (B, P), no gradient
 
 
 def distance(q: Tensor, z: Tensor) -> Tensor:
@@ -33,12 +34,10 @@ def distance(q: Tensor, z: Tensor) -> Tensor:
     return 2 - 2 * F.cosine_similarity(q, z, dim=1)
 
 
-class BYOL(nn.Module):
+class BYOL(Method):
     """Online and target network and predictor around a backbone."""
 
-    recipe = staticmethod(two_views)
-
-    def __init__(self, backbone: nn.Module, p: params.BYOL) -> None:
+    def __init__(self, backbone: nn.Module, p: params.Bootstrap) -> None:
         super().__init__()
         self.p = p
         self.backbone = backbone
@@ -56,17 +55,21 @@ class BYOL(nn.Module):
         """z' of the target network: (B, 3, H, W) -> (B, P)."""
         return self.target_projector(representation(self.target_backbone, x)).float()  # type: ignore[no-any-return]
 
-    def embed(self, views: list[Tensor]) -> Embedded:
-        """Both views through both networks."""
-        first, second = views
-        return Embedded((self.predict(first), self.predict(second)), (self.target(first), self.target(second)))
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
+        """Every view through both networks."""
+        return Embedded(tuple(map(self.predict, views)), tuple(map(self.target, views)))
 
-    def losses(self, embedded: Embedded, progress: float) -> dict[str, Tensor]:
+    def embed_online(self, views: list[Tensor], samples: Samples) -> Any:
+        """Every view through the online network only."""
+        z = [self.projector(representation(self.backbone, view)) for view in views]
+        return Embedded(tuple(self.predictor(x).float() for x in z), tuple(x.float() for x in z))
+
+    def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The loss of every sample, (B,) in [0, 8]."""
         (q1, q2), (z1, z2) = embedded
         return {"loss": distance(q1, z2) + distance(q2, z1)}
 
-    def before_step(self, progress: float) -> dict[str, float]:
+    def before_step(self, progress: float) -> dict[str, float | Tensor]:
         """Move the target network."""
         tau = schedules.ema_momentum(progress, self.p.ema_start)
         move_towards(self.target_backbone, self.backbone, tau)

@@ -3,12 +3,19 @@
 import copy
 
 import torch
+from timm.layers import DropPath
 from torch import nn
 
 
 def target_of(online: nn.Module) -> nn.Module:
-    """A copy that gets no gradient; its batch norms stay in train mode and keep statistics of their own."""
-    return copy.deepcopy(online).requires_grad_(False)
+    """A copy that gets no gradient and drops nothing; its batch norms stay in train mode and keep statistics of their own."""
+    target = copy.deepcopy(online).requires_grad_(False)
+    for module in target.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, DropPath):
+            module.drop_prob = 0.0
+    return target
 
 
 @torch.no_grad()

@@ -1,81 +1,110 @@
 """The training loop, one screen: it owns the step; everything else sees progress = (step + 1) / total_steps."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from rsa import distributed
 from rsa.data.loader import Batch
 from rsa.data.normalize import as_input
+from rsa.data.samples import Samples
+from rsa.params import Optimizer, Pretrain
+from rsa.training.collapse import health, require_health
+from rsa.training.optim import clip_gradients, set_schedules
 
 Row = dict[str, float]
-FLUSH_STEPS = 25  # steps between reads of the losses from the device
+FLUSH_STEPS = 25  # steps between reads of the losses from the device, and between looks at the embeddings
 
 
 class Method(Protocol):
-    """What the loop asks of a method."""
+    """What the loop asks of a method, see rsa.methods.method."""
 
-    backbone: nn.Module
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All of them."""
 
-    def parameters(self) -> Iterable[nn.Parameter]:
-        """Every parameter; those that want no gradient belong to target networks."""
+    def before_step(self, progress: float) -> dict[str, float | Tensor]:
+        """Before the loss."""
 
-    def embed(self, views: list[Tensor]) -> Any:
-        """Every view (B, 3, H, W) forwarded once."""
+    def embed(self, views: list[Tensor], samples: Samples) -> Any:
+        """Views to embeddings."""
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """`loss`, of which the batch's is the mean, and further terms for the curve; each (B,)."""
+        """Embeddings to a loss per sample."""
 
-    def before_step(self, progress: float) -> dict[str, float]:
-        """Move target networks; what it returns goes into the curve."""
+    def describe(self, views: list[Tensor], samples: Samples) -> dict[str, Tensor]:
+        """Further terms, now and then."""
+
+    def observe(self, embedded: Any) -> None:
+        """After the backward pass of a part."""
+
+    def after_step(self, progress: float) -> None:
+        """After the optimiser."""
 
 
 def train(
     method: Method,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
-    learning_rate: Callable[[float], float],
+    p: Pretrain,
+    schedule: Optimizer,
     *,
     total_steps: int,
     device: torch.device,
-    bf16: bool,
     report: Callable[[list[Row]], None],
+    start: int = 0,
+    checkpoint: Callable[[int], None] = lambda step: None,
 ) -> None:
-    """Train for `total_steps` batches; `report` gets the curve's rows, a few at a time.
+    """Train from step `start` to `total_steps`; `report` gets the curve's rows, a few at a time, `checkpoint` each step's end.
 
-    FloatingPointError names the step of a non-finite loss.
+    FloatingPointError names the step and the term of a non-finite loss, CollapseError the step of a collapse.
     """
-    pending: list[tuple[Row, dict[str, Tensor]]] = []
-    for step, batch in zip(range(total_steps), batches, strict=False):
+    pending: list[dict[str, float | Tensor]] = []
+    for step, batch in zip(range(start, total_steps), batches, strict=False):
         progress = (step + 1) / total_steps
-        lr = learning_rate(progress)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        numbers = method.before_step(progress)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            embedded = method.embed([as_input(view, device) for view in batch.views])
-        losses = {name: values.mean() for name, values in method.losses(embedded, progress).items()}
+        row: dict[str, float | Tensor] = {"step": step + 1, **set_schedules(optimizer, schedule, p, progress)}
+        row |= method.before_step(progress)
         optimizer.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        flush = (step + 1) % FLUSH_STEPS == 0 or step + 1 == total_steps
+        for part in batch.parts(p.accumulate):
+            views = [as_input(view, device) for view in part.views]
+            with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16"):
+                embedded = method.embed(views, part.samples)
+            losses = {name: values.mean() / p.accumulate for name, values in method.losses(embedded, progress).items()}
+            losses["loss"].backward()  # type: ignore[no-untyped-call]
+            method.observe(embedded)
+            for name, value in losses.items():
+                row[name] = row.get(name, 0.0) + value.detach()
+        distributed.average_gradients(method.parameters())
+        if schedule.clip is not None:
+            clip_gradients(method.parameters(), schedule.clip)
         optimizer.step()
-        pending.append(({"step": step + 1, "lr": lr, **numbers}, {name: value.detach() for name, value in losses.items()}))
-        if len(pending) == FLUSH_STEPS or step + 1 == total_steps:
-            report(_rows(pending))
+        method.after_step(progress)
+        pending.append(row)
+        if flush:
+            rows = _finite_rows(pending)
+            found = health(embedded[0][0])
+            described = method.describe(views, part.samples)
+            rows[-1] |= found._asdict() | {name: float(values.mean()) for name, values in described.items()}
+            report(rows)
             pending.clear()
+            if p.collapse.action == "stop" and progress >= p.collapse.after:
+                require_health(found, p.collapse, step + 1)
+        checkpoint(step + 1)
 
 
-def _rows(pending: list[tuple[Row, dict[str, Tensor]]]) -> list[Row]:
-    values = torch.stack([torch.stack(list(losses.values())) for _, losses in pending]).tolist()  # one transfer for all
-    rows = []
-    for (numbers, losses), terms in zip(pending, values, strict=True):
-        row = {**numbers, **dict(zip(losses, terms, strict=True))}
+def _finite_rows(pending: list[dict[str, float | Tensor]]) -> list[Row]:
+    """The rows as numbers, averaged over ranks, in one transfer."""
+    tensors = [value.double().flatten()[0] for row in pending for value in row.values() if isinstance(value, Tensor)]
+    numbers = iter(distributed.averaged(torch.stack(tensors)).tolist())
+    rows = [{name: next(numbers) if isinstance(value, Tensor) else value for name, value in row.items()} for row in pending]
+    for row in rows:
         for name, value in row.items():
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"`{name}` must be finite, got {value} at step {numbers['step']:.0f}: "
+                    f"`{name}` must be finite, got {value} at step {row['step']:.0f}: "
                     "lower optimizer.base_lr, lengthen pretrain.warmup_epochs or use precision float32"
                 )
-        rows.append(row)
     return rows

@@ -1,23 +1,70 @@
-"""The optimiser that params.yaml names, and its learning rate as a function of progress."""
+"""The optimiser that params.yaml names, and its learning rate and weight decay as functions of progress."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterable
+from typing import Any
 
 import torch
+from timm.optim import Lars
+from torch import nn
 
-from rsa.params import SGD, Pretrain
-from rsa.schedules import warmup_cosine
-from rsa.training.loop import Method
-
-
-def build_optimizer(method: Method, p: SGD) -> torch.optim.Optimizer:
-    """SGD over the parameters that get a gradient; the loop sets the learning rate before each step."""
-    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    return torch.optim.SGD(parameters, lr=0.0, momentum=p.momentum, weight_decay=p.weight_decay)
+from rsa.params import LARS, SGD, AdamW, Optimizer, Pretrain
+from rsa.schedules import cosine, warmup_cosine
 
 
-def learning_rate(p: SGD, pretrain: Pretrain) -> Callable[[float], float]:
-    """lr(progress): base_lr x batch_size / 256 (Goyal et al. 2017, linear scaling), warmed up, then half a cosine to 0."""
-    peak = p.base_lr * pretrain.batch_size / 256
-    factor = partial(warmup_cosine, warmup=pretrain.warmup_epochs / pretrain.epochs)
-    return lambda progress: peak * factor(progress)
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], constant_lr: Iterable[nn.Parameter], p: Optimizer
+) -> torch.optim.Optimizer:
+    """The optimiser over the parameters that get a gradient; `set_schedules` sets its rates before each step.
+
+    SGD decays every parameter, as RSA's and SimSiam's authors do. LARS (You et al. 2017) and AdamW decay no biases and
+    norms (1-D parameters), and LARS gives those no trust ratio (Grill et al. 2020, section 3.3).
+    """
+    constant = {id(parameter) for parameter in constant_lr}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        if parameter.requires_grad:
+            decayed = isinstance(p, SGD) or parameter.ndim > 1
+            groups.setdefault((decayed, id(parameter) in constant), []).append(parameter)
+    described = [
+        {"params": members, "decayed": decayed, "constant_lr": fixed, "weight_decay": p.weight_decay if decayed else 0.0}
+        for (decayed, fixed), members in groups.items()
+    ]
+    if isinstance(p, AdamW):
+        return torch.optim.AdamW(described, lr=0.0, betas=p.betas)
+    if isinstance(p, LARS):
+        for group in described:
+            group["always_adapt"] = group["decayed"]
+        lars: torch.optim.Optimizer = Lars(described, lr=0.0, momentum=p.momentum, trust_coeff=p.trust)
+        return lars
+    return torch.optim.SGD(described, lr=0.0, momentum=p.momentum)
+
+
+def set_schedules(optimizer: torch.optim.Optimizer, p: Optimizer, pretrain: Pretrain, progress: float) -> dict[str, float]:
+    """Set every group's learning rate and weight decay for `progress`; returns the scheduled ones for the curve."""
+    lr = learning_rate(p, pretrain, progress)
+    decay = cosine(progress, p.weight_decay, p.end_weight_decay) if isinstance(p, AdamW) else p.weight_decay
+    for group in optimizer.param_groups:
+        group["lr"] = peak(p, pretrain) if group["constant_lr"] else lr
+        group["weight_decay"] = decay if group["decayed"] else 0.0
+    return {"lr": lr, "weight_decay": decay} if isinstance(p, AdamW) else {"lr": lr}
+
+
+def peak(p: Optimizer, pretrain: Pretrain) -> float:
+    """base_lr x batch_size / 256 (Goyal et al. 2017, linear scaling)."""
+    return p.base_lr * pretrain.batch_size / 256
+
+
+def learning_rate(p: Optimizer, pretrain: Pretrain, progress: float) -> float:
+    """The peak, warmed up, then half a cosine to 0 (AdamW: to end_lr)."""
+    end = p.end_lr if isinstance(p, AdamW) else 0.0
+    warmup = pretrain.warmup_epochs / pretrain.epochs
+    factor = warmup_cosine(progress, warmup)
+    return peak(p, pretrain) * factor if progress < warmup else end + (peak(p, pretrain) - end) * factor
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
+    """Scale each parameter's gradient down to the norm `most`, one by one as DINO's authors do."""
+    gradients: list[Any] = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    torch._foreach_mul_(gradients, [(most / (norm + 1e-6)).clamp(max=1.0) for norm in norms])

@@ -17,7 +17,7 @@ from PIL import Image
 from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
-from rsa.data.views import crop_of, draw_boxes, multi_crop, two_views, weak_and_aggressive
+from rsa.data.views import candidate_duos, candidates, crop_of, draw_boxes, multi_crop
 from rsa.params import LocalViews, Params
 
 BATCH, STEPS = 12, 6  # an epoch is 4 steps of the 50 photographs: its border lies between
@@ -25,7 +25,7 @@ BATCH, STEPS = 12, 6  # an epoch is 4 steps of the 50 photographs: its border li
 
 def loader(split: Split, tiny: Params, **options) -> TrainingViews:
     settings = {"batch_size": BATCH, "seed": 5, "threads": 1, **options}
-    return TrainingViews(split, weak_and_aggressive(tiny.views), **settings)
+    return TrainingViews(split, candidate_duos(tiny.views), **settings)
 
 
 def pixels(views: TrainingViews, steps: int = STEPS) -> list[np.ndarray]:
@@ -54,9 +54,9 @@ def test_any_number_of_threads_and_any_prefetch_depth(train, tiny, straight, opt
 def test_a_samples_views_do_not_depend_on_its_batch(train, tiny, straight):
     by_id = {}
     for batch in itertools.islice(loader(train, tiny), 4):
-        by_id |= {id: [view[i].numpy() for view in batch.views] for i, id in enumerate(batch.ids)}
+        by_id |= {id: [view[i].numpy() for view in batch.views] for i, id in enumerate(batch.samples.ids)}
     for batch in itertools.islice(loader(train, tiny, batch_size=7), 5):
-        for i, id in enumerate(batch.ids):
+        for i, id in enumerate(batch.samples.ids):
             if id in by_id:
                 for got, want in zip(batch.views, by_id[id], strict=True):
                     np.testing.assert_array_equal(got[i].numpy(), want)
@@ -74,9 +74,9 @@ import sys, hashlib, itertools
 from pathlib import Path
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
-from rsa.data.views import weak_and_aggressive
+from rsa.data.views import candidate_duos
 from rsa import params
-views = weak_and_aggressive(params.load(Path(sys.argv[2])).views)
+views = candidate_duos(params.load(Path(sys.argv[2])).views)
 loader = TrainingViews(Split(Path(sys.argv[1]), "train"), views, batch_size=12, seed=5, threads=1, start=5)
 print(hashlib.sha256(b"".join(view.numpy().tobytes() for view in next(iter(loader)).views)).hexdigest())
 """
@@ -107,29 +107,29 @@ def test_the_position_tells_recipes_apart(train, tiny):
 
 def test_labels_ids_and_boxes_belong_to_the_images(train, tiny):
     batch = next(iter(loader(train, tiny)))
-    np.testing.assert_array_equal(batch.labels, train.labels[batch.ids])
-    rows = train.rows[batch.ids]
+    np.testing.assert_array_equal(batch.samples.labels, train.labels[batch.samples.ids])
+    rows = train.rows[batch.samples.ids]
     heights, widths = rows["height"].astype(int), rows["width"].astype(int)
     for number in range(2):
-        want = draw_boxes(crop_of(tiny.views), number, 5, batch.ids, np.zeros(BATCH, int), heights, widths)
-        np.testing.assert_array_equal(batch.boxes[number].start, want.start)
+        want = draw_boxes(crop_of(tiny.views), number, 5, batch.samples.ids, np.zeros(BATCH, int), heights, widths)
+        np.testing.assert_array_equal(batch.samples.boxes[number], np.column_stack([want.start, want.shape, want.flip]))
 
 
 def test_weak_views_are_torchvisions_resized_crops(train, tiny):
     batch = next(iter(loader(train, tiny)))
-    for i, id in enumerate(batch.ids):
-        for crop, box in enumerate(batch.boxes):
+    for i, id in enumerate(batch.samples.ids):
+        for crop, box in enumerate(batch.samples.boxes):
             image = Image.open(_file(train, int(id)))
-            (top, left), (height, width) = box.start[i], box.shape[i]
+            top, left, height, width, flip = box[i]
             want = tv.resized_crop(image, int(top), int(left), int(height), int(width), [tiny.views.size] * 2)
-            want = tv.hflip(want) if box.flip[i] else want
+            want = tv.hflip(want) if flip else want
             difference = np.abs(batch.views[crop][i].numpy().astype(int) - np.asarray(want).astype(int))
             assert difference.mean() <= 1.0  # of 255
 
 
 def test_aggressive_views_of_rsa_are_the_views_of_byol(train, tiny):
     rsa = next(iter(loader(train, tiny)))
-    byol = next(iter(TrainingViews(train, two_views(tiny.views), batch_size=BATCH, seed=5, threads=1)))
+    byol = next(iter(TrainingViews(train, candidates(tiny.views), batch_size=BATCH, seed=5, threads=1)))
     for got, want in zip(rsa.views[2:], byol.views, strict=True):
         np.testing.assert_array_equal(got, want)
 

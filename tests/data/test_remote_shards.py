@@ -18,7 +18,7 @@ from rsa.data import cache
 from rsa.data.cache import ShardCache, link_shards
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
-from rsa.data.views import two_views
+from rsa.data.views import candidates
 from rsa.params import Params, RemoteShards
 
 
@@ -77,7 +77,7 @@ def held(tmp_path: Path) -> int:
 
 def test_views_are_those_of_local_shards(uploaded, shards, tmp_path, tiny: Params):
     def first(folder: Path) -> list[np.ndarray]:
-        loader = TrainingViews(Split(folder, "train"), two_views(tiny.views), batch_size=20, seed=0, threads=1)
+        loader = TrainingViews(Split(folder, "train"), candidates(tiny.views), batch_size=20, seed=0, threads=1)
         return [view.numpy() for view in next(iter(loader)).views]
 
     for got, want in zip(first(linked(uploaded, tmp_path)), first(shards), strict=True):

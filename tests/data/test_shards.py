@@ -28,7 +28,7 @@ from rsa.data.loader import TrainingViews
 from rsa.data.shards import write_shards
 from rsa.data.sources import Sample, Source
 from rsa.data.verify import verify
-from rsa.data.views import two_views
+from rsa.data.views import candidates
 from tests.data.photos import encoded, photographs, shard_params, source_of
 
 
@@ -230,7 +230,7 @@ def test_a_stale_index_never_yields_another_image(images, shards, tmp_path, tiny
     split = Split(folder, "train")
     with pytest.raises(ValueError, match=r"000000\.tar: sample 'photo_\d+\.jpg' \(id 0\) is not where the index says"):
         split.read(0)
-    views = TrainingViews(split, two_views(tiny.views), batch_size=8, seed=0, threads=1)
+    views = TrainingViews(split, candidates(tiny.views), batch_size=8, seed=0, threads=1)
     with pytest.raises((ValueError, RuntimeError), match="not where the index says"):
         next(iter(views))
     assert any("index.npy: must have sha256" in fault for fault in verify(folder))
@@ -245,7 +245,7 @@ def test_a_shard_changed_after_indexing_is_found(shards, tmp_path, tiny):
         tar.seek(int(row["offset"]))
         tar.write(b"\0" * int(row["size"]))
     name = row["name"].decode()
-    views = TrainingViews(Split(folder, "train"), two_views(tiny.views), batch_size=50, seed=0, threads=1)
+    views = TrainingViews(Split(folder, "train"), candidates(tiny.views), batch_size=50, seed=0, threads=1)
     with pytest.raises(ValueError, match=rf"000000\.tar: sample '{name}' \(id 3\) cannot be decoded: mend the image"):
         next(iter(views))
     assert any("000000.tar: must have sha256" in fault for fault in verify(folder))

@@ -16,8 +16,6 @@ from rsa.data.views import (
     draw_boxes,
     draw_colors,
     multi_crop,
-    two_views,
-    weak_and_aggressive,
 )
 from rsa.params import LocalViews
 
@@ -105,15 +103,15 @@ def test_brightness_factors_follow_color_jitter(tiny):
 
 
 def test_an_aggressive_view_shares_box_and_flip_with_its_weak_view(tiny):
-    recipe = weak_and_aggressive(tiny.views)
+    recipe = candidate_duos(tiny.views)
     assert [view.crop for view in recipe.views] == [0, 1, 0, 1]
     assert [view.color is None for view in recipe.views] == [True, True, False, False]
-    assert recipe.crops == two_views(tiny.views).crops
+    assert recipe.crops == candidates(tiny.views).crops
 
 
 def test_the_asymmetric_pair_of_byol(tiny):
     blur = tiny.views.blur.model_copy(update={"prob": (1.0, 0.1)})
-    views = two_views(tiny.views.model_copy(update={"blur": blur, "solarize_prob": (0.0, 0.2)})).views
+    views = candidates(tiny.views.model_copy(update={"blur": blur, "solarize_prob": (0.0, 0.2)})).views
     assert [view.color.blur_prob for view in views] == [1.0, 0.1]
     assert [view.color.solarize_prob for view in views] == [0.0, 0.2]
 
@@ -128,8 +126,8 @@ def test_multi_crop_has_local_views_of_their_own_size(tiny):
 
 
 def test_two_candidates_are_the_plain_views(tiny):
-    assert candidates(tiny.views, 2) == two_views(tiny.views)
-    assert candidate_duos(tiny.views, 2) == weak_and_aggressive(tiny.views)
+    assert candidates(tiny.views, 2) == candidates(tiny.views)
+    assert candidate_duos(tiny.views, 2) == candidate_duos(tiny.views)
     assert len(candidates(tiny.views, 5).crops) == 5
     assert [view.crop for view in candidate_duos(tiny.views, 3).views] == [0, 1, 2, 0, 1, 2]
     assert crop_of(tiny.views) == candidates(tiny.views, 5).crops[4]

@@ -1,0 +1,22 @@
+"""Which samples a batch holds: what a method may know of them beside their views."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Samples:
+    """B samples of one rank; `ids`, `epoch` and `seed` are the counter of whatever is drawn for them."""
+
+    ids: NDArray[np.int64]  # (B,)
+    labels: Tensor  # (B,) int64; -1: unlabelled
+    boxes: NDArray[np.int64]  # (crops, B, 5): top, left, height, width in px of the upright image; whether flipped
+    epoch: int
+    seed: int
+
+    def of(self, part: slice) -> "Samples":
+        """Those of a part of the batch."""
+        return Samples(self.ids[part], self.labels[part], self.boxes[:, part], self.epoch, self.seed)

@@ -1,0 +1,131 @@
+"""DINO, Caron et al. 2021 (ICCV), https://arxiv.org/abs/2104.14294
+
+    L = mean over teacher views t and student views v != t of H(softmax((g_t - c) / T_t), softmax(g_v / T_s))   (equation 3)
+    c <- m c + (1 - m) mean g_t                                                                                  (equation 4)
+
+g: logits of a backbone with a prototype head; H: cross entropy; c: centre of the teacher's logits over the global batch.
+The teacher sees the global views, the student all. The teacher is the EMA of the student and moves, like the centre, after
+the optimiser, as in the authors' code; T_t warms up. For the first `freeze_last_layer` of training the prototypes rest.
+"""
+
+from itertools import combinations, groupby
+from math import comb
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsa import distributed, params, schedules
+from rsa.data.samples import Samples
+from rsa.data.views import Recipe, multi_crop
+from rsa.methods.method import Method, Sets
+from rsa.models.backbones import representation
+from rsa.models.ema import move_towards, target_of
+from rsa.models.heads import PrototypeHead
+
+MOST_SETS = 100_000
+
+
+class Embedded(NamedTuple):
+    """Logits of all views by the student and of the global ones by the teacher."""
+
+    students: tuple[Tensor, ...]  # (B, K)
+    teachers: tuple[Tensor | None, ...]  # (B, K), no gradient; None for a local view
+
+
+def cross_entropies(teacher: Tensor, student: Tensor) -> Tensor:
+    """H of every sample: probabilities (B, K), log-probabilities (B, K) -> (B,)."""
+    return -(teacher * student).sum(-1)
+
+
+class DINO(Method):
+    """Student, teacher and centre."""
+
+    recipe = staticmethod(multi_crop)
+    center: Tensor
+
+    def __init__(self, backbone: nn.Module, p: params.SelfDistillation) -> None:
+        super().__init__()
+        self.p = p
+        self.backbone = backbone
+        h = p.head
+        self.head = PrototypeHead(backbone.num_features, h.hidden, h.bottleneck, h.out, unit_length=h.norm_last_layer)  # type: ignore[arg-type]
+        self.teacher_backbone = target_of(backbone)
+        self.teacher_head = target_of(self.head)
+        self.register_buffer("center", torch.zeros(h.out))
+        self._seen: list[Tensor] = []  # the teacher's mean logits in this step
+
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
+        """All views through the student, the global ones (of the first one's size) through the teacher."""
+        students: list[Tensor] = []
+        for _, same_size in groupby(views, key=lambda view: view.shape[-1]):  # one forward for each size, as the authors do
+            together = list(same_size)
+            logits = self.head(representation(self.backbone, torch.cat(together))).float()
+            students += logits.chunk(len(together))
+        large = [view for view in views if view.shape[-1] == views[0].shape[-1]]
+        with torch.no_grad():
+            teachers = self.teacher_head(representation(self.teacher_backbone, torch.cat(large))).float().chunk(len(large))
+        return Embedded(tuple(students), (*teachers, *[None] * (len(views) - len(large))))
+
+    def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
+        """The loss of every sample, (B,)."""
+        return {"loss": self.set_losses(embedded, [tuple(range(len(embedded.students)))], progress)[0]}
+
+    def set_losses(self, embedded: Any, sets: Sets, progress: float) -> Tensor:
+        """The loss of every sample with each set of views, (S, B); each pair of views is compared once."""
+        temperature = warmed(progress, self.p.teacher_temperature)
+        probabilities = {
+            t: F.softmax((g - self.center) / temperature, dim=1) for t, g in enumerate(embedded.teachers) if g is not None
+        }
+        logs = [F.log_softmax(g / self.p.student_temperature, dim=1) for g in embedded.students]
+        terms = {(t, v): cross_entropies(probabilities[t], logs[v]) for t in probabilities for v in range(len(logs)) if t != v}
+        pairs = [[terms[t, v] for t in views for v in views if (t, v) in terms] for views in sets]
+        return torch.stack([torch.stack(chosen).mean(0) for chosen in pairs])
+
+    def observe(self, embedded: Any) -> None:
+        """Remember the teacher's mean logits for the centre."""
+        self._seen.append(torch.cat([g for g in embedded.teachers if g is not None]).mean(0))
+
+    def before_step(self, progress: float) -> dict[str, float | Tensor]:
+        """Prototypes rest at first."""
+        for name, parameter in self.head.last.named_parameters():
+            if not (self.p.head.norm_last_layer and name.endswith("original0")):  # the lengths
+                parameter.requires_grad_(progress > self.p.freeze_last_layer)
+        return {"tau": self._momentum(progress)}
+
+    def after_step(self, progress: float) -> None:
+        """Move teacher and centre."""
+        tau = self._momentum(progress)
+        move_towards(self.teacher_backbone, self.backbone, tau)
+        move_towards(self.teacher_head, self.head, tau)
+        self.center.lerp_(distributed.averaged(torch.stack(self._seen).mean(0)), 1 - self.p.center_momentum)
+        self._seen.clear()
+
+    def _momentum(self, progress: float) -> float:
+        return schedules.ema_momentum(progress, self.p.ema_start)
+
+    def candidate_recipe(self, views: params.Views, p: params.HardViews) -> Recipe:
+        """More global, and more local views than one set needs."""
+        return multi_crop(views, p.candidates, p.local_candidates)
+
+    def sets(self, views: params.Views, p: params.HardViews) -> Sets:
+        """Pairs of global views, each with every choice of as many local ones as a set has."""
+        assert views.local is not None
+        needed = views.local.count
+        count = needed if p.local_candidates is None else p.local_candidates
+        if count < needed:
+            raise ValueError(f"hard_views.local_candidates must be at least views.local.count ({needed}), got {count}")
+        pairs, choices = comb(p.candidates, 2), comb(count, needed)
+        if pairs * choices > MOST_SETS:
+            raise ValueError(
+                f"hard_views must have at most {MOST_SETS} sets, got {pairs} pairs of global views x {choices} choices of "
+                f"{needed} of {count} local ones: lower candidates or local_candidates"
+            )
+        local = [tuple(p.candidates + i for i in chosen) for chosen in combinations(range(count), needed)]
+        return [pair + chosen for pair in combinations(range(p.candidates), 2) for chosen in local]
+
+
+def warmed(progress: float, p: params.Warmed) -> float:
+    """A line from `start` to `end` over the first `warmup` of training, then `end`."""
+    return p.end if progress >= p.warmup else schedules.linear(progress / p.warmup, p.start, p.end)

@@ -1,0 +1,193 @@
+"""Hard View Selection, Ferreira et al. 2025 (ICLR), "Beyond Random Augmentations: Pretraining with Hard Views",
+https://arxiv.org/abs/2310.03940
+
+    of all admissible sets S of V candidate views of a sample, train on  argmax over S of  loss(S)          (algorithm 1)
+
+It wraps any method: the candidates are embedded without gradient, every admissible set is scored by the method's own
+losses, and for each sample the views of its hardest set go on (the first of equals). For RSA a candidate is a duo of a weak
+and an aggressive view. Scoring changes no state: batch norms use their batch and keep their statistics, no random number
+generator moves. With no more candidates than the method needs nothing is scored, and the method is what it was.
+
+Scoring costs a forward of all candidates through both networks; `scoring` has cheaper forms, benchmarks/hard_views.py says
+what each costs and how often it agrees with the exact one ({precision: same, statistics: batch, scale: 1, targets: target}):
+    precision: bf16       forward in bf16
+    statistics: running   batch norms use their running statistics
+    scale: 0.5            candidates at half the resolution
+    targets: online       the online network's output stands for the target network's, which is not run
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsa import params
+from rsa.data.philox import uniforms
+from rsa.data.samples import Samples
+from rsa.methods.method import Method, Sets
+
+STREAM = 1 << 10  # the counter's view number of the sets that are drawn
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen from for B samples."""
+
+    losses: Tensor  # (S, B), of every set that was scored
+    sets: Tensor  # (S, views in a set): numbers of candidate duos
+    chosen: Tensor  # (B,): the row of `sets`
+
+
+class HardViews(Method):
+    """A method that trains on the hardest of several views."""
+
+    def __init__(self, method: Method, p: params.HardViews, views: params.Views) -> None:
+        super().__init__()
+        self.method, self.p = method, p
+        self.candidate_views = method.candidate_recipe(views, p)
+        self.all_sets = method.sets(views, p)
+        self.duo = len(self.candidate_views.views) // len(self.candidate_views.crops)  # views of a candidate
+        self.progress = 0.0  # of the step that is under way
+        self.selection: Selection | None = None  # of the last batch
+
+    @property
+    def backbone(self) -> nn.Module:  # type: ignore[override]
+        """The method's."""
+        return self.method.backbone
+
+    @property
+    def whole_batch(self) -> bool:  # type: ignore[override]
+        """The method's."""
+        return self.method.whole_batch
+
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
+        """Score all candidates, embed the chosen ones."""
+        assert samples is not None
+        if len(self.all_sets) == 1:
+            return self.method.embed(views, samples)
+        self.selection = self.select(views, samples)
+        numbers = self.selection.sets[self.selection.chosen].T  # (views in a set, B)
+        return self.method.embed(self.pick(views, numbers), samples)
+
+    @torch.no_grad()
+    def select(self, views: list[Tensor], samples: Samples) -> Selection:
+        """The hardest set of every sample."""
+        sets = self._drawn(samples.seed)
+        with scoring(self.method, self.p.scoring, views[0].device.type):
+            small = [_scaled(view, self.p.scoring.scale) for view in views]
+            online = self.p.scoring.targets == "online"
+            embedded = self.method.embed_online(small, samples) if online else self.method.embed(small, samples)
+        losses = self.method.set_losses(embedded, sets, self.progress)
+        numbers = torch.arange(len(sets), device=losses.device)[:, None]
+        hardest = torch.where(losses == losses.max(0).values, numbers, len(sets)).min(0).values  # the first of equals
+        chosen = hardest.clamp(max=len(sets) - 1)  # where no loss is a number, the loop will say so
+        return Selection(losses, torch.tensor(sets, device=losses.device), chosen)
+
+    def pick(self, views: list[Tensor], numbers: Tensor) -> list[Tensor]:
+        """Every sample's views of the candidates `numbers` (views in a set, B), in the method's order."""
+        count = len(views) // self.duo
+        rows = torch.arange(numbers.shape[1], device=numbers.device)
+        picked = []
+        for part in range(self.duo):
+            candidates = views[part * count : (part + 1) * count]
+            for place, mine in enumerate(numbers):
+                size = candidates[self.all_sets[0][place]].shape
+                same = [i for i, view in enumerate(candidates) if view.shape == size]  # neighbours
+                view = torch.stack([candidates[i] for i in same])[mine - same[0], rows]
+                picked.append(view.contiguous(memory_format=torch.channels_last))
+        return picked
+
+    def _drawn(self, seed: int) -> Sets:
+        """All sets, or `max_sets` of them drawn for this step, in their order, the plain method's among them."""
+        if len(self.all_sets) <= self.p.max_sets:
+            return self.all_sets
+        step = np.array([self.progress]).view(np.int64)  # a number of its own for every step, the same on all ranks
+        order = np.argsort(uniforms(seed, step, np.zeros(1, int), STREAM, len(self.all_sets) - 1)[0], kind="stable")
+        return [self.all_sets[0], *(self.all_sets[1 + i] for i in sorted(order[: self.p.max_sets - 1]))]
+
+    def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
+        """The method's, of the chosen views; and of the selection, the mean scores of the chosen and of all sets."""
+        losses = self.method.losses(embedded, progress)
+        if self.selection is not None:
+            scores = self.selection.losses
+            losses |= {
+                "score": scores.max(0).values,
+                "score_all": scores.mean(0),
+                "plain_rank": 1.0 + (scores > scores[0]).sum(0),  # of the pair that the plain method would have taken
+            }
+        return losses
+
+    def describe(self, views: list[Tensor], samples: Samples) -> dict[str, Tensor]:
+        """Overlap (IoU) and colour distance of the chosen pairs and of all pairs, (B,): harder pairs overlap less."""
+        if self.selection is None or self.selection.sets.shape[1] == 1:
+            return {}
+        sets, chosen = self.selection.sets[:, :2], self.selection.chosen
+        boxes = torch.from_numpy(samples.boxes[..., :4]).to(chosen.device)  # (candidates, B, 4)
+        overlap = iou(boxes[sets[:, 0]], boxes[sets[:, 1]])  # (S, B)
+        last = views[-(len(views) // self.duo) :]  # of RSA's duos the aggressive views
+        colors = torch.stack([view.mean((2, 3)) for view in last])  # (candidates, B, 3)
+        distance = (colors[sets[:, 0]] - colors[sets[:, 1]]).norm(dim=2)
+        rows = torch.arange(len(chosen), device=chosen.device)
+        return {
+            "iou": overlap[chosen, rows],
+            "iou_all": overlap.mean(0),
+            "color": distance[chosen, rows],
+            "color_all": distance.mean(0),
+        }
+
+    def observe(self, embedded: Any) -> None:
+        """As the method."""
+        self.method.observe(embedded)
+
+    def before_step(self, progress: float) -> dict[str, float | Tensor]:
+        """As the method."""
+        self.progress = progress
+        return self.method.before_step(progress)
+
+    def after_step(self, progress: float) -> None:
+        """As the method."""
+        self.method.after_step(progress)
+
+    def constant_lr(self) -> Iterable[nn.Parameter]:
+        """The method's."""
+        return self.method.constant_lr()
+
+
+def _scaled(view: Tensor, scale: float) -> Tensor:
+    """Images at a lower resolution."""
+    if scale == 1:
+        return view
+    size = [round(side * scale) for side in view.shape[2:]]
+    return F.interpolate(view, size=size, mode="bilinear", antialias=True)
+
+
+@contextmanager
+def scoring(method: nn.Module, p: params.Scoring, device: str) -> Iterator[None]:
+    """While it lasts a forward changes no state of `method` and no random number generator."""
+    norms = [module for module in method.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training]
+    cast = {"enabled": True, "dtype": torch.bfloat16} if p.precision == "bf16" else {"enabled": torch.is_autocast_enabled(device)}
+    try:
+        for norm in norms:
+            if p.statistics == "running":
+                norm.eval()
+            else:
+                norm.track_running_stats = False  # uses the batch's statistics, keeps none
+        # Without the cache: casts of weights made here have no gradient, and the training forward must not meet them.
+        with torch.random.fork_rng(), torch.autocast(device, cache_enabled=False, **cast):
+            yield
+    finally:
+        for norm in norms:
+            norm.train()
+            norm.track_running_stats = True
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes (..., 4) of top, left, height, width -> (...)."""
+    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    shared = (high - low).clamp(min=0).prod(-1).double()
+    return shared / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared)

@@ -1,0 +1,144 @@
+"""iBOT, Zhou et al. 2022 (ICLR), https://arxiv.org/abs/2111.07832
+
+    L = L_[CLS] + w L_MIM,   L_MIM = mean over global views of mean over masked patches i of H(P_t(u_i), P_s(u^_i))  (eq. 1 to 3)
+
+L_[CLS] is DINO's loss. The student sees global views with blocks of patches replaced by a mask token, u^; the teacher sees
+them whole, u. One head serves the class token and the patches. Patches have a centre and a teacher temperature of their own.
+
+Differs: a mask belongs to a place in the set of views, so a hard view that was scored with one mask is trained with another.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsa import distributed, params
+from rsa.data.masks import draw_masks
+from rsa.data.samples import Samples
+from rsa.methods.dino import DINO, warmed
+from rsa.methods.method import Sets
+
+
+class Patches(NamedTuple):
+    """Logits of the M masked patches of a view's batch."""
+
+    student: Tensor  # (M, K)
+    teacher: Tensor  # (M, K), no gradient
+    sample: Tensor  # (M,): whose patch it is
+    batch: int
+    teacher_mean: Tensor  # (K,), over all patches
+
+
+class Embedded(NamedTuple):
+    """DINO's logits, and those of the patches of global views."""
+
+    students: tuple[Tensor, ...]  # (B, K)
+    teachers: tuple[Tensor | None, ...]  # (B, K), no gradient; None for a local view
+    patches: tuple[Patches | None, ...]
+
+
+@contextmanager
+def masked(backbone: nn.Module, token: Tensor, mask: Tensor) -> Iterator[None]:
+    """While it lasts, patches under `mask` (B, rows, columns) enter the backbone as `token` (D,)."""
+
+    def replace(_: nn.Module, __: Any, out: Tensor) -> Tensor:
+        where = mask if out.ndim == 4 else mask.flatten(1)  # patches as a grid, or in a row
+        return torch.where(where[..., None], token.to(out.dtype), out)
+
+    handle = backbone.get_submodule("patch_embed").register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class IBOT(DINO):
+    """DINO and masked image modelling with the teacher as tokenizer; for timm's ViTs."""
+
+    patch_center: Tensor
+
+    def __init__(self, backbone: nn.Module, p: params.IBOT) -> None:
+        for needed in ("patch_embed", "forward_head", "num_prefix_tokens"):
+            if not hasattr(backbone, needed):
+                raise ValueError(f"ibot must have a ViT of timm's as model.backbone: {type(backbone).__name__} has no {needed}")
+        super().__init__(backbone, p)
+        self.ibot = p
+        self.mask_token = nn.Parameter(torch.zeros(int(backbone.num_features)))  # type: ignore[arg-type]
+        self.register_buffer("patch_center", torch.zeros(p.head.out))
+        self._patches_seen: list[Tensor] = []
+
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+        """Global views masked through the student and whole through the teacher, local ones through the student."""
+        assert samples is not None
+        students: list[Tensor] = []
+        teachers: list[Tensor | None] = []
+        patches: list[Patches | None] = []
+        for place, view in enumerate(views):
+            if view.shape[-1] != views[0].shape[-1]:
+                students.append(self.head(self._tokens(self.backbone, view)[0]).float())
+                teachers.append(None)
+                patches.append(None)
+                continue
+            grid = tuple(size // step for size, step in zip(view.shape[2:], self.backbone.patch_embed.patch_size, strict=True))  # type: ignore[union-attr, arg-type]
+            mask = torch.from_numpy(draw_masks(self.ibot.masks, samples, place, grid)).to(view.device)
+            with masked(self.backbone, self.mask_token, mask):
+                whole, tokens = self._tokens(self.backbone, view)
+            students.append(self.head(whole).float())
+            where = mask.flatten(1)  # (B, N)
+            with torch.no_grad():
+                whole, teacher_tokens = self._tokens(self.teacher_backbone, view)
+                teachers.append(self.teacher_head(whole).float())
+                all_logits = self.teacher_head(teacher_tokens).float()  # (B, N, K)
+            patches.append(
+                Patches(
+                    self.head(tokens[where]).float(), all_logits[where], where.nonzero()[:, 0], len(view), all_logits.mean((0, 1))
+                )
+            )
+        return Embedded(tuple(students), tuple(teachers), tuple(patches))
+
+    @staticmethod
+    def _tokens(backbone: Any, view: Tensor) -> tuple[Tensor, Tensor]:
+        """h (B, D) and the patches' tokens (B, N, D)."""
+        tokens = backbone.forward_features(view)
+        return backbone.forward_head(tokens, pre_logits=True), tokens[:, backbone.num_prefix_tokens :]
+
+    def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
+        """The loss of every sample and its two parts, (B,)."""
+        everything: Sets = [tuple(range(len(embedded.students)))]
+        whole = super().set_losses(embedded, everything, progress)[0]
+        patches = torch.stack(list(self._patch_losses(embedded, progress).values())).mean(0)
+        return {"loss": whole + self.ibot.patch_weight * patches, "cls": whole.detach(), "patches": patches.detach()}
+
+    def set_losses(self, embedded: Any, sets: Sets, progress: float) -> Tensor:
+        """The loss of every sample with each set of views, (S, B)."""
+        patches = self._patch_losses(embedded, progress)
+        mean = torch.stack([torch.stack([patches[v] for v in views if v in patches]).mean(0) for views in sets])
+        return super().set_losses(embedded, sets, progress) + self.ibot.patch_weight * mean
+
+    def _patch_losses(self, embedded: Any, progress: float) -> dict[int, Tensor]:
+        """Of each global view: the mean over each sample's masked patches, 0 where there are none; (B,)."""
+        temperature = warmed(progress, self.ibot.patch_temperature)
+        losses = {}
+        for view, patches in enumerate(embedded.patches):
+            if patches is not None:
+                target = F.softmax((patches.teacher - self.patch_center) / temperature, dim=1)
+                each = -(target * F.log_softmax(patches.student / self.p.student_temperature, dim=1)).sum(1)  # (M,)
+                total = each.new_zeros(patches.batch).index_add(0, patches.sample, each)
+                losses[view] = total / torch.bincount(patches.sample, minlength=patches.batch).clamp(min=1)
+        return losses
+
+    def observe(self, embedded: Any) -> None:
+        """Remember the teacher's mean logits for both centres."""
+        super().observe(embedded)
+        self._patches_seen.append(torch.stack([patches.teacher_mean for patches in embedded.patches if patches]).mean(0))
+
+    def after_step(self, progress: float) -> None:
+        """Move teacher and centres."""
+        super().after_step(progress)
+        mean = distributed.averaged(torch.stack(self._patches_seen).mean(0))
+        self.patch_center.lerp_(mean, 1 - self.p.center_momentum)
+        self._patches_seen.clear()

@@ -1,0 +1,73 @@
+"""MoCo v3, Chen, Xie and He 2021 (ICCV), https://arxiv.org/abs/2104.02057
+
+    L = ctr(q1, k2) + ctr(q2, k1),   ctr(q, k) = -2 T log exp(q k+ / T) / sum over k of exp(q k / T)      (algorithm 1)
+
+q: prediction of the online network, k: projection of the momentum network, both of unit length; k+: of the same sample;
+the sum runs over the global batch. The momentum network moves before its keys are computed, 1 - m falls as a cosine.
+`freeze_patch_embed`: the random patch projection of a ViT is not trained (section 4.2).
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsa import distributed, params, schedules
+from rsa.data.samples import Samples
+from rsa.methods.method import Method
+from rsa.models.backbones import representation
+from rsa.models.ema import move_towards, target_of
+from rsa.models.heads import mlp
+
+
+class Embedded(NamedTuple):
+    """Views as the online network predicts them and as the momentum network projects them."""
+
+    predictions: tuple[Tensor, ...]  # (B, P)
+    keys: tuple[Tensor, ...]  # (B, P), no gradient
+
+
+class MoCoV3(Method):
+    """Online and momentum network and predictor."""
+
+    whole_batch = True
+
+    def __init__(self, backbone: nn.Module, p: params.MoCoV3) -> None:
+        super().__init__()
+        self.p = p
+        self.backbone = backbone
+        head, predictor = p.projector, p.predictor
+        self.projector = mlp(backbone.num_features, head.hidden, head.out, head.layers, normalize_out=True)  # type: ignore[arg-type]
+        self.predictor = mlp(head.out, predictor.hidden, predictor.out, predictor.layers, normalize_out=True)
+        self.target_backbone = target_of(backbone)
+        self.target_projector = target_of(self.projector)
+        if p.freeze_patch_embed:
+            if not hasattr(backbone, "patch_embed"):
+                raise ValueError("freeze_patch_embed must be false for a backbone without a patch embedding (not a ViT)")
+            backbone.patch_embed.requires_grad_(False)
+
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+        """Every view through both networks."""
+        q = tuple(self.predictor(self.projector(representation(self.backbone, view))).float() for view in views)
+        with torch.no_grad():
+            k = tuple(self.target_projector(representation(self.target_backbone, view)).float() for view in views)
+        return Embedded(q, k)
+
+    def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
+        """The loss of every sample of this rank, among the keys of all ranks: (B,)."""
+        (q1, q2), (k1, k2) = embedded
+        return {"loss": self._contrast(q1, k2) + self._contrast(q2, k1)}
+
+    def _contrast(self, q: Tensor, k: Tensor) -> Tensor:
+        keys = distributed.gathered(F.normalize(k, dim=1))
+        mine = torch.arange(len(q), device=q.device) + distributed.rank() * len(q)
+        logits = F.normalize(q, dim=1) @ keys.T / self.p.temperature  # (B, N)
+        return 2 * self.p.temperature * F.cross_entropy(logits, mine, reduction="none")
+
+    def before_step(self, progress: float) -> dict[str, float | Tensor]:
+        """Move the momentum network."""
+        tau = schedules.ema_momentum(progress, self.p.ema_start)
+        move_towards(self.target_backbone, self.backbone, tau)
+        move_towards(self.target_projector, self.projector, tau)
+        return {"tau": tau}

@@ -1,0 +1,52 @@
+"""SimCLR, Chen et al. 2020 (ICML), https://arxiv.org/abs/2002.05709
+
+    l(i, j) = -log exp(s_ij / T) / sum over k != i of exp(s_ik / T),   L_i = (l(i, j) + l(j, i)) / 2     (equation 1)
+
+s: cosine of two projections; i, j: the two views of a sample; k: all 2 N views of the global batch.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsa import distributed, params
+from rsa.data.samples import Samples
+from rsa.methods.method import Method
+from rsa.models.backbones import representation
+from rsa.models.heads import mlp
+
+
+class Embedded(NamedTuple):
+    """Views as projected."""
+
+    projections: tuple[Tensor, ...]  # (B, P)
+
+
+class SimCLR(Method):
+    """One network and a projector."""
+
+    whole_batch = True
+
+    def __init__(self, backbone: nn.Module, p: params.SimCLR) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = mlp(backbone.num_features, p.projector.hidden, p.projector.out, p.projector.layers)  # type: ignore[arg-type]
+        self.temperature = p.temperature
+
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+        """Every view through the network."""
+        return Embedded(tuple(self.projector(representation(self.backbone, view)).float() for view in views))
+
+    def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
+        """The loss of every sample of this rank, among the views of all ranks: (B,)."""
+        z1, z2 = (F.normalize(z, dim=1) for z in embedded.projections)
+        all1, all2 = distributed.gathered(z1), distributed.gathered(z2)  # (N, P)
+        return {"loss": (self._cross_entropy(z1, all1, all2) + self._cross_entropy(z2, all2, all1)) / 2}
+
+    def _cross_entropy(self, anchors: Tensor, same_view: Tensor, other_view: Tensor) -> Tensor:
+        mine = torch.arange(len(anchors), device=anchors.device) + distributed.rank() * len(anchors)
+        others = (anchors @ same_view.T).scatter(1, mine[:, None], -torch.inf)  # not oneself
+        logits = torch.cat([anchors @ other_view.T, others], dim=1) / self.temperature  # (B, 2 N)
+        return F.cross_entropy(logits, mine, reduction="none")

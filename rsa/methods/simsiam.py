@@ -1,0 +1,52 @@
+"""SimSiam, Chen and He 2021 (CVPR), https://arxiv.org/abs/2011.10566
+
+    L = D(p1, sg z2) / 2 + D(p2, sg z1) / 2,   D(p, z) = -cos(p, z)         (equations 1 to 4)
+
+p: prediction, z: projection of the same network, sg: stop-gradient.
+The projector has a batch norm behind its last layer; the predictor's learning rate does not decay (section 4.2).
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsa import params
+from rsa.data.samples import Samples
+from rsa.methods.method import Method
+from rsa.models.backbones import representation
+from rsa.models.heads import mlp
+
+
+class Embedded(NamedTuple):
+    """Views as predicted and as projected."""
+
+    predictions: tuple[Tensor, ...]  # (B, P)
+    projections: tuple[Tensor, ...]  # (B, P), no gradient
+
+
+class SimSiam(Method):
+    """One network and a predictor."""
+
+    def __init__(self, backbone: nn.Module, p: params.SimSiam) -> None:
+        super().__init__()
+        self.backbone = backbone
+        head = p.projector
+        self.projector = mlp(backbone.num_features, head.hidden, head.out, head.layers, normalize_out=True)  # type: ignore[arg-type]
+        self.predictor = mlp(head.out, p.predictor_hidden, head.out)
+        self.fixed_predictor_lr = p.fixed_predictor_lr
+
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+        """Every view through the network."""
+        projections = [self.projector(representation(self.backbone, view)) for view in views]
+        return Embedded(tuple(self.predictor(z).float() for z in projections), tuple(z.detach().float() for z in projections))
+
+    def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
+        """The loss of every sample, (B,) in [-1, 1]."""
+        (p1, p2), (z1, z2) = embedded
+        return {"loss": -(F.cosine_similarity(p1, z2) + F.cosine_similarity(p2, z1)) / 2}
+
+    def constant_lr(self) -> Iterable[nn.Parameter]:
+        """The predictor's, as params.yaml says."""
+        return self.predictor.parameters() if self.fixed_predictor_lr else ()

@@ -1,0 +1,56 @@
+"""Supervised training on the labels: what a method without labels is measured against.
+
+    L = cross entropy of the label, with label smoothing (Szegedy et al. 2016, section 7)
+
+A linear classifier on the backbone, one weak view (random resized crop and flip).
+Differs from no paper: with Hard View Selection, the hardest of several single views is trained on.
+"""
+
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsa import params
+from rsa.data.samples import Samples
+from rsa.data.views import weak_views
+from rsa.methods.method import Method, Sets
+from rsa.models.backbones import representation
+
+
+class Embedded(NamedTuple):
+    """Views as classified."""
+
+    logits: tuple[Tensor, ...]  # (B, classes)
+    labels: tuple[Tensor, ...]  # (B,)
+
+
+class Supervised(Method):
+    """A backbone and a linear classifier."""
+
+    recipe = staticmethod(weak_views)
+
+    def __init__(self, backbone: nn.Module, p: params.Supervised) -> None:
+        super().__init__()
+        self.p = p
+        self.backbone = backbone
+        self.classifier = nn.Linear(backbone.num_features, p.classes)  # type: ignore[arg-type]
+
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+        """Every view classified."""
+        assert samples is not None
+        low, high = int(samples.labels.min()), int(samples.labels.max())
+        if low < 0 or high >= self.p.classes:
+            raise ValueError(f"labels must be 0 to {self.p.classes - 1} (methods.*.classes), got {low} to {high}")
+        logits = tuple(self.classifier(representation(self.backbone, view)).float() for view in views)
+        return Embedded(logits, (samples.labels.to(logits[0].device),) * len(views))
+
+    def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
+        """The loss of every sample, (B,); and whether it was classified right, in percent."""
+        (logits,), (labels,) = embedded
+        loss = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.p.label_smoothing)
+        return {"loss": loss, "top1": 100 * (logits.argmax(1) == labels).float()}
+
+    def sets(self, views: params.Views, p: params.HardViews) -> Sets:
+        """Single views."""
+        return [(i,) for i in range(p.candidates)]

@@ -1,0 +1,46 @@
+"""Whether embeddings still tell samples apart: three numbers for the curve, and the limits that params.yaml sets them."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rsa.params import Collapse
+
+
+class CollapseError(ArithmeticError):
+    """A run whose embeddings have become one, or lie in too few dimensions."""
+
+
+class Health(NamedTuple):
+    """Of a batch of embeddings scaled to unit length."""
+
+    embedding_std: float  # mean over dimensions of the standard deviation, x sqrt(P): 0 collapsed, 1 isotropic (SimSiam, 4.1)
+    effective_rank: float  # RankMe (Garrido et al. 2023, equation 1): exp of the entropy of the singular values
+    uniformity: float  # log mean exp(-2 |x - y|^2) over pairs (Wang and Isola 2020); 0 collapsed, -4 and less spread out
+
+
+@torch.no_grad()
+def health(embeddings: Tensor) -> Health:
+    """(B, P), B at least 2."""
+    z = F.normalize(embeddings.detach().double(), dim=1)
+    singular = torch.linalg.eigvalsh(z @ z.T).clamp(min=0).sqrt()  # of the Gram matrix: (B, B), however large P is
+    shares = singular / singular.sum() + 1e-7
+    distances = 2 - 2 * (z @ z.T)
+    pairs = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+    return Health(
+        float(z.std(0).mean() * z.shape[1] ** 0.5),
+        float(torch.exp(-(shares * shares.log()).sum())),
+        float(torch.exp(-2 * distances[pairs]).mean().log()),
+    )
+
+
+def require_health(found: Health, p: Collapse, step: int) -> None:
+    """CollapseError, with the numbers, where params.yaml's limits are not met."""
+    for name, least in (("embedding_std", p.min_std), ("effective_rank", p.min_rank)):
+        if getattr(found, name) < least:
+            raise CollapseError(
+                f"collapsed at step {step}: {name} must be at least {least} (pretrain.collapse), got "
+                f"{getattr(found, name):.4g}; lower optimizer.base_lr, lengthen pretrain.warmup_epochs, or set action: mark"
+            )
