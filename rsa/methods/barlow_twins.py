@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rsa import distributed, params
 from rsa.data.samples import Samples
 from rsa.methods.method import Method
-from rsa.models.backbones import representation
+from rsa.models.backbones import full_precision, representation
 from rsa.models.heads import mlp
 
 EPS = 1e-5  # as in a batch norm
@@ -45,7 +45,7 @@ class BarlowTwins(Method):
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
         """Every view through the network."""
-        return Embedded(tuple(self.projector(representation(self.backbone, view)).float() for view in views))
+        return Embedded(tuple(full_precision(self.projector(representation(self.backbone, view))) for view in views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Every sample's share of the loss: (B,)."""

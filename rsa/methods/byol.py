@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rsa import params, schedules
 from rsa.data.samples import Samples
 from rsa.methods.method import Method
-from rsa.models.backbones import representation
+from rsa.models.backbones import full_precision, representation
 from rsa.models.ema import move_towards, target_of
 from rsa.models.heads import mlp
 
@@ -48,12 +48,12 @@ class BYOL(Method):
 
     def predict(self, x: Tensor) -> Tensor:
         """q of the online network: (B, 3, H, W) -> (B, P)."""
-        return self.predictor(self.projector(representation(self.backbone, x))).float()  # type: ignore[no-any-return]
+        return full_precision(self.predictor(self.projector(representation(self.backbone, x))))
 
     @torch.no_grad()
     def target(self, x: Tensor) -> Tensor:
         """z' of the target network: (B, 3, H, W) -> (B, P)."""
-        return self.target_projector(representation(self.target_backbone, x)).float()  # type: ignore[no-any-return]
+        return full_precision(self.target_projector(representation(self.target_backbone, x)))
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
         """Every view through both networks."""
@@ -62,7 +62,7 @@ class BYOL(Method):
     def embed_online(self, views: list[Tensor], samples: Samples) -> Any:
         """Every view through the online network only."""
         z = [self.projector(representation(self.backbone, view)) for view in views]
-        return Embedded(tuple(self.predictor(x).float() for x in z), tuple(x.float() for x in z))
+        return Embedded(tuple(full_precision(self.predictor(x)) for x in z), tuple(full_precision(x) for x in z))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The loss of every sample, (B,) in [0, 8]."""

@@ -20,7 +20,7 @@ from rsa import distributed, params, schedules
 from rsa.data.samples import Samples
 from rsa.data.views import Recipe, multi_crop
 from rsa.methods.method import Method, Sets
-from rsa.models.backbones import representation
+from rsa.models.backbones import full_precision, representation
 from rsa.models.ema import move_towards, target_of
 from rsa.models.heads import PrototypeHead
 
@@ -60,12 +60,14 @@ class DINO(Method):
         """All views through the student, the global ones (of the first one's size) through the teacher."""
         students: list[Tensor] = []
         for _, same_size in groupby(views, key=lambda view: view.shape[-1]):  # one forward for each size, as the authors do
-            together = list(same_size)
-            logits = self.head(representation(self.backbone, torch.cat(together))).float()
-            students += logits.chunk(len(together))
+            crops = list(same_size)
+            logits = full_precision(self.head(representation(self.backbone, torch.cat(crops))))
+            students += logits.chunk(len(crops))
         large = [view for view in views if view.shape[-1] == views[0].shape[-1]]
         with torch.no_grad():
-            teachers = self.teacher_head(representation(self.teacher_backbone, torch.cat(large))).float().chunk(len(large))
+            teachers = full_precision(self.teacher_head(representation(self.teacher_backbone, torch.cat(large)))).chunk(
+                len(large)
+            )
         return Embedded(tuple(students), (*teachers, *[None] * (len(views) - len(large))))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from rsa.data.masks import draw_masks
 from rsa.data.samples import Samples
 from rsa.methods.dino import DINO, warmed
 from rsa.methods.method import Sets
+from rsa.models.backbones import full_precision
 
 
 class Patches(NamedTuple):
@@ -79,7 +80,7 @@ class IBOT(DINO):
         patches: list[Patches | None] = []
         for place, view in enumerate(views):
             if view.shape[-1] != views[0].shape[-1]:
-                students.append(self.head(self._tokens(self.backbone, view)[0]).float())
+                students.append(full_precision(self.head(self._tokens(self.backbone, view)[0])))
                 teachers.append(None)
                 patches.append(None)
                 continue
@@ -87,17 +88,14 @@ class IBOT(DINO):
             mask = torch.from_numpy(draw_masks(self.ibot.masks, samples, place, grid)).to(view.device)
             with masked(self.backbone, self.mask_token, mask):
                 whole, tokens = self._tokens(self.backbone, view)
-            students.append(self.head(whole).float())
+            students.append(full_precision(self.head(whole)))
             where = mask.flatten(1)  # (B, N)
             with torch.no_grad():
                 whole, teacher_tokens = self._tokens(self.teacher_backbone, view)
-                teachers.append(self.teacher_head(whole).float())
-                all_logits = self.teacher_head(teacher_tokens).float()  # (B, N, K)
-            patches.append(
-                Patches(
-                    self.head(tokens[where]).float(), all_logits[where], where.nonzero()[:, 0], len(view), all_logits.mean((0, 1))
-                )
-            )
+                teachers.append(full_precision(self.teacher_head(whole)))
+                all_logits = full_precision(self.teacher_head(teacher_tokens))  # (B, N, K)
+            student = full_precision(self.head(tokens[where]))
+            patches.append(Patches(student, all_logits[where], where.nonzero()[:, 0], len(view), all_logits.mean((0, 1))))
         return Embedded(tuple(students), tuple(teachers), tuple(patches))
 
     @staticmethod

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rsa import distributed, params, schedules
 from rsa.data.samples import Samples
 from rsa.methods.method import Method
-from rsa.models.backbones import representation
+from rsa.models.backbones import full_precision, representation
 from rsa.models.ema import move_towards, target_of
 from rsa.models.heads import mlp
 
@@ -49,9 +49,9 @@ class MoCoV3(Method):
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
         """Every view through both networks."""
-        q = tuple(self.predictor(self.projector(representation(self.backbone, view))).float() for view in views)
+        q = tuple(full_precision(self.predictor(self.projector(representation(self.backbone, view)))) for view in views)
         with torch.no_grad():
-            k = tuple(self.target_projector(representation(self.target_backbone, view)).float() for view in views)
+            k = tuple(full_precision(self.target_projector(representation(self.target_backbone, view))) for view in views)
         return Embedded(q, k)
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:

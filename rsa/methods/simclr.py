@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rsa import distributed, params
 from rsa.data.samples import Samples
 from rsa.methods.method import Method
-from rsa.models.backbones import representation
+from rsa.models.backbones import full_precision, representation
 from rsa.models.heads import mlp
 
 
@@ -37,7 +37,7 @@ class SimCLR(Method):
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
         """Every view through the network."""
-        return Embedded(tuple(self.projector(representation(self.backbone, view)).float() for view in views))
+        return Embedded(tuple(full_precision(self.projector(representation(self.backbone, view))) for view in views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The loss of every sample of this rank, among the views of all ranks: (B,)."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rsa import params
 from rsa.data.samples import Samples
 from rsa.methods.method import Method
-from rsa.models.backbones import representation
+from rsa.models.backbones import full_precision, representation
 from rsa.models.heads import mlp
 
 
@@ -40,7 +40,9 @@ class SimSiam(Method):
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
         """Every view through the network."""
         projections = [self.projector(representation(self.backbone, view)) for view in views]
-        return Embedded(tuple(self.predictor(z).float() for z in projections), tuple(z.detach().float() for z in projections))
+        return Embedded(
+            tuple(full_precision(self.predictor(z)) for z in projections), tuple(full_precision(z.detach()) for z in projections)
+        )
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The loss of every sample, (B,) in [-1, 1]."""

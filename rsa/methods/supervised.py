@@ -15,7 +15,7 @@ from rsa import params
 from rsa.data.samples import Samples
 from rsa.data.views import weak_views
 from rsa.methods.method import Method, Sets
-from rsa.models.backbones import representation
+from rsa.models.backbones import full_precision, representation
 
 
 class Embedded(NamedTuple):
@@ -42,7 +42,7 @@ class Supervised(Method):
         low, high = int(samples.labels.min()), int(samples.labels.max())
         if low < 0 or high >= self.p.classes:
             raise ValueError(f"labels must be 0 to {self.p.classes - 1} (methods.*.classes), got {low} to {high}")
-        logits = tuple(self.classifier(representation(self.backbone, view)).float() for view in views)
+        logits = tuple(full_precision(self.classifier(representation(self.backbone, view))) for view in views)
         return Embedded(logits, (samples.labels.to(logits[0].device),) * len(views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:

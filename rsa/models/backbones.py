@@ -42,5 +42,10 @@ def _small_stem(backbone: nn.Module, name: str) -> None:
 
 
 def representation(backbone: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """h (B, D), float32."""
-    return cast(torch.Tensor, backbone(x)).flatten(1).float()
+    """h (B, D), float32 or float64."""
+    return full_precision(cast(torch.Tensor, backbone(x)).flatten(1))
+
+
+def full_precision(x: torch.Tensor) -> torch.Tensor:
+    """float32 of a lower precision; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()

@@ -1,0 +1,139 @@
+"""python benchmarks/hard_views.py CLASS_FOLDERS.zip: what each form of scoring hard views costs, and how well it chooses.
+
+BYOL on ResNet-18 (3x3 stem) at 32 px, 4 candidates, batch 64, on an untrained network and after some training. Time is a
+step with Hard View Selection over a step of the plain method, the two taken in turns. Agreement is the share of samples
+for which the same pair of views is chosen as by exact scoring; the gap says how much of what exact scoring gains in loss
+over a random pair is lost by choosing another way: 0 % exact, 100 % no better than chance.
+"""
+
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.input import sharded
+from rsa import params
+from rsa.data.index import Split
+from rsa.data.loader import Batch, TrainingViews
+from rsa.data.normalize import as_input
+from rsa.data.sources import open_source
+from rsa.methods import build_method
+from rsa.methods.hard_views import HardViews
+from rsa.methods.method import Method
+from rsa.models.backbones import build_backbone
+from rsa.training.loop import train
+from rsa.training.optim import build_optimizer, set_schedules
+
+THREADS = 2
+BATCH = 64
+TRAINING_STEPS = 150
+TIMED_STEPS = 5
+COMPARED = 6  # batches
+CPU = torch.device("cpu")
+EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "targets": "target"}
+FORMS = {
+    "exact": {},
+    "bf16": {"precision": "bf16"},
+    "running statistics": {"statistics": "running"},
+    "online targets": {"targets": "online"},
+    "3/4 resolution": {"scale": 0.75},
+    "1/2 resolution": {"scale": 0.5},
+    "bf16, online targets": {"precision": "bf16", "targets": "online"},
+    "online targets, 3/4 resolution": {"targets": "online", "scale": 0.75},
+    "bf16, online targets, 3/4 resolution": {"precision": "bf16", "targets": "online", "scale": 0.75},
+}
+
+
+def hard(form: dict[str, object]) -> params.HardViews:
+    scoring = params.Scoring.model_validate({**EXACT, **form})
+    return params.HardViews(candidates=4, local_candidates=None, max_sets=64, scoring=scoring)
+
+
+def small_byol(p: params.Params, hard_views: params.HardViews | None) -> Method:
+    torch.manual_seed(0)
+    backbone = build_backbone(params.Model(backbone="resnet18", backbone_args={}, small_stem=True))
+    method, _ = build_method(p.methods["byol"].model_copy(update={"hard_views": hard_views}), backbone, p.views)
+    return method.to(memory_format=torch.channels_last).train()
+
+
+def batches(split: Split, p: params.Params, method: Method) -> Iterator[Batch]:
+    recipe = method.candidate_views if isinstance(method, HardViews) else method.recipe(p.views)
+    return iter(TrainingViews(split, recipe, batch_size=BATCH, seed=0, threads=THREADS))
+
+
+def step_seconds(method: Method, views: list[Batch], p: params.Params, precision: str) -> list[float]:
+    """Of some training steps, without reading data."""
+    optimizer = build_optimizer(method.parameters(), (), p.methods["byol"].optimizer)
+    pretrain = p.pretrain.model_copy(update={"precision": precision, "batch_size": BATCH})
+    schedule = p.methods["byol"].optimizer.model_copy(update={"base_lr": 1e-6})  # the network is to stay as it is
+    set_schedules(optimizer, schedule, pretrain, 0.5)
+    seconds = []
+    for batch in views:
+        started = time.perf_counter()
+        train(method, [batch], optimizer, pretrain, schedule, total_steps=1, device=CPU, report=lambda rows: None)
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def trained(split: Split, p: params.Params, steps: int) -> Method:
+    method = small_byol(p, None)
+    optimizer = build_optimizer(method.parameters(), (), p.methods["byol"].optimizer)
+    pretrain = p.pretrain.model_copy(update={"precision": "bf16", "batch_size": BATCH})
+    train(
+        method, batches(split, p, method), optimizer, pretrain, p.methods["byol"].optimizer,
+        total_steps=steps, device=CPU, report=lambda rows: None,
+    )  # fmt: skip
+    return method
+
+
+def quality(method: Method, views: list[Batch], p: params.Params, form: dict[str, object], precision: str) -> tuple[float, float]:
+    """Agreement and gap, in percent."""
+    agreed, gaps = [], []
+    exact, other = HardViews(method, hard({}), p.views), HardViews(method, hard(form), p.views)
+    exact.progress = other.progress = 0.5
+    for batch in views:
+        x = [as_input(view, CPU) for view in batch.views]
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            truth, choice = exact.select(x, batch.samples), other.select(x, batch.samples)
+        rows = torch.arange(BATCH)
+        best, chosen, chance = truth.losses.max(0).values, truth.losses[choice.chosen, rows], truth.losses.mean(0)
+        agreed.append((truth.chosen == choice.chosen).double().mean())
+        gaps.append((best - chosen).sum() / (best - chance).sum())
+    return 100 * float(torch.stack(agreed).mean()), 100 * float(torch.stack(gaps).mean())
+
+
+def main(archive: Path) -> None:
+    torch.set_num_threads(THREADS)
+    p = params.load(Path("recipes/cifar10_small.yaml"))
+    with tempfile.TemporaryDirectory() as scratch:
+        described = p.datasets["cifar10"].model_copy(update={"raw": str(archive), "train_samples": 10000})
+        split, _ = sharded(open_source(described, 0), Path(scratch) / "shards", 2500)
+        plain = small_byol(p, None)
+        plain_views = list(itertools.islice(batches(split, p, plain), TIMED_STEPS))
+        candidates = list(itertools.islice(batches(split, p, HardViews(plain, hard({}), p.views)), COMPARED))
+        networks = {"untrained": plain, f"after {TRAINING_STEPS} steps": trained(split, p, TRAINING_STEPS)}
+        for precision in ("float32", "bf16"):
+            print(f"\nTraining in {precision}:\n")
+            heads = [f"agreement, {name} (%) | gap (%)" for name in networks]
+            print("| scoring | time of a step | " + " | ".join(heads) + " |\n| --- | ---: |" + " ---: | ---: |" * len(heads))
+            step_seconds(plain, plain_views[:1], p, precision)
+            for name, form in FORMS.items():
+                model = small_byol(p, hard(form))
+                step_seconds(model, candidates[:1], p, precision)
+                ratios = []
+                for i in range(TIMED_STEPS):
+                    (base,) = step_seconds(plain, plain_views[i : i + 1], p, precision)
+                    (mine,) = step_seconds(model, candidates[i : i + 1], p, precision)
+                    ratios.append(mine / base)
+                cells = [quality(network, candidates, p, form, precision) for network in networks.values()]
+                numbers = " | ".join(f"{agreement:.1f} | {gap:.1f}" for agreement, gap in cells)
+                print(f"| {name} | {median(ratios):.2f} | {numbers} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

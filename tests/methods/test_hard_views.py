@@ -1,0 +1,228 @@
+"""Hard View Selection: the argmax over all admissible sets, nothing moved by looking, the base method where there is no choice."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from rsa.data.samples import Samples
+from rsa.methods import METHODS, build_method
+from rsa.methods.hard_views import HardViews, iou
+from rsa.params import HardViews as HardViewParams
+from rsa.params import LocalViews, Params, Scoring, Views
+from tests.methods.networks import Backbone, images
+from tests.methods.sections import section
+
+COUNT = 6
+EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "targets": "target"}
+PAIRWISE = [name for name in METHODS if name not in ("dino", "ibot", "supervised")]
+
+
+def hard(candidates: int, local: int | None = None, max_sets: int = 1000, **scoring: object) -> HardViewParams:
+    described = Scoring.model_validate({**EXACT, **scoring})
+    return HardViewParams(candidates=candidates, local_candidates=local, max_sets=max_sets, scoring=described)
+
+
+def samples(views: int, seed: int = 0) -> Samples:
+    random = np.random.default_rng(seed)
+    boxes = np.stack([random.integers(0, 9, (views, COUNT)) for _ in range(4)] + [np.zeros((views, COUNT), int)], axis=2)
+    boxes[..., 2:4] += 4
+    return Samples(np.arange(COUNT), torch.arange(COUNT) % 3, boxes, 0, 0)
+
+
+def build(name: str, p: HardViewParams, views: Views) -> HardViews:
+    torch.manual_seed(0)
+    backbone = Backbone()
+    if name == "ibot":
+        small = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 1, "num_heads": 2, "dynamic_img_size": True}
+        backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, **small)
+    method, _ = build_method(section(name, hard_views=p.model_dump()), backbone, views)
+    method.train()
+    method.before_step(0.5)
+    return method
+
+
+def candidates_of(name: str, count: int, local: int = 0) -> list[Tensor]:
+    if name == "ibot":
+        generator = torch.Generator().manual_seed(3)
+        return [torch.randn(COUNT, 3, size, size, generator=generator) for size in [16] * count + [8] * local]
+    return images(COUNT, count * (2 if name == "rsa" else 1), seed=3)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_the_chosen_pair_is_the_brute_force_argmax(name: str, count: int, tiny: Params):
+    """All pairs one by one through a copy of the method; SimSiam's losses are negative."""
+    method = build(name, hard(count), tiny.views)
+    views = candidates_of(name, count)
+    base = copy.deepcopy(method.method)
+    best, hardest = torch.full((COUNT,), -torch.inf), [(-1, -1)] * COUNT
+    for i, j in itertools.combinations(range(count), 2):
+        pair = [views[i], views[j], *([views[count + i], views[count + j]] if name == "rsa" else [])]
+        with torch.no_grad():
+            losses = base.losses(base.embed(pair, samples(count)), 0.5)["loss"]
+        for k in range(COUNT):
+            if losses[k] > best[k] + 1e-7:
+                best[k], hardest[k] = losses[k], (i, j)
+    found = method.select(views, samples(count))
+    assert [tuple(row) for row in found.sets[found.chosen].tolist()] == hardest
+    torch.testing.assert_close(found.losses.max(0).values, best, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_the_method_is_trained_on_the_chosen_views(name: str, tiny: Params):
+    method = build(name, hard(4), tiny.views)
+    views = candidates_of(name, 4)
+    base = copy.deepcopy(method.method)
+    chosen = method.select(views, samples(4))
+    pairs = chosen.sets[chosen.chosen].tolist()
+    picked = [
+        torch.stack([views[offset + pairs[k][slot]][k] for k in range(COUNT)])
+        for offset in ([0, 4] if name == "rsa" else [0])
+        for slot in (0, 1)
+    ]
+    want = base.losses(base.embed(picked, samples(4)), 0.5)["loss"]
+    got = method.losses(method.embed(views, samples(4)), 0.5)["loss"]
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "supervised"])  # whose sets are single views
+def test_with_no_choice_it_is_the_method_to_the_bit(name: str, tiny: Params):
+    local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
+    views_section = tiny.views.model_copy(update={"local": local})
+    method = build(name, hard(2), views_section)
+    base = copy.deepcopy(method.method)
+    views = candidates_of(name, 2, 2)
+    got, want = method.losses(method.embed(views, samples(4)), 0.5), base.losses(base.embed(views, samples(4)), 0.5)
+    assert got.keys() == want.keys()
+    assert all(torch.equal(got[key], want[key]) for key in want)
+    got["loss"].mean().backward()
+    want["loss"].mean().backward()
+    for (key, p), q in zip(base.named_parameters(), method.method.parameters(), strict=True):
+        assert (p.grad is None and q.grad is None) or torch.equal(p.grad, q.grad), key
+    assert all(torch.equal(tensor, base.state_dict()[key]) for key, tensor in method.method.state_dict().items())
+
+
+FORMS = [{}, {"precision": "bf16"}, {"statistics": "running"}, {"scale": 0.5}]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_scoring_moves_nothing(name: str, form: dict, tiny: Params):
+    local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
+    method = build(name, hard(3, 3, **form), tiny.views.model_copy(update={"local": local}))
+    views = candidates_of(name, 3, 3)
+    before, random = copy.deepcopy(method.state_dict()), torch.get_rng_state()
+    found = method.select(views, samples(6))
+    assert all(torch.equal(tensor, before[key]) for key, tensor in method.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not found.losses.requires_grad
+    assert all(module.training for module in method.modules())
+    norms = [module for module in method.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    assert all(norm.track_running_stats for norm in norms)
+
+
+def test_training_after_bf16_scoring_still_has_gradients(tiny: Params):
+    """Autocast's cache must not hand casts without gradient on to the training forward."""
+    method = build("byol", hard(3, precision="bf16"), tiny.views)
+    with torch.autocast("cpu", torch.bfloat16):
+        embedded = method.embed(candidates_of("byol", 3), samples(3))
+    method.losses(embedded, 0.5)["loss"].mean().backward()
+    assert all(p.grad is not None for key, p in method.named_parameters() if "target_" not in key)
+
+
+def test_the_first_of_equals_is_chosen(tiny: Params):
+    method = build("byol", hard(4), tiny.views)
+    views = [candidates_of("byol", 4)[0]] * 4
+    assert method.select(views, samples(4)).chosen.tolist() == [0] * COUNT
+
+
+def test_single_views_of_supervised_training(tiny: Params):
+    method = build("supervised", hard(4), tiny.views)
+    views = candidates_of("supervised", 4)
+    base = copy.deepcopy(method.method)
+    with torch.no_grad():
+        losses = torch.stack([base.losses(base.embed([view], samples(4)), 0.5)["loss"] for view in views])
+    assert torch.equal(method.select(views, samples(4)).chosen, losses.argmax(0))
+
+
+@pytest.mark.parametrize("name", ["dino", "ibot"])
+def test_the_sets_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Params):
+    """Pairs of 3 global views, each with 2 of 3 local ones: 9 sets, each loss computed on its own embedding."""
+    local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
+    method = build("ibot", hard(3, 3), tiny.views.model_copy(update={"local": local}))
+    if name == "dino":
+        method.method = METHODS["dino"](method.method.backbone, section("dino")).train()
+    views = candidates_of("ibot", 3, 3)
+    found = method.select(views, samples(6))
+    want_sets = [pair + local for pair in itertools.combinations(range(3), 2) for local in itertools.combinations(range(3, 6), 2)]
+    assert [tuple(row) for row in found.sets.tolist()] == want_sets
+    with torch.no_grad():
+        embedded = method.method.embed(views, samples(6))
+        for row, chosen in zip(found.losses, want_sets, strict=True):
+            alone = type(embedded)(*(tuple(items[i] for i in chosen) for items in embedded))
+            torch.testing.assert_close(row, method.method.losses(alone, 0.5)["loss"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_limited_number_of_sets_is_drawn_for_each_step_and_holds_the_plain_one(tiny: Params):
+    local = LocalViews(count=4, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
+    method = build("dino", hard(4, 8, max_sets=16), tiny.views.model_copy(update={"local": local}))
+    assert len(method.all_sets) == 6 * 70
+    drawn = []
+    for progress in (0.1, 0.1, 0.2):
+        method.progress = progress
+        drawn.append(method._drawn(seed=0))
+    assert drawn[0] == drawn[1] != drawn[2]
+    for sets in drawn:
+        assert len(sets) == len(set(sets)) == 16
+        assert sets[0] == method.all_sets[0] == (0, 1, 4, 5, 6, 7)
+        assert set(sets) <= set(method.all_sets)
+    assert method._drawn(seed=1) != drawn[2]
+
+
+def test_the_selection_is_described(tiny: Params):
+    method = build("byol", hard(4), tiny.views)
+    views, about = candidates_of("byol", 4), samples(4)
+    losses = method.losses(method.embed(views, about), 0.5)
+    described = method.describe(views, about)
+    chosen = method.selection
+    assert torch.equal(losses["score"], chosen.losses.max(0).values)
+    torch.testing.assert_close(losses["score_all"], chosen.losses.mean(0))
+    assert torch.equal(losses["plain_rank"] == 1, chosen.losses[0] == chosen.losses.max(0).values)
+    for k in range(COUNT):
+        i, j = chosen.sets[chosen.chosen[k]].tolist()
+        mask = np.zeros((2, 40, 40), bool)
+        for m, (top, left, height, width, _) in zip(mask, (about.boxes[i, k], about.boxes[j, k]), strict=True):
+            m[top : top + height, left : left + width] = True
+        assert described["iou"][k].item() == pytest.approx((mask[0] & mask[1]).sum() / (mask[0] | mask[1]).sum())
+        assert described["color"][k].item() == pytest.approx(float((views[i][k].mean((1, 2)) - views[j][k].mean((1, 2))).norm()))
+
+
+def test_iou_by_hand():
+    a = torch.tensor([[0, 0, 4, 4], [0, 0, 4, 4], [0, 0, 2, 2]])
+    b = torch.tensor([[0, 0, 4, 4], [2, 2, 4, 4], [2, 2, 2, 2]])
+    assert iou(a, b).tolist() == pytest.approx([1.0, 4 / 28, 0.0])
+
+
+def test_online_targets_are_for_methods_that_can_save_a_forward(tiny: Params):
+    assert build("byol", hard(3, targets="online"), tiny.views).select(candidates_of("byol", 3), samples(3)).losses.shape == (
+        3,
+        COUNT,
+    )
+    with pytest.raises(ValueError, match=r"hard_views.scoring.targets must be target for SimCLR, got online"):
+        build("simclr", hard(3, targets="online"), tiny.views).select(candidates_of("simclr", 3), samples(3))
+
+
+def test_too_few_or_too_many_local_candidates_are_refused(tiny: Params):
+    local = LocalViews(count=4, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
+    views = tiny.views.model_copy(update={"local": local})
+    with pytest.raises(ValueError, match=r"local_candidates must be at least views.local.count \(4\), got 3"):
+        build("dino", hard(4, 3), views)
+    with pytest.raises(
+        ValueError, match=r"must have at most 100000 sets, got 6 pairs of global views x 91390 choices of 4 of 40"
+    ):
+        build("dino", hard(4, 40), views)

@@ -1,0 +1,233 @@
+"""What the methods do around their losses: gradients, target networks, centres, masks, names."""
+
+import copy
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from rsa import params
+from rsa.data.masks import draw_masks
+from rsa.data.samples import Samples
+from rsa.methods import METHODS, require_parts
+from rsa.methods.ibot import masked
+from rsa.methods.method import Method
+from rsa.models.heads import PrototypeHead, mlp
+from rsa.params import Masks, Params
+from tests.methods.networks import Backbone, images
+from tests.methods.sections import section
+
+
+def samples(count: int = 8, views: int = 2) -> Samples:
+    return Samples(np.arange(count), torch.arange(count) % 3, np.zeros((views, count, 5), int), 0, 0)
+
+
+def vit() -> nn.Module:
+    arguments = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 1, "num_heads": 2, "dynamic_img_size": True}
+    return timm.create_model("vit_tiny_patch16_224", num_classes=0, **arguments)
+
+
+def build(name: str, **changes: object) -> Method:
+    torch.manual_seed(0)
+    return METHODS[name](vit() if name == "ibot" else Backbone(), section(name, **changes)).train()
+
+
+def views_of(name: str, count: int = 8) -> list[torch.Tensor]:
+    if name == "ibot":
+        generator = torch.Generator().manual_seed(0)
+        return [torch.randn(count, 3, size, size, generator=generator) for size in (16, 16, 8, 8)]
+    return images(count, {"rsa": 4, "supervised": 1}.get(name, 2))
+
+
+TARGETS = ("target_", "teacher_")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_parameter_but_targets_gets_gradient_and_samples_average_to_the_loss(name: str):
+    method = build(name)
+    method.before_step(0.5)
+    losses = method.losses(method.embed(views_of(name), samples()), 0.5)
+    assert all(term.shape == (8,) for term in losses.values())
+    losses["loss"].mean().backward()
+    for key, parameter in method.named_parameters():
+        frozen = key.startswith(TARGETS) or key.endswith("original0")  # the prototypes' lengths
+        assert (parameter.grad is None) == frozen, key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_embedding_again_without_gradient_leaves_every_parameter_as_it_was(name: str):
+    method = build(name)
+    before = copy.deepcopy(dict(method.named_parameters()))
+    with torch.no_grad():
+        method.losses(method.embed(views_of(name), samples()), 0.5)
+    assert all(torch.equal(parameter, before[key]) for key, parameter in method.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["moco_v3", "dino", "ibot"])
+def test_the_target_is_the_hand_computed_moving_average(name: str):
+    """ema_start is 0.9: at half of training tau is 0.95. MoCo's moves before the step, DINO's after it."""
+    method = build(name)
+    online = [p for key, p in method.named_parameters() if key.split(".")[0] in ("backbone", "projector", "head")]
+    targets = [p for key, p in method.named_parameters() if key.startswith(TARGETS)]
+    assert len(online) == len(targets)
+    with torch.no_grad():
+        for p in online:
+            p.fill_(4.0)
+        for p in targets:
+            p.fill_(2.0)
+    assert method.before_step(0.5)["tau"] == pytest.approx(0.95)
+    if name != "moco_v3":
+        assert all(torch.equal(p, torch.full_like(p, 2.0)) for p in targets)
+        method.observe(method.embed(views_of(name), samples()))
+        method.after_step(0.5)
+    for p in targets:
+        torch.testing.assert_close(p, torch.full_like(p, 2.0 * 0.95 + 4.0 * 0.05))
+
+
+def test_dinos_centre_is_the_moving_average_of_the_teachers_logits():
+    method = build("dino")
+    first, second = method.embed(images(8, 2)), method.embed(images(8, 2, seed=1))
+    method.observe(first)  # two parts of one batch
+    method.observe(second)
+    method.after_step(0.5)
+    logits = torch.cat([*first.teachers, *second.teachers])
+    torch.testing.assert_close(method.center, 0.1 * logits.mean(0))  # center_momentum is 0.9
+    method.losses(first, 0.5)
+    torch.testing.assert_close(method.center, 0.1 * logits.mean(0))  # a loss moves nothing
+
+
+def test_dinos_prototypes_rest_at_first():
+    method = build("dino", freeze_last_layer=0.25)
+    for progress, rests in ((0.2, True), (0.25, True), (0.3, False)):
+        method.zero_grad()
+        method.before_step(progress)
+        method.losses(method.embed(images(8, 2)), progress)["loss"].mean().backward()
+        assert (method.head.last.parametrizations.weight.original1.grad is None) == rests
+
+
+def test_dinos_teacher_sees_global_views_only():
+    out = build("ibot").embed(views_of("ibot"), samples())
+    assert [g is not None for g in out.teachers] == [True, True, False, False]
+    assert [patches is not None for patches in out.patches] == [True, True, False, False]
+
+
+def test_prototypes_have_unit_length_and_logits_are_cosines():
+    head = PrototypeHead(6, 8, 4, 5, unit_length=True)
+    torch.testing.assert_close(head.last.weight.norm(dim=1), torch.ones(5))
+    assert float(head(torch.randn(100, 6)).detach().abs().max()) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("size", [16, 8])
+def test_masked_patches_enter_as_the_token(size: int):
+    backbone = vit()
+    token, mask = torch.full((12,), 7.0), torch.zeros(2, size // 4, size // 4, dtype=torch.bool)
+    mask[0, 0, 1] = True
+    seen = {}
+    x = torch.randn(2, 3, size, size)
+    plain = backbone.patch_embed(x)
+    backbone.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.update(tokens=inputs[0]))
+    backbone.forward_features(x)
+    before = seen["tokens"]
+    with masked(backbone, token, mask):
+        backbone.forward_features(x)
+    change = seen["tokens"] - before
+    assert bool((change[0, 1 + 1] != 0).all())  # behind the class token, the second patch
+    torch.testing.assert_close(change[0, 2], token - plain.reshape(2, -1, 12)[0, 1])
+    change[0, 2] = 0
+    assert not change.any()
+    backbone.forward_features(x)
+    assert torch.equal(seen["tokens"], before)
+
+
+def test_masks_follow_their_probability_and_ratio_and_their_counter():
+    many = Samples(np.arange(3000), torch.zeros(3000), np.zeros((1, 3000, 5), int), 3, 1)
+    p = Masks(prob=0.5, ratio=(0.1, 0.5))
+    masks = draw_masks(p, many, 0, (14, 14))
+    shares = masks.mean((1, 2))
+    assert 0.46 < (shares > 0).mean() < 0.54
+    drawn = shares[shares > 0]
+    assert 0.24 < drawn.mean() < 0.34  # of uniform in [0.1, 0.5], blocks overlap and end
+    assert drawn.max() <= 0.62
+    some = Samples(np.arange(100, 200), torch.zeros(100), np.zeros((1, 100, 5), int), 3, 1)
+    np.testing.assert_array_equal(draw_masks(p, some, 0, (14, 14)), masks[100:200])
+    assert (draw_masks(p, some, 1, (14, 14)) != masks[100:200]).any()
+    assert not draw_masks(Masks(prob=0.0, ratio=(0.1, 0.5)), some, 0, (14, 14)).any()
+
+
+def test_simsiams_predictor_is_all_whose_rate_is_constant():
+    method = build("simsiam")
+    assert {id(p) for p in method.constant_lr()} == {id(p) for p in method.predictor.parameters()}
+    assert list(build("simsiam", fixed_predictor_lr=False).constant_lr()) == []
+
+
+def test_targets_drop_nothing():
+    torch.manual_seed(0)
+    backbone = timm.create_model(
+        "vit_tiny_patch16_224", num_classes=0, img_size=16, patch_size=4, embed_dim=12, depth=2, num_heads=2, drop_path_rate=0.9
+    )
+    method = METHODS["dino"](backbone, section("dino")).train()
+    x = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(method.teacher_backbone(x), method.teacher_backbone(x))
+        assert not torch.equal(method.backbone(x), method.backbone(x))
+
+
+@pytest.mark.parametrize("name", ["simclr", "barlow_twins", "moco_v3"])
+def test_a_loss_that_compares_samples_refuses_parts_of_a_batch(name: str, tiny: Params):
+    p = tiny.pretrain.model_copy(update={"accumulate": 2})
+    with pytest.raises(ValueError, match=r"pretrain.accumulate must be 1 for \w+, whose loss compares all samples"):
+        require_parts(build(name), p)
+    require_parts(build("byol"), p)
+
+
+class Normless(nn.Module):
+    """A backbone without batch norm."""
+
+    num_features = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.conv(x)).mean((2, 3))
+
+
+def test_gradients_of_parts_add_up_to_the_large_batchs():
+    """DINO's head has no batch norm: to rounding. A batch norm sees the statistics of its part."""
+    torch.manual_seed(0)
+    method = METHODS["dino"](Normless(), section("dino")).double().train()
+    method.before_step(0.5)
+    views = [view.double() for view in images(8, 2)]
+    method.losses(method.embed(views), 0.5)["loss"].mean().backward()
+    whole = [p.grad.clone() for p in method.parameters() if p.grad is not None]
+    method.zero_grad()
+    for part in (slice(0, 4), slice(4, 8)):
+        (method.losses(method.embed([view[part] for view in views]), 0.5)["loss"].mean() / 2).backward()
+    for gradient, want in zip([p.grad for p in method.parameters() if p.grad is not None], whole, strict=True):
+        torch.testing.assert_close(gradient, want, rtol=1e-9, atol=1e-12)
+
+
+def test_a_head_may_end_in_a_norm_without_scale():
+    head = mlp(6, 8, 4, 3, normalize_out=True)
+    assert [type(module).__name__ for module in head] == ["Linear", "BatchNorm1d", "ReLU"] * 2 + ["Linear", "BatchNorm1d"]
+    out = head(torch.randn(64, 6))
+    torch.testing.assert_close(out.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    assert not head[-1].affine
+
+
+def test_a_label_out_of_range_and_a_backbone_that_is_no_vit_are_refused():
+    wrong = Samples(np.arange(6), torch.arange(6), np.zeros((1, 6, 5), int), 0, 0)
+    with pytest.raises(ValueError, match=r"labels must be 0 to 2 \(methods.\*.classes\), got 0 to 5"):
+        build("supervised").embed(images(6, 1), wrong)
+    with pytest.raises(ValueError, match=r"ibot must have a ViT of timm's as model.backbone: Backbone has no patch_embed"):
+        METHODS["ibot"](Backbone(), section("ibot"))
+    with pytest.raises(ValueError, match="freeze_patch_embed must be false for a backbone without a patch embedding"):
+        build("moco_v3", freeze_patch_embed=True)
+
+
+def test_a_wrong_method_name_is_refused_with_the_nearest(write_params):
+    with pytest.raises(ValueError, match=r"methods.rsa.method must be a known name, got 'simsaim' \(did you mean simsiam\?\)"):
+        params.load(write_params({"methods.rsa.method": "simsaim"}))
