@@ -31,14 +31,16 @@ from rsa.training.optim import build_optimizer, set_schedules
 
 THREADS = 2
 BATCH = 64
-TRAINING_STEPS = 150
-TIMED_STEPS = 5
-COMPARED = 6  # batches
+TRAINING_STEPS = 120
+TIMED_STEPS = 4
+COMPARED = 5  # batches
 CPU = torch.device("cpu")
-EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "targets": "target"}
+EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "targets": "target", "reuse": False}
 FORMS = {
     "exact": {},
     "bf16": {"precision": "bf16"},
+    "reuse": {"reuse": True},
+    "bf16, reuse": {"precision": "bf16", "reuse": True},
     "running statistics": {"statistics": "running"},
     "online targets": {"targets": "online"},
     "3/4 resolution": {"scale": 0.75},

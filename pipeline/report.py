@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.stage import run
 from rsa import provenance
 from rsa.params import Params
-from rsa.reporting.figures import draw_curves, draw_schedules, draw_scores, enlarge_views
+from rsa.reporting.figures import draw_curves, draw_hard_views, draw_health, draw_schedules, draw_scores, enlarge_views
 from rsa.reporting.report import render
 from rsa.reporting.results import FLOORS, Results, read_scores
 
@@ -31,12 +31,14 @@ def report(p: Params, scores: Path, runs: Path, out: Path) -> None:
     draw_scores(results, figures / "scores.png")
     draw_curves(curves, figures / "loss.png")
     draw_schedules(curves, figures / "schedules.png")
+    draw_health(curves, figures / "health.png")
+    hard_views = draw_hard_views(curves, figures / "hard_views.png")
     for method, seeds in cells.items():
         enlarge_views(seeds[e.seeds[0]] / "views.png", figures / f"views_{method}.png")
 
     table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
     manifests = [json.loads((run / "run.json").read_text()) for seeds in cells.values() for run in seeds.values()]
-    (out / "report.md").write_text(render(p, results, manifests, _unconverged(scores, p), provenance.commit()))
+    (out / "report.md").write_text(render(p, results, manifests, _unconverged(scores, p), hard_views, provenance.commit()))
 
 
 def _unconverged(scores: Path, p: Params) -> list[str]:

@@ -273,6 +273,11 @@ class Collapse(Section):
     min_rank: NonNegative
 
 
+class Checkpoint(Section):
+    steps: Count
+    minutes: Positive
+
+
 class Pretrain(Section):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
@@ -282,6 +287,7 @@ class Pretrain(Section):
     threads: Count
     accumulate: Count
     collapse: Collapse
+    checkpoint: Checkpoint
 
     @model_validator(mode="after")
     def _batches(self) -> Self:
@@ -345,6 +351,13 @@ class Scoring(Section):
     statistics: Literal["batch", "running"]
     scale: Annotated[float, Field(gt=0, le=1)]
     targets: Literal["target", "online"]
+    reuse: bool
+
+    @model_validator(mode="after")
+    def _reusable(self) -> Self:
+        if self.reuse and (self.scale < 1 or self.targets == "online"):
+            raise ValueError("reuse must be false unless scale is 1 and targets is target: there is nothing to reuse")
+        return self
 
 
 class HardViews(Section):

@@ -8,7 +8,7 @@ The target is the EMA of the online parameters only; its batch norms are in trai
 step is computed, as in RSA's authors' code.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,12 @@ class BYOL(Method):
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
         """Every view through both networks."""
         return Embedded(tuple(map(self.predict, views)), tuple(map(self.target, views)))
+
+    reusable: ClassVar[tuple[str, ...]] = ("targets",)
+
+    def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Any:
+        """Every view through the online network."""
+        return Embedded(tuple(map(self.predict, views)), **targets)
 
     def embed_online(self, views: list[Tensor], samples: Samples) -> Any:
         """Every view through the online network only."""

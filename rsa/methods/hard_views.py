@@ -8,12 +8,14 @@ losses, and for each sample the views of its hardest set go on (the first of equ
 and an aggressive view. Scoring changes no state: batch norms use their batch and keep their statistics, no random number
 generator moves. With no more candidates than the method needs nothing is scored, and the method is what it was.
 
-Scoring costs a forward of all candidates through both networks; `scoring` has cheaper forms, benchmarks/hard_views.py says
-what each costs and how often it agrees with the exact one ({precision: same, statistics: batch, scale: 1, targets: target}):
+Scoring costs a forward of all candidates through both networks. The exact form is {precision: same, statistics: batch,
+scale: 1, targets: target, reuse: false}; benchmarks/hard_views.py says what the cheaper ones cost and how well they choose:
     precision: bf16       forward in bf16
     statistics: running   batch norms use their running statistics
     scale: 0.5            candidates at half the resolution
     targets: online       the online network's output stands for the target network's, which is not run
+    reuse: true           training takes the target network's outputs from scoring: choices stay exact, but a batch norm of the
+                          target has seen the batch of a candidate, not the batch of chosen views
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,6 +43,7 @@ class Selection:
     losses: Tensor  # (S, B), of every set that was scored
     sets: Tensor  # (S, views in a set): numbers of candidate duos
     chosen: Tensor  # (B,): the row of `sets`
+    embedded: Any  # the method's, of all candidates
 
 
 class HardViews(Method):
@@ -72,7 +75,12 @@ class HardViews(Method):
             return self.method.embed(views, samples)
         self.selection = self.select(views, samples)
         numbers = self.selection.sets[self.selection.chosen].T  # (views in a set, B)
-        return self.method.embed(self.pick(views, numbers), samples)
+        chosen = self.pick(views, numbers)
+        if not self.p.scoring.reuse:
+            return self.method.embed(chosen, samples)
+        rows = torch.arange(numbers.shape[1], device=numbers.device)
+        scored = {name: torch.stack(getattr(self.selection.embedded, name)) for name in self.method.reusable}
+        return self.method.embed_reusing(chosen, {name: tuple(x[mine, rows] for mine in numbers) for name, x in scored.items()})
 
     @torch.no_grad()
     def select(self, views: list[Tensor], samples: Samples) -> Selection:
@@ -86,7 +94,7 @@ class HardViews(Method):
         numbers = torch.arange(len(sets), device=losses.device)[:, None]
         hardest = torch.where(losses == losses.max(0).values, numbers, len(sets)).min(0).values  # the first of equals
         chosen = hardest.clamp(max=len(sets) - 1)  # where no loss is a number, the loop will say so
-        return Selection(losses, torch.tensor(sets, device=losses.device), chosen)
+        return Selection(losses, torch.tensor(sets, device=losses.device), chosen, embedded)
 
     def pick(self, views: list[Tensor], numbers: Tensor) -> list[Tensor]:
         """Every sample's views of the candidates `numbers` (views in a set, B), in the method's order."""

@@ -73,6 +73,12 @@ class Method(nn.Module):
         chosen = [type(embedded)(*(tuple(items[i] for i in views) for items in embedded)) for views in sets]
         return torch.stack([self.losses(views, progress)["loss"] for views in chosen])
 
+    reusable: ClassVar[tuple[str, ...]] = ()  # what `embed` returns without gradient, by target networks
+
+    def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Any:
+        """As `embed`, where the target networks' outputs are there already."""
+        raise ValueError(f"hard_views.scoring.reuse must be false for {type(self).__name__}, got true")
+
     def embed_online(self, views: list[Tensor], samples: Samples) -> Any:
         """As `embed`, cheaper: what the online network projects stands for the target network's projection."""
         raise ValueError(f"hard_views.scoring.targets must be target for {type(self).__name__}, got online")

@@ -49,10 +49,16 @@ class MoCoV3(Method):
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
         """Every view through both networks."""
-        q = tuple(full_precision(self.predictor(self.projector(representation(self.backbone, view)))) for view in views)
         with torch.no_grad():
             k = tuple(full_precision(self.target_projector(representation(self.target_backbone, view))) for view in views)
-        return Embedded(q, k)
+        return self.embed_reusing(views, {"keys": k})
+
+    reusable = ("keys",)
+
+    def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Embedded:
+        """Every view through the online network."""
+        q = tuple(full_precision(self.predictor(self.projector(representation(self.backbone, view)))) for view in views)
+        return Embedded(q, **targets)
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The loss of every sample of this rank, among the keys of all ranks: (B,)."""

@@ -52,6 +52,14 @@ class RSA(BYOL):
         targets = tuple(x.detach() for x in q) if self.online_target else tuple(map(self.target, aggressive))
         return Embedded(q, tuple(map(self.target, weak)), targets)
 
+    reusable = ("weak_targets", "aggressive_targets")
+
+    def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Embedded:
+        """Aggressive views through the online network."""
+        q = tuple(map(self.predict, views[len(views) // 2 :]))
+        own = {"aggressive_targets": tuple(x.detach() for x in q)} if self.online_target else {}
+        return Embedded(q, **{**targets, **own})
+
     embed_online = Method.embed_online  # nothing to save: the weak views need a forward of their own
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:

@@ -96,6 +96,42 @@ def draw_schedules(curves: Curves, path: Path) -> None:
         _save(path)
 
 
+def draw_health(curves: Curves, path: Path) -> None:
+    """Whether the embeddings still tell samples apart (rsa.training.collapse), the mean over seeds."""
+    _panels(
+        curves,
+        {"embedding_std": "std of a dimension x sqrt(P)", "effective_rank": "effective rank", "uniformity": "uniformity"},
+        path,
+    )
+
+
+def draw_hard_views(curves: Curves, path: Path) -> bool:
+    """The pairs that Hard View Selection chose (lines) among all candidates' pairs (dots); False where no method selects."""
+    hard = {method: runs for method, runs in curves.items() if all("iou" in run for run in runs.values())}
+    if hard:
+        names = {"iou": "overlap of the boxes (IoU)", "color": "colour distance", "score": "loss as scored"}
+        _panels(hard, names, path, beside="_all")
+    return bool(hard)
+
+
+def _panels(curves: Curves, names: dict[str, str], path: Path, beside: str = "") -> None:
+    """A panel for each column, a line for each method: the mean over seeds of the steps that have a value."""
+    with plt.rc_context(STYLE):
+        _, axes = plt.subplots(1, len(names), figsize=(9, 2.8), layout="constrained")
+        for axis, (name, title) in zip(axes, names.items(), strict=True):
+            for color, (method, runs) in zip(itertools.cycle(COLORS), curves.items(), strict=False):
+                for column, style, label in ((name, "-", method), (name + beside, ":", f"{method}, all pairs")):
+                    found = {seed: run.set_index("step")[column].dropna() for seed, run in runs.items() if column in run}
+                    if found and (beside or style == "-"):
+                        mean = pd.DataFrame(found).mean(axis=1)
+                        mean = mean.rolling(SMOOTH, min_periods=1).mean() if len(mean) > 10 * SMOOTH else mean
+                        axis.plot(mean.index, mean, color=color, ls=style, label=label)
+            axis.set_xlabel("step")
+            axis.set_title(title, fontsize=10)
+        axes[0].legend(frameon=False, fontsize=8)
+        _save(path)
+
+
 def _line(axis: Axes, run: pd.DataFrame, name: str, method: str, place: int) -> None:
     axis.plot(run["step"], run[name], color=COLORS[place % len(COLORS)], ls=("-", "--", ":", "-.")[place % 4], label=method)
 

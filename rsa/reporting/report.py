@@ -26,7 +26,7 @@ def difference(d: Difference) -> str:
     return f"**{text}**" if d.shown else text
 
 
-def render(p: Params, results: Results, runs: list[dict[str, Any]], unconverged: list[str], commit: str) -> str:
+def render(p: Params, results: Results, runs: list[dict[str, Any]], unconverged: list[str], hard_views: bool, commit: str) -> str:
     """The report's text; `runs` are the run.json of every run, which must agree on versions and device."""
     for key in ("versions", "device", "parameters"):
         if any(run[key] != runs[0][key] for run in runs):
@@ -35,7 +35,7 @@ def render(p: Params, results: Results, runs: list[dict[str, Any]], unconverged:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("rsa.reporting", ""), undefined=jinja2.StrictUndefined)
     compared = [method for method in p.experiment.methods if method != p.experiment.baseline]
     document = io.StringIO()
-    YAML(typ="safe", pure=True).dump(p.model_dump(mode="json", exclude_defaults=True), document)
+    YAML(typ="safe", pure=True).dump(p.model_dump(mode="json"), document)
     return environment.get_template("report.md.jinja").render(
         p=p,
         e=p.experiment,
@@ -46,6 +46,8 @@ def render(p: Params, results: Results, runs: list[dict[str, Any]], unconverged:
         cell=cell,
         difference=difference,
         unconverged=unconverged,
+        collapsed=[f"{run['method']} s{run['seed']}" for run in runs if run["collapsed"]],
+        hard_views=hard_views,
         views={run["method"]: run["views"] for run in runs},
         commit=commit,
         parameters=f"{runs[0]['parameters']:,}",

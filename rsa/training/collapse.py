@@ -36,11 +36,17 @@ def health(embeddings: Tensor) -> Health:
     )
 
 
-def require_health(found: Health, p: Collapse, step: int) -> None:
-    """CollapseError, with the numbers, where params.yaml's limits are not met."""
+def beyond(found: Health, p: Collapse) -> str | None:
+    """What is beyond params.yaml's limits, in words."""
     for name, least in (("embedding_std", p.min_std), ("effective_rank", p.min_rank)):
         if getattr(found, name) < least:
-            raise CollapseError(
-                f"collapsed at step {step}: {name} must be at least {least} (pretrain.collapse), got "
-                f"{getattr(found, name):.4g}; lower optimizer.base_lr, lengthen pretrain.warmup_epochs, or set action: mark"
-            )
+            return f"{name} must be at least {least} (pretrain.collapse), got {getattr(found, name):.4g}"
+    return None
+
+
+def require_health(found: Health, p: Collapse, step: int) -> None:
+    """CollapseError, with the numbers, where params.yaml's limits are not met."""
+    if wrong := beyond(found, p):
+        raise CollapseError(
+            f"collapsed at step {step}: {wrong}; lower optimizer.base_lr, lengthen pretrain.warmup_epochs, or set action: mark"
+        )

@@ -1,7 +1,7 @@
 """The training loop, one screen: it owns the step; everything else sees progress = (step + 1) / total_steps."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -13,9 +13,9 @@ from rsa.data.normalize import as_input
 from rsa.data.samples import Samples
 from rsa.params import Optimizer, Pretrain
 from rsa.training.collapse import health, require_health
+from rsa.training.curve import Row
 from rsa.training.optim import clip_gradients, set_schedules
 
-Row = dict[str, float]
 FLUSH_STEPS = 25  # steps between reads of the losses from the device, and between looks at the embeddings
 
 
@@ -55,19 +55,21 @@ def train(
     device: torch.device,
     report: Callable[[list[Row]], None],
     start: int = 0,
-    checkpoint: Callable[[int], None] = lambda step: None,
+    pending: Sequence[Row] = (),
+    step_done: Callable[[int, Callable[[], list[Row]]], None] = lambda step, rows: None,
 ) -> None:
-    """Train from step `start` to `total_steps`; `report` gets the curve's rows, a few at a time, `checkpoint` each step's end.
+    """Train from step `start` to `total_steps`, the first of `batches` being the first of these steps.
 
+    `report` gets the curve's rows, a few at a time, the first time after `pending` ones of an earlier process; `step_done`
+    gets each step's number, and a function that returns the rows not reported yet.
     FloatingPointError names the step and the term of a non-finite loss, CollapseError the step of a collapse.
     """
-    pending: list[dict[str, float | Tensor]] = []
+    unreported: list[dict[str, float | Tensor]] = [dict(row) for row in pending]
     for step, batch in zip(range(start, total_steps), batches, strict=False):
         progress = (step + 1) / total_steps
         row: dict[str, float | Tensor] = {"step": step + 1, **set_schedules(optimizer, schedule, p, progress)}
         row |= method.before_step(progress)
         optimizer.zero_grad()
-        flush = (step + 1) % FLUSH_STEPS == 0 or step + 1 == total_steps
         for part in batch.parts(p.accumulate):
             views = [as_input(view, device) for view in part.views]
             with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16"):
@@ -82,24 +84,24 @@ def train(
             clip_gradients(method.parameters(), schedule.clip)
         optimizer.step()
         method.after_step(progress)
-        pending.append(row)
-        if flush:
-            rows = _finite_rows(pending)
+        unreported.append(row)
+        if (step + 1) % FLUSH_STEPS == 0 or step + 1 == total_steps:
+            rows = _finite_rows(unreported)
             found = health(embedded[0][0])
             described = method.describe(views, part.samples)
             rows[-1] |= found._asdict() | {name: float(values.mean()) for name, values in described.items()}
             report(rows)
-            pending.clear()
+            unreported.clear()
             if p.collapse.action == "stop" and progress >= p.collapse.after:
                 require_health(found, p.collapse, step + 1)
-        checkpoint(step + 1)
+        step_done(step + 1, lambda: _finite_rows(unreported))
 
 
-def _finite_rows(pending: list[dict[str, float | Tensor]]) -> list[Row]:
+def _finite_rows(unreported: list[dict[str, float | Tensor]]) -> list[Row]:
     """The rows as numbers, averaged over ranks, in one transfer."""
-    tensors = [value.double().flatten()[0] for row in pending for value in row.values() if isinstance(value, Tensor)]
-    numbers = iter(distributed.averaged(torch.stack(tensors)).tolist())
-    rows = [{name: next(numbers) if isinstance(value, Tensor) else value for name, value in row.items()} for row in pending]
+    tensors = [value.double().flatten()[0] for row in unreported for value in row.values() if isinstance(value, Tensor)]
+    numbers = iter(distributed.averaged(torch.stack(tensors)).tolist() if tensors else [])
+    rows = [{name: next(numbers) if isinstance(value, Tensor) else value for name, value in row.items()} for row in unreported]
     for row in rows:
         for name, value in row.items():
             if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Hard View Selection: the argmax over all admissible sets, nothing moved by looking, the base method where there is no choice."""
+"""Hard View Selection: the argmax over all admissible sets, nothing moved by looking, the base method without a choice."""
 
 import copy
 import itertools
@@ -18,7 +18,7 @@ from tests.methods.networks import Backbone, images
 from tests.methods.sections import section
 
 COUNT = 6
-EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "targets": "target"}
+EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "targets": "target", "reuse": False}
 PAIRWISE = [name for name in METHODS if name not in ("dino", "ibot", "supervised")]
 
 
@@ -215,6 +215,33 @@ def test_online_targets_are_for_methods_that_can_save_a_forward(tiny: Params):
     )
     with pytest.raises(ValueError, match=r"hard_views.scoring.targets must be target for SimCLR, got online"):
         build("simclr", hard(3, targets="online"), tiny.views).select(candidates_of("simclr", 3), samples(3))
+
+
+@pytest.mark.parametrize("name", ["byol", "rsa", "moco_v3"])
+def test_reuse_trains_on_the_same_pairs_with_the_targets_of_scoring(name: str, tiny: Params):
+    exact, reusing = (build(name, hard(4, reuse=reuse), tiny.views) for reuse in (False, True))
+    views = candidates_of(name, 4)
+    one, other = exact.embed(views, samples(4)), reusing.embed(views, samples(4))
+    assert torch.equal(exact.selection.chosen, reusing.selection.chosen)
+    for field in one._fields:
+        for a, b in zip(getattr(one, field), getattr(other, field), strict=True):
+            if field in exact.method.reusable and not (name == "rsa" and field == "aggressive_targets"):
+                pairs = exact.selection.sets[exact.selection.chosen]
+                slot = next(i for i, x in enumerate(getattr(other, field)) if x is b)
+                scored = getattr(reusing.selection.embedded, field)
+                assert torch.equal(b, torch.stack([scored[pairs[k, slot]][k] for k in range(COUNT)]))
+            else:
+                assert torch.equal(a, b)
+    losses = reusing.method.losses(other, 0.5)["loss"]
+    losses.mean().backward()
+    assert not any(p.grad is not None for key, p in reusing.named_parameters() if "target_" in key)
+
+
+def test_reuse_is_refused_where_there_is_nothing_to_reuse(tiny: Params):
+    with pytest.raises(ValueError, match=r"hard_views.scoring.reuse must be false for SimSiam, got true"):
+        build("simsiam", hard(3, reuse=True), tiny.views).embed(candidates_of("simsiam", 3), samples(3))
+    with pytest.raises(ValueError, match="reuse must be false unless scale is 1 and targets is target"):
+        hard(3, reuse=True, scale=0.5)
 
 
 def test_too_few_or_too_many_local_candidates_are_refused(tiny: Params):

@@ -69,7 +69,10 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
 
 def check_curves(runs: Path, tiny: Params) -> None:
     steps = 359 // tiny.pretrain.batch_size * tiny.pretrain.epochs  # a fifth of each class of 1,797 digits is for training
-    for method, columns in (("byol", ["step", "lr", "tau", "loss"]), ("rsa", None)):
+    for method, columns in (
+        ("byol", ["step", "lr", "tau", "loss", "embedding_std", "effective_rank", "uniformity"]),
+        ("rsa", None),
+    ):
         curve = pd.read_csv(runs / method / "s0" / "curve.csv")
         assert curve["step"].tolist() == list(range(1, steps + 1))
         assert columns in (None, list(curve.columns))

@@ -42,6 +42,7 @@ def manifest(method: str, seed: int, **changes: Any) -> dict[str, Any]:
         "seed": seed,
         "parameters": 12345,
         "device": "cpu",
+        "collapsed": False,
         "views": views,
         "versions": versions,
         **changes,
@@ -55,8 +56,10 @@ def write_runs(folder: Path, p: Params) -> Path:
         for seed in p.experiment.seeds:
             run = folder / method / f"s{seed}"
             run.mkdir(parents=True)
-            rows = [f"{step},0.1,0.99{value},{4 / step + seed}" for step in range(1, 31)]
-            (run / "curve.csv").write_text(f"step,lr,tau{beta},loss\n" + "\n".join(rows) + "\n")
+            health = ["0.9,40.5,-3.1" if step % 10 == 0 else ",," for step in range(1, 31)]
+            rows = [f"{step},0.1,0.99{value},{4 / step + seed},{health[step - 1]}" for step in range(1, 31)]
+            columns = f"step,lr,tau{beta},loss,embedding_std,effective_rank,uniformity"
+            (run / "curve.csv").write_text("\n".join([columns, *rows]) + "\n")
             Image.new("RGB", (128, 32), (200, 30, 30)).save(run / "views.png")
             (run / "run.json").write_text(json.dumps(manifest(method, seed)))
     return folder

@@ -41,7 +41,7 @@ def test_cells_and_differences_are_written_with_their_uncertainty():
 
 
 def test_report_holds_every_score_of_methods_and_floors(tiny: Params, results: Results):
-    text = render(tiny, results, manifests(), [], "abc123")
+    text = render(tiny, results, manifests(), [], False, "abc123")
     assert rows(text, "method")[0] == [
         "method",
         "digits knn",
@@ -63,7 +63,7 @@ def test_report_holds_every_score_of_methods_and_floors(tiny: Params, results: R
 
 
 def test_report_holds_every_difference_to_the_baseline(tiny: Params, results: Results):
-    text = render(tiny, results, manifests(), [], "abc123")
+    text = render(tiny, results, manifests(), [], False, "abc123")
     assert rows(text, "rsa − byol") == [["rsa − byol", *["**+2.0 [+1.4, +2.7]**"] * 3, "+0.0 [+0.0, +0.0]", "+0.0 [+0.0, +0.0]"]]
     assert rows(text, "byol − byol") == []
     assert "95 % confidence interval" in text
@@ -72,7 +72,7 @@ def test_report_holds_every_difference_to_the_baseline(tiny: Params, results: Re
 
 
 def test_report_says_how_it_came_about(tiny: Params, results: Results):
-    text = render(tiny, results, manifests(), [], "abc123")
+    text = render(tiny, results, manifests(), [], False, "abc123")
     for part in ("commit `abc123`", "python 3.13.0, torch 9.9.9.", "Device: cpu", "resnet18, 12,345 parameters", "baseline byol"):
         assert part in text
     assert "Not converged" not in text
@@ -88,13 +88,13 @@ NULLS = {"test_fraction": None, "train_samples": None, "test_samples": None, "cl
 def test_params_in_the_report_can_be_used_again(write_params: WriteParams, results: Results, changes: dict[str, object]):
     """A reader can run the same experiment from the report alone, keys that are null included."""
     p = params.load(write_params(changes))
-    document = re.search(r"```yaml\n(.*?)```", render(p, results, manifests(), [], "abc123"), re.DOTALL)
+    document = re.search(r"```yaml\n(.*?)```", render(p, results, manifests(), [], False, "abc123"), re.DOTALL)
     assert document is not None
     assert Params.model_validate(YAML(typ="safe").load(document[1])) == p
 
 
 def test_probes_that_have_not_converged_are_named(tiny: Params, results: Results):
-    text = render(tiny, results, manifests(), ["rsa s0 probe", "byol s1 probe"], "abc123")
+    text = render(tiny, results, manifests(), ["rsa s0 probe", "byol s1 probe"], False, "abc123")
     assert "Not converged after 300 iterations: rsa s0 probe, byol s1 probe." in text
 
 
@@ -103,5 +103,5 @@ def test_probes_that_have_not_converged_are_named(tiny: Params, results: Results
 )
 def test_runs_that_differ_in_versions_device_or_size_are_not_compared(tiny: Params, results: Results, key: str, value: object):
     with pytest.raises(ValueError, match=f"all runs must have the same {key} to be compared") as error:
-        render(tiny, results, manifests(**{key: value}), [], "abc123")
+        render(tiny, results, manifests(**{key: value}), [], False, "abc123")
     assert f"'rsa s1': {value!r}" in str(error.value)

@@ -1,0 +1,113 @@
+"""Checkpoints: a run that was killed at any moment continues to the bit.
+
+The file is the sha256 of what follows, a newline, and a torch archive. It is written beside, synced and renamed, so that a
+kill leaves the old one whole; the last two are kept, and a damaged one is passed over, loudly.
+"""
+
+import hashlib
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+KEPT = 2
+
+
+class Interrupted(SystemExit):
+    """SIGTERM came and a checkpoint was written: sysexits' EX_TEMPFAIL, `try again`."""
+
+    code = 75
+
+
+class Checkpoints:
+    """The checkpoints of one run in `folder`, one every `steps` or `minutes`, whichever comes first."""
+
+    def __init__(self, folder: Path, steps: int, minutes: float) -> None:
+        self.folder, self.steps, self.seconds = folder, steps, 60 * minutes
+        self.written = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        for partial in folder.glob("*.partial"):
+            partial.unlink()
+
+    def due(self, step: int) -> bool:
+        """Whether it is time for one after `step`."""
+        return step % self.steps == 0 or time.monotonic() - self.written > self.seconds
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the state after `step`, atomically."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        path = self.folder / f"step_{step:010d}.ckpt"
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+        _sync(self.folder)
+        for old in sorted(self.folder.glob("*.ckpt"))[:-KEPT]:
+            old.unlink()
+        self.written = time.monotonic()
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """The newest state that is whole; None where there is none."""
+        for path in sorted(self.folder.glob("*.ckpt"), reverse=True):
+            digest, _, archive = path.read_bytes().partition(b"\n")
+            if hashlib.sha256(archive).hexdigest().encode() == digest:
+                state: dict[str, Any] = torch.load(io.BytesIO(archive), map_location=device, weights_only=True)
+                return state
+            print(
+                f"WARNING: {path} is damaged (its sha256 differs): the checkpoint before it is used", file=sys.stderr, flush=True
+            )
+            path.unlink()
+        return None
+
+
+def captured(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Everything of a run that moves: weights, statistics, momenta, random number generators."""
+    generators = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        generators["cuda"] = torch.cuda.get_rng_state()
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "generators": generators}
+
+
+def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put back what was `captured`."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["generators"]["cpu"].cpu())
+    if "cuda" in state["generators"]:
+        torch.cuda.set_rng_state(state["generators"]["cuda"].cpu())
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def terminations() -> Iterator[Callable[[], bool]]:
+    """While it lasts SIGTERM is noted instead of ending the process; the function says whether one came."""
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGTERM, before)
