@@ -12,17 +12,19 @@ import torch
 from PIL import Image
 
 from pipeline.stage import run, write_json
-from rsa import provenance
+from rsa import distributed, provenance
 from rsa.data.index import Split, pretraining_split
 from rsa.data.loader import Batch, TrainingViews
 from rsa.methods import build_method, require_parts
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
+from rsa.models.sync_batch_norm import synchronize
 from rsa.params import Params
 from rsa.training.checkpoint import Checkpoints, Interrupted, captured, restore, terminations
 from rsa.training.collapse import Health, beyond
 from rsa.training.curve import Curve, Row
-from rsa.training.device import gpu_number, setup
+from rsa.training.device import choose, gpu_number, setup
+from rsa.training.launch import launch, processes
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
@@ -32,11 +34,46 @@ SHOWN = 8  # samples in views.png
 
 def pretrain(p: Params, method: str, seed: int, shards: Path, out: Path, work: Path) -> None:
     """Train `method` with `seed` on the training split in `shards`; `work` keeps what a killed run continues from."""
-    device = setup(p.pretrain.device, p.pretrain.threads, seed)
+    launch(p.pretrain, train_rank, p, method, seed, shards, work)
+    for name in ("encoder.safetensors", "curve.csv", "views.png"):
+        shutil.copyfile(work / name, out / name)
+    split = Split(shards, pretraining_split(shards))
+    curve = Curve(work / "curve.csv")
+    last = curve.last()
+    found = Health(*(last[name] for name in Health._fields))
+    _, recipe = build_method(p.methods[method], build_backbone(p.model), p.views)
+    steps = int(last["step"])
+    write_json(
+        out / "run.json",
+        {
+            "method": method,
+            "seed": seed,
+            "steps": steps,
+            "images_seen": steps * p.pretrain.batch_size,
+            "parameters": sum(tensor.numel() for tensor in build_backbone(p.model).parameters()),
+            "views": recipe.names,
+            "health": found._asdict(),
+            "collapsed": beyond(found, p.pretrain.collapse) is not None,
+            "device": choose(p.pretrain.device).type,
+            "processes": processes(p.pretrain) * p.pretrain.launch.nodes,
+            "index_sha256": split.index_sha256,
+            "versions": provenance.versions(),
+        },
+    )
+
+
+def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> None:
+    """What each process of the run does; the first one leaves curve, encoder and a picture of its views in `work`."""
+    rank, world = distributed.rank(), distributed.world()
+    threads = max(1, p.pretrain.threads // processes(p.pretrain))
+    device = setup(p.pretrain.device, threads, seed)
     described = p.methods[method]
     model, recipe = build_method(described, build_backbone(p.model), p.views)
     require_parts(model, p.pretrain)
     model.to(device).to(memory_format=torch.channels_last).train()
+    if world > 1:
+        synchronize(model)
+        torch.manual_seed(seed * world + rank)  # weights are the same everywhere, what is dropped at random is not
     split = Split(shards, pretraining_split(shards))
     optimizer = build_optimizer(model.parameters(), model.constant_lr(), described.optimizer)
 
@@ -44,31 +81,39 @@ def pretrain(p: Params, method: str, seed: int, shards: Path, out: Path, work: P
     saved = checkpoints.load(device) or {"step": 0, "unreported": [], "curve_size": 0}
     start = saved["step"]
     if start:
-        print(f"{method} s{seed}  continues after step {start}", flush=True)
         restore(saved, model, optimizer)
-    curve = Curve(work / "curve.csv", saved["curve_size"])
     views = TrainingViews(
         split,
         recipe,
         batch_size=p.pretrain.batch_size,
         seed=seed,
-        threads=p.pretrain.threads,
+        threads=threads,
         gpu=gpu_number(device),
+        rank=rank,
+        world=world,
         start=start,
     )
     total_steps = p.pretrain.epochs * views.steps_per_epoch
+    curve = Curve(work / "curve.csv")
+    if rank == 0:
+        curve.cut(saved["curve_size"])
+        if start:
+            print(f"{method} s{seed}  continues after step {start}", flush=True)
 
     def report(rows: list[Row]) -> None:
-        curve.append(rows)
-        print(f"{method} s{seed}  step {rows[-1]['step']:.0f}/{total_steps}  loss {rows[-1]['loss']:.4f}", flush=True)
+        if rank == 0:
+            curve.append(rows)
+            print(f"{method} s{seed}  step {rows[-1]['step']:.0f}/{total_steps}  loss {rows[-1]['loss']:.4f}", flush=True)
 
     with terminations() as terminated:
 
         def step_done(step: int, unreported: Callable[[], list[Row]]) -> None:
-            if checkpoints.due(step) or terminated():
-                state = {"step": step, "unreported": unreported(), "curve_size": curve.size}
-                checkpoints.save(step, state | captured(model, optimizer))
-            if terminated():
+            stop = distributed.on_any(terminated())
+            if distributed.on_any(checkpoints.due(step)) or stop:
+                state = {"step": step, "unreported": unreported(), **captured(model, optimizer)}
+                if rank == 0:
+                    checkpoints.save(step, state | {"curve_size": curve.size})
+            if stop:
                 print(f"{method} s{seed}  ended by SIGTERM after step {step}: run again to continue", flush=True)
                 raise Interrupted
 
@@ -85,29 +130,10 @@ def pretrain(p: Params, method: str, seed: int, shards: Path, out: Path, work: P
             pending=saved["unreported"],
             step_done=step_done,
         )
-    shutil.copyfile(curve.path, out / "curve.csv")
-    last = curve.last()
-    found = Health(*(last[name] for name in Health._fields))
-    save_encoder(model.backbone, out / "encoder.safetensors", p.model.backbone)
-    save_views(
-        next(iter(TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1))), out / "views.png"
-    )
-    write_json(
-        out / "run.json",
-        {
-            "method": method,
-            "seed": seed,
-            "steps": total_steps,
-            "images_seen": total_steps * p.pretrain.batch_size,
-            "parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
-            "views": views.recipe.names,
-            "health": found._asdict(),
-            "collapsed": beyond(found, p.pretrain.collapse) is not None,
-            "device": device.type,
-            "index_sha256": split.index_sha256,
-            "versions": provenance.versions(),
-        },
-    )
+    if rank == 0:
+        save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
+        first = TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1)
+        save_views(next(iter(first)), work / "views.png")
 
 
 def save_views(batch: Batch, path: Path) -> None:

@@ -1,10 +1,10 @@
 """What the ranks of one run tell each other. Without a process group there is one rank, and nothing is sent."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as with_gradient
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -19,9 +19,23 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(world())]
+        dist.all_gather(parts, x)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)  # every rank's loss has used this rank's part
+        return total.chunk(world())[rank()]
+
+
 def gathered(x: Tensor) -> Tensor:
     """(B, ...) of every rank, in the order of ranks, with the gradient summed over the ranks that use it."""
-    return torch.cat(list(with_gradient.all_gather(x.contiguous()))) if world() > 1 else x  # type: ignore[no-untyped-call]
+    return _Gathered.apply(x.contiguous()) if world() > 1 else x
 
 
 @torch.no_grad()
@@ -46,3 +60,21 @@ def average_gradients(parameters: Iterable[Parameter]) -> None:
     parts = torch.split(flat, [gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def on_any(flag: bool) -> bool:
+    """Whether the flag is set on any rank; the same answer on all."""
+    if world() == 1:
+        return flag
+    flags = torch.tensor(int(flag))
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
+
+
+def of_all(thing: Any) -> list[Any]:
+    """Every rank's."""
+    if world() == 1:
+        return [thing]
+    things = [None] * world()
+    dist.all_gather_object(things, thing)
+    return things

@@ -278,6 +278,12 @@ class Checkpoint(Section):
     minutes: Positive
 
 
+class Launch(Section):
+    nodes: Count
+    processes: Literal["auto"] | Count
+    timeout_minutes: Positive
+
+
 class Pretrain(Section):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
@@ -288,6 +294,7 @@ class Pretrain(Section):
     accumulate: Count
     collapse: Collapse
     checkpoint: Checkpoint
+    launch: Launch
 
     @model_validator(mode="after")
     def _batches(self) -> Self:

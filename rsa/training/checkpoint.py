@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from rsa import distributed
+
 KEPT = 2
 
 
@@ -77,16 +79,20 @@ def captured(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, An
     generators = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         generators["cuda"] = torch.cuda.get_rng_state()
-    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "generators": generators}
+    everyones = distributed.of_all(generators)
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "generators": everyones}
 
 
 def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put back what was `captured`."""
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["generators"]["cpu"].cpu())
-    if "cuda" in state["generators"]:
-        torch.cuda.set_rng_state(state["generators"]["cuda"].cpu())
+    everyones = state["generators"]
+    if len(everyones) == distributed.world():  # else the run continues, not to the bit where something is dropped at random
+        mine = everyones[distributed.rank()]
+        torch.set_rng_state(mine["cpu"].cpu())
+        if "cuda" in mine:
+            torch.cuda.set_rng_state(mine["cuda"].cpu())
 
 
 def _sync(folder: Path) -> None:

@@ -25,7 +25,7 @@ class Health(NamedTuple):
 def health(embeddings: Tensor) -> Health:
     """(B, P), B at least 2."""
     z = F.normalize(embeddings.detach().double(), dim=1)
-    singular = torch.linalg.eigvalsh(z @ z.T).clamp(min=0).sqrt()  # of the Gram matrix: (B, B), however large P is
+    singular = torch.linalg.svdvals(z)
     shares = singular / singular.sum() + 1e-7
     distances = 2 - 2 * (z @ z.T)
     pairs = ~torch.eye(len(z), dtype=torch.bool, device=z.device)

@@ -9,10 +9,13 @@ Row = dict[str, float]
 class Curve:
     """Rows appended to a file. The last row of those that come together has the most columns; others leave them empty."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        path.touch()
-        with path.open("r+") as file:
+
+    def cut(self, size: int) -> None:
+        """Back to its first `size` bytes."""
+        self.path.touch()
+        with self.path.open("r+") as file:
             file.truncate(size)
 
     def append(self, rows: list[Row]) -> None:

@@ -5,6 +5,15 @@ import os
 import torch
 
 
+def choose(device: str) -> torch.device:
+    """The torch device that `auto`, `cpu` or `gpu` means here."""
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if device != "cpu" and torch.cuda.is_available()
+        else torch.device("cpu")
+    )
+
+
 def setup(device: str, threads: int, seed: int) -> torch.device:
     """The torch device that `auto`, `cpu` or `gpu` means here, with seeds, threads and deterministic kernels set."""
     if device == "gpu" and not torch.cuda.is_available():
@@ -13,7 +22,7 @@ def setup(device: str, threads: int, seed: int) -> torch.device:
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    return choose(device)
 
 
 def gpu_number(device: torch.device) -> int | None:

@@ -87,9 +87,9 @@ def train(
         unreported.append(row)
         if (step + 1) % FLUSH_STEPS == 0 or step + 1 == total_steps:
             rows = _finite_rows(unreported)
-            found = health(embedded[0][0])
+            found = health(distributed.gathered(embedded[0][0].detach()))
             described = method.describe(views, part.samples)
-            rows[-1] |= found._asdict() | {name: float(values.mean()) for name, values in described.items()}
+            rows[-1] |= found._asdict() | {name: float(distributed.averaged(values.mean())) for name, values in described.items()}
             report(rows)
             unreported.clear()
             if p.collapse.action == "stop" and progress >= p.collapse.after:

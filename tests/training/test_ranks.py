@@ -1,0 +1,136 @@
+"""1, 2 and 4 ranks compute the same: real processes, gloo, every method, hard views too."""
+
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from rsa.data.loader import Batch
+from rsa.data.samples import Samples
+from rsa.methods import METHODS, build_method
+from rsa.models.sync_batch_norm import SyncBatchNorm, synchronize
+from rsa.params import LocalViews, Pretrain, Views
+from rsa.training.loop import train
+from rsa.training.optim import build_optimizer
+from tests.methods.networks import Backbone
+from tests.methods.sections import section
+from tests.training.test_loop import PRETRAIN
+
+STEPS, BATCH = 5, 8
+VIEWS = Views(
+    size=16, crop_scale=(0.5, 1), crop_ratio=(0.75, 1.33), flip_prob=0.5,
+    jitter={"prob": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}, gray_prob=0.2,
+    blur={"prob": (0.5, 0.5), "sigma": (0.1, 1.0)}, solarize_prob=(0, 0), exact_color=False,
+    local=LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0),
+)  # fmt: skip
+HARD = {
+    "candidates": 3, "local_candidates": 3, "max_sets": 8,
+    "scoring": {"precision": "same", "statistics": "batch", "scale": 1.0, "targets": "target", "reuse": False},
+}  # fmt: skip
+ADAPTIVE = {"schedule": "adaptive", "start": 0.4, "end": 0.0, "window": 64}
+KINDS = {name: (name, {}) for name in METHODS}
+KINDS |= {f"{name}, hard views": (name, {"hard_views": HARD}) for name in METHODS}
+KINDS["rsa, adaptive beta"] = ("rsa", {"beta": ADAPTIVE})
+
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(["tests.training.test_ranks"])
+
+
+def batches(sizes: list[int], rank: int, world: int) -> Iterator[Batch]:
+    """This rank's block of global batches."""
+    random = np.random.default_rng(0)
+    mine = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
+    for iteration in range(STEPS):
+        views = [torch.from_numpy(random.integers(0, 256, (BATCH, size, size, 3), dtype=np.uint8)) for size in sizes]
+        boxes = random.integers(4, 9, (len(sizes), BATCH, 5))
+        whole = Samples(np.arange(BATCH) + iteration * BATCH, torch.arange(BATCH) % 3, boxes, 0, 0)
+        yield Batch(iteration, whole.of(mine), [view[mine] for view in views])
+
+
+def trained(kind: str, rank: int, world: int, dtype: torch.dtype) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    torch.set_default_dtype(dtype)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    name, changes = KINDS[kind]
+    p = section(name, **changes)
+    small = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 1, "num_heads": 2, "dynamic_img_size": True}
+    backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, **small) if name == "ibot" else Backbone()
+    method, recipe = build_method(p, backbone, VIEWS)
+    method.train()
+    if world > 1:
+        synchronize(method)
+    optimizer = build_optimizer(method.parameters(), method.constant_lr(), p.optimizer)
+    rows: list[dict[str, float]] = []
+    sizes = [recipe.crops[view.crop].size for view in recipe.views]
+    pretrain = Pretrain.model_validate({**PRETRAIN, "batch_size": BATCH})
+    train(
+        method, batches(sizes, rank, world), optimizer, pretrain, p.optimizer,
+        total_steps=STEPS, device=torch.device("cpu"), report=rows.extend,
+    )  # fmt: skip
+    return method.state_dict(), rows
+
+
+def rank_of(kinds: list[str], rank: int, world: int, dtype: torch.dtype, folder: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet{world}", rank=rank, world_size=world)
+    results: dict[str, Any] = {kind: trained(kind, rank, world, dtype) for kind in kinds}
+    if rank in (0, world - 1):
+        torch.save(results, folder / f"world{world}_rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def of_ranks(kinds: list[str], world: int, dtype: torch.dtype, folder: Path) -> list[dict[str, Any]]:
+    """What the first and the last rank have at the end."""
+    ranks = [server.Process(target=rank_of, args=(kinds, rank, world, dtype, folder)) for rank in range(world)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(300)
+        assert process.exitcode == 0
+    return [torch.load(folder / f"world{world}_rank{rank}.pt") for rank in (0, world - 1)]
+
+
+@pytest.fixture
+def usual_dtype() -> Iterator[None]:
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-3)], ids=["float64", "float32"])
+@pytest.mark.parametrize("world", [2, 4])
+def test_n_ranks_end_where_one_does(world: int, dtype: torch.dtype, tolerance: float, tmp_path: Path, usual_dtype: None):
+    """Losses and every parameter, statistic, centre and window after 5 steps."""
+    kinds = list(KINDS) if dtype == torch.float64 else ["byol", "rsa", "simclr"]
+    first, last = of_ranks(kinds, world, dtype, tmp_path)
+    for kind in kinds:
+        want_state, want_rows = trained(kind, 0, 1, dtype)
+        for state, rows in (first[kind], last[kind]):
+            for row, want in zip(rows, want_rows, strict=True):
+                assert row == {key: pytest.approx(value, rel=tolerance, abs=tolerance) for key, value in want.items()}, kind
+            assert state.keys() == want_state.keys()
+            for key, value in want_state.items():
+                np.testing.assert_allclose(state[key], value, rtol=tolerance, atol=tolerance, err_msg=f"{kind} {key}")
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 4, 5)])
+def test_on_one_rank_it_is_torchs_batch_norm(shape: tuple[int, ...], affine: bool):
+    torch.manual_seed(0)
+    kind = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
+    want, got = kind(3, affine=affine), torch.nn.Sequential(kind(3, affine=affine))
+    synchronize(got)
+    assert isinstance(got[0], SyncBatchNorm)
+    x = torch.randn(shape)
+    assert torch.equal(got(x), want(x))
+    assert all(torch.equal(a, b) for a, b in zip(got[0].state_dict().values(), want.state_dict().values(), strict=True))
+
+
+def test_a_norm_that_cannot_be_shared_is_refused():
+    with pytest.raises(ValueError, match=r"launch must ask for one process: 0 is a BatchNorm3d, which ranks cannot share"):
+        synchronize(torch.nn.Sequential(torch.nn.BatchNorm3d(2)))
