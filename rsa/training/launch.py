@@ -1,9 +1,10 @@
 """Starting the processes of a run: torchrun's own launcher, one process per GPU, or as many as params.yaml asks for."""
 
-import contextlib
+import ctypes
 import os
+import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from rsa.params import Pretrain
 from rsa.training.checkpoint import Interrupted
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def processes(p: Pretrain) -> int:
@@ -64,18 +67,15 @@ def launch(p: Pretrain, function: Callable[..., None], *arguments: Any) -> None:
 
 @record
 def _in_group(p: Pretrain, function: Callable[..., None], *arguments: Any) -> None:
-    with group(p):
-        function(*arguments)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # ranks must not outlive a killed launcher
+    join(p)
+    function(*arguments)
+    dist.destroy_process_group()  # not after an error: its closed connections would be blamed first
 
 
-@contextlib.contextmanager
-def group(p: Pretrain) -> Iterator[None]:
-    """The process group of this process, as torchrun's environment describes it."""
+def join(p: Pretrain) -> None:
+    """Join the process group that torchrun's environment describes."""
     on_gpu = p.device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=timedelta(minutes=p.launch.timeout_minutes))
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()

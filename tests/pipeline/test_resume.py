@@ -1,5 +1,6 @@
 """Real training processes, killed at random moments: they continue to the bit, and the curve has every step once."""
 
+import contextlib
 import csv
 import hashlib
 import multiprocessing
@@ -13,19 +14,21 @@ from typing import Any
 
 import pytest
 
-from rsa import params
+from rsa import distributed, params
 from rsa.data.shards import write_shards
 from rsa.data.sources import open_source
 from rsa.params import Params
 from rsa.training.checkpoint import Interrupted
+from rsa.training.launch import launch
 from tests.conftest import WriteParams
 
-KILLS = 7  # of each kind of run: 21 in all
+KILLS = {"float32": 7, "bf16": 7, "hard views, adaptive beta": 6, "two ranks": 3}
 READS = ["views", "model", "pretrain", "methods.byol", "methods.rsa", "methods.rsa_hard"]
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["pipeline.pretrain", "tests.pipeline.test_resume"])
 
+TWO = {"nodes": 1, "processes": 2, "timeout_minutes": 1}
 HARD = {
     "candidates": 3,
     "local_candidates": None,
@@ -45,6 +48,7 @@ def shards(tmp_path: Path, tiny: Params) -> Path:
 def run(p: Params, method: str, shards: Path, out: Path, work: Path) -> None:
     from pipeline.pretrain import pretrain
 
+    os.setsid()  # its ranks are killed with it
     out.mkdir(parents=True, exist_ok=True)
     pretrain(p, method, 0, shards=shards, out=out, work=work)
 
@@ -55,6 +59,13 @@ def start(p: Params, method: str, shards: Path, out: Path, work: Path) -> BasePr
     return process
 
 
+def kill(process: BaseProcess) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)  # where it has no group of its own yet
+    process.join()
+
+
 def result(out: Path) -> tuple[str, str]:
     return tuple(hashlib.sha256((out / name).read_bytes()).hexdigest() for name in ("encoder.safetensors", "curve.csv"))
 
@@ -62,6 +73,13 @@ def result(out: Path) -> tuple[str, str]:
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "float32": ("byol", {"pretrain.checkpoint": {"steps": 4, "minutes": 10}}),
     "bf16": ("byol", {"pretrain.checkpoint": {"steps": 1, "minutes": 10}, "pretrain.precision": "bf16"}),  # always writing
+    "two ranks": (
+        "byol",
+        {
+            "pretrain.checkpoint": {"steps": 4, "minutes": 10},
+            "pretrain.launch": {"nodes": 1, "processes": 2, "timeout_minutes": 1},
+        },
+    ),
     "hard views, adaptive beta": ("rsa", {"pretrain.checkpoint": {"steps": 1000, "minutes": 0.001}}),  # by the clock
 }
 
@@ -88,16 +106,15 @@ def test_killed_at_random_moments_a_run_ends_in_the_same_bits(kind: str, shards:
     want = result(tmp_path / "straight")
     chance = random.Random(0)
     kills = attempts = 0
-    while kills < KILLS:
+    while kills < KILLS[kind]:
         attempts += 1
         out, work = tmp_path / f"out{attempts}", tmp_path / f"work{attempts}"
         while True:
             process = start(p, method, shards, out, work)
-            process.join(chance.uniform(0, seconds) if kills < KILLS else None)
+            process.join(chance.uniform(0, seconds) if kills < KILLS[kind] else None)
             if process.exitcode is not None:
                 break
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
+            kill(process)
             kills += 1
         assert process.exitcode == 0
         assert result(out) == want
@@ -122,3 +139,43 @@ def test_sigterm_writes_a_checkpoint_and_says_try_again(shards: Path, tmp_path: 
     again.join()
     assert again.exitcode == 0
     assert result(tmp_path / "out") == result(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("act", ["raise", "die"])
+def test_a_rank_that_ends_early_ends_the_job_with_its_number_and_reason(act: str, tmp_path: Path, write_params: WriteParams):
+    p = params.load(write_params({"pretrain.launch": TWO}))
+    began = time.monotonic()
+    text = {"raise": r"rank 1 of 2 ended with exit code 1: (.|\n)*no such luck", "die": r"rank 1 of 2 ended with exit code -9: "}[
+        act
+    ]
+    with pytest.raises(ValueError, match=text):
+        launch(p.pretrain, unlucky, act)
+    assert time.monotonic() - began < 60
+
+
+def unlucky(act: str) -> None:
+    """Rank 1 ends, rank 0 waits for it."""
+    if distributed.rank() == 1:
+        if act == "raise":
+            raise RuntimeError("no such luck")
+        os.kill(os.getpid(), signal.SIGKILL)
+    distributed.on_any(False)
+
+
+def test_a_peer_that_hangs_is_noticed_after_the_timeout(tmp_path: Path, write_params: WriteParams):
+    p = params.load(write_params({"pretrain.launch": {"nodes": 1, "processes": 2, "timeout_minutes": 0.05}}))
+    with pytest.raises(ValueError, match=r"rank 0 of 2 ended with exit code 1: (.|\n)*[Tt]imed out"):
+        launch(p.pretrain, asleep)
+
+
+def asleep() -> None:
+    """Rank 1 does not answer."""
+    if distributed.rank() == 1:
+        time.sleep(300)
+    distributed.on_any(False)
+
+
+def test_a_batch_that_ranks_cannot_share_evenly_is_refused(write_params: WriteParams):
+    p = params.load(write_params({"pretrain.launch": {"nodes": 1, "processes": 5, "timeout_minutes": 1}}))
+    with pytest.raises(ValueError, match=r"batch_size must be a multiple of processes x accumulate \(5 x 1\), got 32"):
+        launch(p.pretrain, asleep)
