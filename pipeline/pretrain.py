@@ -27,6 +27,7 @@ from rsa.training.device import choose, gpu_number, setup
 from rsa.training.launch import launch, processes
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
+from rsa.training.progress import ProgressDisplay
 
 READS = ("views", "model", "pretrain", "methods.{method}")
 SHOWN = 8  # samples in views.png
@@ -95,15 +96,14 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     )
     total_steps = p.pretrain.epochs * views.steps_per_epoch
     curve = Curve(work / "curve.csv")
+    progress = ProgressDisplay(f"{method} s{seed}", start, total_steps, p.pretrain.batch_size, shown=rank == 0)
     if rank == 0:
         curve.cut(saved["curve_size"])
-        if start:
-            print(f"{method} s{seed}  continues after step {start}", flush=True)
 
     def report(rows: list[Row]) -> None:
         if rank == 0:
             curve.append(rows)
-            print(f"{method} s{seed}  step {rows[-1]['step']:.0f}/{total_steps}  loss {rows[-1]['loss']:.4f}", flush=True)
+        progress.show(rows[-1])
 
     with terminations() as terminated:
 
@@ -130,6 +130,7 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
             pending=saved["unreported"],
             step_done=step_done,
         )
+    progress.close()
     if rank == 0:
         save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
         first = TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1)

@@ -65,10 +65,11 @@ class BYOL(Method):
         """Every view through the online network."""
         return Embedded(tuple(map(self.predict, views)), **targets)
 
-    def embed_online(self, views: list[Tensor], samples: Samples) -> Any:
-        """Every view through the online network only."""
-        z = [self.projector(representation(self.backbone, view)) for view in views]
-        return Embedded(tuple(full_precision(self.predictor(x)) for x in z), tuple(full_precision(x) for x in z))
+    def embed_predicting(self, views: list[Tensor], count: int) -> Any:
+        """Predictions of the first `count` views are the online network's, others are made of the target's projections."""
+        z = tuple(map(self.target, views))
+        q = [self.predict(view) for view in views[:count]] + [full_precision(self.predictor(x)) for x in z[count:]]
+        return Embedded(tuple(q), z)
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The loss of every sample, (B,) in [0, 8]."""

@@ -9,11 +9,12 @@ and an aggressive view. Scoring changes no state: batch norms use their batch an
 generator moves. With no more candidates than the method needs nothing is scored, and the method is what it was.
 
 Scoring costs a forward of all candidates through both networks. The exact form is {precision: same, statistics: batch,
-scale: 1, targets: target, reuse: false}; benchmarks/hard_views.py says what the cheaper ones cost and how well they choose:
+scale: 1, predicted: null, reuse: false}; benchmarks/hard_views.py says what the cheaper ones cost and how well they choose:
     precision: bf16       forward in bf16
     statistics: running   batch norms use their running statistics
     scale: 0.5            candidates at half the resolution
-    targets: online       the online network's output stands for the target network's, which is not run
+    predicted: 3          only 3 candidates go through the online network, the predictor makes predictions of the others from
+                          the target network's projections
     reuse: true           training takes the target network's outputs from scoring: choices stay exact, but a batch norm of the
                           target has seen the batch of a candidate, not the batch of chosen views
 """
@@ -88,8 +89,8 @@ class HardViews(Method):
         sets = self._drawn(samples.seed)
         with scoring(self.method, self.p.scoring, views[0].device.type):
             small = [_scaled(view, self.p.scoring.scale) for view in views]
-            online = self.p.scoring.targets == "online"
-            embedded = self.method.embed_online(small, samples) if online else self.method.embed(small, samples)
+            count = self.p.scoring.predicted
+            embedded = self.method.embed(small, samples) if count is None else self.method.embed_predicting(small, count)
         losses = self.method.set_losses(embedded, sets, self.progress)
         numbers = torch.arange(len(sets), device=losses.device)[:, None]
         hardest = torch.where(losses == losses.max(0).values, numbers, len(sets)).min(0).values  # the first of equals
@@ -178,17 +179,22 @@ def _scaled(view: Tensor, scale: float) -> Tensor:
 def scoring(method: nn.Module, p: params.Scoring, device: str) -> Iterator[None]:
     """While it lasts a forward changes no state of `method` and no random number generator."""
     norms = [module for module in method.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training]
-    cast = {"enabled": True, "dtype": torch.bfloat16} if p.precision == "bf16" else {"enabled": torch.is_autocast_enabled(device)}
+    enabled = p.precision == "bf16" or torch.is_autocast_enabled(device)
+    still = [parameter for parameter in method.parameters() if not parameter.requires_grad] if enabled else []
     try:
         for norm in norms:
             if p.statistics == "running":
                 norm.eval()
             else:
                 norm.track_running_stats = False  # uses the batch's statistics, keeps none
-        # Without the cache: casts of weights made here have no gradient, and the training forward must not meet them.
-        with torch.random.fork_rng(), torch.autocast(device, cache_enabled=False, **cast):
+        for parameter in still:
+            parameter.requires_grad_(True)  # autocast casts once for all candidates only what wants a gradient
+        with torch.random.fork_rng(), torch.autocast(device, torch.bfloat16, enabled=enabled):
             yield
     finally:
+        torch.clear_autocast_cache()  # the casts made here have no gradient: the training forward must not meet them
+        for parameter in still:
+            parameter.requires_grad_(False)
         for norm in norms:
             norm.train()
             norm.track_running_stats = True

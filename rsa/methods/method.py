@@ -79,6 +79,6 @@ class Method(nn.Module):
         """As `embed`, where the target networks' outputs are there already."""
         raise ValueError(f"hard_views.scoring.reuse must be false for {type(self).__name__}, got true")
 
-    def embed_online(self, views: list[Tensor], samples: Samples) -> Any:
-        """As `embed`, cheaper: what the online network projects stands for the target network's projection."""
-        raise ValueError(f"hard_views.scoring.targets must be target for {type(self).__name__}, got online")
+    def embed_predicting(self, views: list[Tensor], count: int) -> Any:
+        """As `embed`, cheaper: only the first `count` views go through the online network too."""
+        raise ValueError(f"hard_views.scoring.predicted must be null for {type(self).__name__}, got {count}")

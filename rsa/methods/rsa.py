@@ -60,7 +60,7 @@ class RSA(BYOL):
         own = {"aggressive_targets": tuple(x.detach() for x in q)} if self.online_target else {}
         return Embedded(q, **{**targets, **own})
 
-    embed_online = Method.embed_online  # nothing to save: the weak views need a forward of their own
+    embed_predicting = Method.embed_predicting  # the target network does not see the views that are predicted
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The loss of every sample and its two parts before beta, (B,) in [0, 8]."""

@@ -37,7 +37,7 @@ class Checkpoints:
         self.written = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         for partial in folder.glob("*.partial"):
-            partial.unlink()
+            partial.unlink(missing_ok=True)
 
     def due(self, step: int) -> bool:
         """Whether it is time for one after `step`."""
@@ -63,14 +63,17 @@ class Checkpoints:
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The newest state that is whole; None where there is none."""
         for path in sorted(self.folder.glob("*.ckpt"), reverse=True):
-            digest, _, archive = path.read_bytes().partition(b"\n")
+            try:
+                digest, _, archive = path.read_bytes().partition(b"\n")
+            except FileNotFoundError:  # another rank has found it damaged
+                continue
             if hashlib.sha256(archive).hexdigest().encode() == digest:
                 state: dict[str, Any] = torch.load(io.BytesIO(archive), map_location=device, weights_only=True)
                 return state
             print(
                 f"WARNING: {path} is damaged (its sha256 differs): the checkpoint before it is used", file=sys.stderr, flush=True
             )
-            path.unlink()
+            path.unlink(missing_ok=True)
         return None
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rsa.data.samples import Samples
 from rsa.methods import METHODS, build_method
+from rsa.methods.byol import distance
 from rsa.methods.hard_views import HardViews, iou
 from rsa.params import HardViews as HardViewParams
 from rsa.params import LocalViews, Params, Scoring, Views
@@ -18,7 +19,7 @@ from tests.methods.networks import Backbone, images
 from tests.methods.sections import section
 
 COUNT = 6
-EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "targets": "target", "reuse": False}
+EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False}
 PAIRWISE = [name for name in METHODS if name not in ("dino", "ibot", "supervised")]
 
 
@@ -208,13 +209,21 @@ def test_iou_by_hand():
     assert iou(a, b).tolist() == pytest.approx([1.0, 4 / 28, 0.0])
 
 
-def test_online_targets_are_for_methods_that_can_save_a_forward(tiny: Params):
-    assert build("byol", hard(3, targets="online"), tiny.views).select(candidates_of("byol", 3), samples(3)).losses.shape == (
-        3,
-        COUNT,
-    )
-    with pytest.raises(ValueError, match=r"hard_views.scoring.targets must be target for SimCLR, got online"):
-        build("simclr", hard(3, targets="online"), tiny.views).select(candidates_of("simclr", 3), samples(3))
+@pytest.mark.parametrize("count", [0, 2, 3])
+def test_candidates_that_are_not_predicted_get_predictions_from_the_target(count: int, tiny: Params):
+    method = build("byol", hard(3, predicted=count), tiny.views)
+    views, base = candidates_of("byol", 3), copy.deepcopy(method.method)
+    with torch.no_grad():
+        z = [base.target(view) for view in views]
+        q = [base.predict(views[i]) if i < count else base.predictor(z[i]) for i in range(3)]
+        want = torch.stack([distance(q[i], z[j]) + distance(q[j], z[i]) for i, j in itertools.combinations(range(3), 2)])
+    torch.testing.assert_close(method.select(views, samples(3)).losses, want)
+
+
+def test_fewer_predictions_are_for_methods_that_can_do_with_them(tiny: Params):
+    for name, kind in (("simclr", "SimCLR"), ("rsa", "RSA")):
+        with pytest.raises(ValueError, match=rf"hard_views.scoring.predicted must be null for {kind}, got 2"):
+            build(name, hard(3, predicted=2), tiny.views).select(candidates_of(name, 3), samples(3))
 
 
 @pytest.mark.parametrize("name", ["byol", "rsa", "moco_v3"])
@@ -240,7 +249,7 @@ def test_reuse_trains_on_the_same_pairs_with_the_targets_of_scoring(name: str, t
 def test_reuse_is_refused_where_there_is_nothing_to_reuse(tiny: Params):
     with pytest.raises(ValueError, match=r"hard_views.scoring.reuse must be false for SimSiam, got true"):
         build("simsiam", hard(3, reuse=True), tiny.views).embed(candidates_of("simsiam", 3), samples(3))
-    with pytest.raises(ValueError, match="reuse must be false unless scale is 1 and targets is target"):
+    with pytest.raises(ValueError, match="reuse must be false unless scale is 1"):
         hard(3, reuse=True, scale=0.5)
 
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from rsa.params import SGD, Params, Pretrain
-from rsa.training.optim import build_optimizer, learning_rate
+from rsa.params import LARS, SGD, AdamW, Params, Pretrain
+from rsa.training.optim import build_optimizer, clip_gradients, learning_rate, set_schedules
 
 
 def sgd(**changes: object) -> SGD:
@@ -64,3 +64,84 @@ def test_target_networks_are_left_out():
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
     inside = {id(p) for group in build_optimizer(module.parameters(), (), sgd()).param_groups for p in group["params"]}
     assert inside == {id(p) for p in module[0].parameters()}
+
+
+def lars(**changes: object) -> LARS:
+    return LARS(**{"name": "lars", "base_lr": 0.2, "momentum": 0.9, "weight_decay": 1e-3, "trust": 0.01, "clip": None, **changes})
+
+
+def adamw(**changes: object) -> AdamW:
+    return AdamW(
+        **{
+            "name": "adamw", "base_lr": 1e-3, "end_lr": 1e-5, "betas": (0.9, 0.999), "weight_decay": 0.04,
+            "end_weight_decay": 0.4, "clip": None, **changes,
+        }
+    )  # fmt: skip
+
+
+def test_lars_adapts_and_decays_matrices_only_written_again():
+    """You et al. 2017: rate x trust |w| / (|g| + decay |w|) for a matrix, the plain rate and no decay for a bias."""
+    torch.manual_seed(0)
+    module = nn.Linear(3, 2)
+    optimizer = build_optimizer(module.parameters(), (), lars())
+    weight, bias = (p.detach().double().numpy().copy() for p in (module.weight, module.bias))
+    velocity_w, velocity_b = np.zeros_like(weight), np.zeros_like(bias)
+    for lr in (0.5, 0.25):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        module.weight.grad, module.bias.grad = torch.full_like(module.weight, 0.3), torch.full_like(module.bias, -0.2)
+        g = np.full_like(weight, 0.3)
+        local = 0.01 * np.linalg.norm(weight) / (np.linalg.norm(g) + 1e-3 * np.linalg.norm(weight))
+        velocity_w = 0.9 * velocity_w + local * (g + 1e-3 * weight)
+        velocity_b = 0.9 * velocity_b - 0.2
+        weight, bias = weight - lr * velocity_w, bias - lr * velocity_b
+        optimizer.step()
+    np.testing.assert_allclose(module.weight.detach(), weight, rtol=1e-5)
+    np.testing.assert_allclose(module.bias.detach(), bias, rtol=1e-5)
+
+
+def test_adamw_decays_matrices_only():
+    module = nn.Linear(3, 2)
+    before = module.weight.detach().clone(), module.bias.detach().clone()
+    optimizer = build_optimizer(module.parameters(), (), adamw())
+    module.weight.grad, module.bias.grad = torch.zeros_like(module.weight), torch.zeros_like(module.bias)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    optimizer.step()
+    torch.testing.assert_close(module.weight.detach(), before[0] * (1 - 0.1 * 0.04))
+    assert torch.equal(module.bias.detach(), before[1])
+
+
+@pytest.mark.parametrize(
+    ("progress", "lr", "decay"), [(0.1, 0.5e-3, 0.048809), (0.2, 1e-3, 0.074377), (0.6, 0.505e-3, 0.275623), (1.0, 1e-5, 0.4)]
+)
+def test_rates_and_decays_over_a_run(tiny: Params, progress: float, lr: float, decay: float):
+    """DINO's: warmed up over the first fifth, then a cosine to end_lr; decay a cosine from 0.04 to 0.4. By hand."""
+    module = nn.Linear(3, 2)
+    optimizer = build_optimizer(module.parameters(), (), adamw())
+    p = pretrain(tiny, batch_size=256, epochs=10, warmup_epochs=2)
+    assert set_schedules(optimizer, adamw(), p, progress) == {
+        "lr": pytest.approx(lr),
+        "weight_decay": pytest.approx(decay, rel=1e-4),
+    }
+    by_shape = {group["params"][0].ndim: group for group in optimizer.param_groups}
+    assert [by_shape[n]["weight_decay"] for n in (2, 1)] == [pytest.approx(decay, rel=1e-4), 0.0]
+    assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(lr)] * 2
+
+
+def test_a_constant_rate_stays_at_the_peak(tiny: Params):
+    """SimSiam's predictor."""
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    optimizer = build_optimizer(module.parameters(), module[1].parameters(), sgd())
+    set_schedules(optimizer, sgd(), pretrain(tiny, batch_size=512, epochs=10, warmup_epochs=0), 1.0)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {rates[id(p)] for p in module[0].parameters()} == {0.0}
+    assert {rates[id(p)] for p in module[1].parameters()} == {0.2}
+
+
+def test_gradients_are_clipped_one_by_one():
+    long, short = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(2))
+    long.grad, short.grad = torch.full((4,), 5.0), torch.tensor([0.3, 0.4])
+    clip_gradients([long, short], 3.0)
+    torch.testing.assert_close(long.grad, torch.full((4,), 1.5))  # from 10 to 3
+    torch.testing.assert_close(short.grad, torch.tensor([0.3, 0.4]))

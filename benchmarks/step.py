@@ -1,0 +1,276 @@
+"""python benchmarks/step.py: images per second of a training step, all ways in one run, batch 64 of 32 px images.
+
+ResNet-18 with a 3x3 stem, heads of RSA's paper. Compared: this project's loop (float32 and bf16), the same equations
+written the plain way in float32 (as the reference code does: forward, loss, SGD, a loop over parameters for the moving
+average), and lightly's BYOL modules in the loop of its own example. The machine's limit is the rate of a large matrix
+product, measured in the same run; a step's floating-point operations are counted by torch. Images are in memory.
+"""
+
+import copy
+import itertools
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from lightly.loss import NegativeCosineSimilarity
+from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
+from lightly.models.utils import deactivate_requires_grad, update_momentum
+from lightly.utils.scheduler import cosine_schedule
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rsa import params
+from rsa.data.loader import Batch
+from rsa.data.normalize import as_input
+from rsa.data.samples import Samples
+from rsa.methods import METHODS
+from rsa.methods.method import Method
+from rsa.models.backbones import build_backbone
+from rsa.models.sync_batch_norm import synchronize
+from rsa.training.loop import train
+from rsa.training.optim import build_optimizer
+
+THREADS, BATCH, STEPS, ROUNDS = 2, 64, 4, 3
+CPU = torch.device("cpu")
+RECIPE = params.load(Path("recipes/cifar10.yaml"))
+VIEWS = {"byol": 2, "rsa": 4}
+
+
+def backbone() -> nn.Module:
+    return build_backbone(RECIPE.model)
+
+
+def method(name: str) -> Method:
+    torch.manual_seed(0)
+    return METHODS[name](backbone(), RECIPE.methods[name]).to(memory_format=torch.channels_last).train()
+
+
+def batches(views: int, size: int = BATCH) -> Iterator[Batch]:
+    images = [torch.randint(0, 256, (size, 32, 32, 3), dtype=torch.uint8) for _ in range(views)]
+    samples = Samples(np.arange(size), torch.zeros(size, dtype=torch.long), np.zeros((views, size, 5), int), 0, 0)
+    return itertools.repeat(Batch(0, samples, images))
+
+
+def ours(name: str, precision: str) -> Callable[[int], None]:
+    model = method(name)
+    p = RECIPE.methods[name].optimizer
+    optimizer = build_optimizer(model.parameters(), (), p)
+    pretrain = RECIPE.pretrain.model_copy(update={"precision": precision})
+
+    def run(steps: int) -> None:
+        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=steps, device=CPU, report=lambda rows: None)
+
+    return run
+
+
+class PlainHead(nn.Sequential):
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
+
+
+def plain(name: str) -> Callable[[int], None]:
+    """The equations of BYOL and RSA as a reference code writes them."""
+    torch.manual_seed(0)
+    online = nn.Sequential(backbone(), PlainHead(512, 1024, 128)).train()
+    predictor = PlainHead(128, 1024, 128).train()
+    target = copy.deepcopy(online)
+    optimizer = torch.optim.SGD([*online.parameters(), *predictor.parameters()], lr=0.03, momentum=0.9, weight_decay=5e-4)
+    views = [as_input(view, CPU).contiguous() for view in next(batches(VIEWS[name])).views]
+
+    def d(q: Tensor, z: Tensor) -> Tensor:
+        return (2 - 2 * F.cosine_similarity(q, z.detach())).mean()
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            for moving, still in zip(target.parameters(), online.parameters(), strict=True):
+                moving.data = 0.99 * moving.data + 0.01 * still.data
+            q1, q2 = predictor(online(views[-2])), predictor(online(views[-1]))
+            with torch.no_grad():
+                z1, z2 = target(views[0]), target(views[1])
+            loss = d(q1, z2) + d(q2, z1)
+            if name == "rsa":
+                loss = 0.4 * (d(q1, q2) + d(q2, q1)) + 0.6 * loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
+    return run
+
+
+class LightlyBYOL(nn.Module):
+    """The model of lightly's example (examples/pytorch/byol.py) with this backbone and these sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = backbone()
+        self.projection_head = BYOLProjectionHead(512, 1024, 128)
+        self.prediction_head = BYOLPredictionHead(128, 1024, 128)
+        self.backbone_momentum = copy.deepcopy(self.backbone)
+        self.projection_head_momentum = copy.deepcopy(self.projection_head)
+        deactivate_requires_grad(self.backbone_momentum)
+        deactivate_requires_grad(self.projection_head_momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.prediction_head(self.projection_head(self.backbone(x).flatten(start_dim=1)))
+
+    def forward_momentum(self, x: Tensor) -> Tensor:
+        return self.projection_head_momentum(self.backbone_momentum(x).flatten(start_dim=1)).detach()
+
+
+def lightlys() -> Callable[[int], None]:
+    torch.manual_seed(0)
+    model, criterion = LightlyBYOL().train(), NegativeCosineSimilarity()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.06)
+    x0, x1 = (as_input(view, CPU).contiguous() for view in next(batches(2)).views)
+
+    def run(steps: int) -> None:
+        momentum = cosine_schedule(0, 10, 0.996, 1)
+        for _ in range(steps):
+            update_momentum(model.backbone, model.backbone_momentum, m=momentum)
+            update_momentum(model.projection_head, model.projection_head_momentum, m=momentum)
+            p0, z0 = model(x0), model.forward_momentum(x0)
+            p1, z1 = model(x1), model.forward_momentum(x1)
+            loss = 0.5 * (criterion(p0, z1) + criterion(p1, z0))
+            loss.detach()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return run
+
+
+def seconds(run: Callable[[int], None], steps: int) -> float:
+    started = time.perf_counter()
+    run(steps)
+    return (time.perf_counter() - started) / steps
+
+
+def product_rate(dtype: torch.dtype, size: int = 2048) -> float:
+    """GFLOP/s of a matrix product."""
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    a @ b
+    return max(2 * size**3 / seconds(lambda n: [a @ b for _ in range(n)] and None, 5) / 1e9 for _ in range(4))
+
+
+def operations(name: str) -> float:
+    """GFLOP of a step for one image."""
+    run = ours(name, "float32")
+    with FlopCounterMode(display=False) as counter:
+        run(1)
+    return counter.get_total_flops() / BATCH / 1e9
+
+
+def outside_share(name: str, precision: str) -> float:
+    """Share of a step outside forward, backward and optimiser: schedules, moving average, input, logging."""
+    model = method(name)
+    inside = 0.0
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal inside
+            started = time.perf_counter()
+            result = function(*arguments, **named)
+            inside += time.perf_counter() - started
+            return result
+
+        return call
+
+    p = RECIPE.methods[name].optimizer
+    optimizer = build_optimizer(model.parameters(), (), p)
+    pretrain = RECIPE.pretrain.model_copy(update={"precision": precision})
+    model.embed, model.losses = timed(model.embed), timed(model.losses)  # type: ignore[method-assign]
+    optimizer.step = timed(optimizer.step)  # type: ignore[method-assign]
+    backward = Tensor.backward
+    Tensor.backward = timed(backward)  # type: ignore[method-assign]
+    try:
+        started = time.perf_counter()
+        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=6, device=CPU, report=lambda rows: None)
+        return 1 - inside / (time.perf_counter() - started)
+    finally:
+        Tensor.backward = backward  # type: ignore[method-assign]
+
+
+def rank_of(rank: int, world: int, name: str, precision: str, meeting: str, answers: Any) -> None:
+    torch.set_num_threads(THREADS // world)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    model = method(name)
+    if world > 1:
+        synchronize(model)
+    p = RECIPE.methods[name].optimizer
+    optimizer = build_optimizer(model.parameters(), (), p)
+    pretrain = RECIPE.pretrain.model_copy(update={"precision": precision})
+
+    def run(steps: int) -> None:
+        part = batches(VIEWS[name], BATCH // world)
+        train(model, part, optimizer, pretrain, p, total_steps=steps, device=CPU, report=lambda rows: None)
+
+    run(1)
+    taken = [seconds(run, STEPS) for _ in range(ROUNDS)]
+    if rank == 0:
+        answers.put((median(taken), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    dist.destroy_process_group()
+
+
+def of_ranks(world: int, name: str, precision: str) -> tuple[float, float]:
+    """Seconds of a step and peak memory (MiB) of the first rank."""
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    meeting = f"/tmp/step_{time.time_ns()}"
+    ranks = [context.Process(target=rank_of, args=(rank, world, name, precision, meeting, answers)) for rank in range(world)]
+    for process in ranks:
+        process.start()
+    result: tuple[float, float] = answers.get()
+    for process in ranks:
+        process.join()
+    return result
+
+
+def main() -> None:
+    torch.set_num_threads(THREADS)
+    ways = {
+        ("RSA", "this project, bf16"): ours("rsa", "bf16"),
+        ("RSA", "this project, float32"): ours("rsa", "float32"),
+        ("RSA", "plain, float32"): plain("rsa"),
+        ("BYOL", "this project, bf16"): ours("byol", "bf16"),
+        ("BYOL", "this project, float32"): ours("byol", "float32"),
+        ("BYOL", "plain, float32"): plain("byol"),
+        ("BYOL", "lightly's example, float32"): lightlys(),
+    }
+    for run in ways.values():
+        run(1)
+    taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
+    limits: dict[torch.dtype, list[float]] = {torch.bfloat16: [], torch.float32: []}
+    for _ in range(ROUNDS):  # in turns
+        for dtype, rates in limits.items():
+            rates.append(product_rate(dtype))
+        for way, run in ways.items():
+            taken[way].append(seconds(run, STEPS))
+    bf16, float32 = (max(rates) for rates in limits.values())
+    print(f"Matrix product: bf16 {bf16:.0f} GFLOP/s, float32 {float32:.0f} GFLOP/s.\n")
+    print("| method | way | images/s | over plain | GFLOP/s | of bf16 limit |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    for (name, way), times in taken.items():
+        rate = BATCH / median(times)
+        over = rate * median(taken[name, "plain, float32"]) / BATCH
+        done = rate * operations(name.lower())
+        print(f"| {name} | {way} | {rate:.1f} | {over:.2f} | {done:.0f} | {100 * done / bf16:.0f} % |", flush=True)
+    for precision in ("bf16", "float32"):
+        print(
+            f"\nOutside forward, backward and optimiser, RSA, {precision}: "
+            f"{100 * outside_share('rsa', precision):.1f} % of a step."
+        )
+        (one, memory), (two, _) = of_ranks(1, "rsa", precision), of_ranks(2, "rsa", precision)
+        print(f"2 ranks of 1 thread over 1 rank of 2 threads, RSA, {precision}: {100 * one / two:.0f} % of the speed.")
+        print(f"Peak memory of 1 rank: {memory:.0f} MiB.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What a run says of itself: a bar on a terminal, else a plain line now and then."""
+
+import sys
+import time
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from rsa.training.curve import Row
+
+SHOWN = ("loss", "beta", "tau", "lr")  # of a row
+LINES_APART = 10.0  # seconds between plain lines
+
+
+class ProgressDisplay:
+    """The progress of one run, from `start` of `total` steps."""
+
+    def __init__(self, label: str, start: int, total: int, batch_size: int, *, shown: bool = True) -> None:
+        self.label, self.start, self.total, self.batch_size = label, start, total, batch_size
+        self.began, self.said = time.monotonic(), -LINES_APART
+        self.bar: Progress | None = None
+        self.shown = shown
+        if start and shown:
+            print(f"{label}  continues after step {start}", flush=True)
+        if shown and sys.stdout.isatty():
+            self.bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            self.task = self.bar.add_task(label, total=total, completed=start)
+            self.bar.start()
+
+    def show(self, row: Row) -> None:
+        """The state after the step of `row`."""
+        words = self.describe(row, time.monotonic() - self.began)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=row["step"], description=f"{self.label}  {words}")
+        elif self.shown and (time.monotonic() - self.said > LINES_APART or row["step"] == self.total):
+            print(f"{self.label}  step {row['step']:.0f}/{self.total}  {words}", flush=True)
+            self.said = time.monotonic()
+
+    def describe(self, row: Row, seconds: float) -> str:
+        """`loss 1.234  beta 0.31  tau 0.98  lr 0.2  812 images/s  3 min left`."""
+        done = row["step"] - self.start
+        terms = [f"{name} {row[name]:.4g}" for name in SHOWN if name in row]
+        left = (self.total - row["step"]) * seconds / done
+        rate = done * self.batch_size / seconds
+        time_left = f"{left / 3600:.1f} h" if left > 5400 else f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
+        return "  ".join([*terms, f"{rate:.0f} images/s", f"{time_left} left"])
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.bar is not None:
+            self.bar.stop()

@@ -1,0 +1,52 @@
+"""The doctor on the tiny experiment: what it says, and that its checks can fail."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import doctor
+from rsa.params import Params
+from rsa.training.checkpoint import restore
+from tests.engines.imports import ROOT
+
+
+def test_a_sound_machine_passes():
+    command = [sys.executable, "-m", "pipeline.doctor", "--params", "tests/tiny.yaml"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    verdicts = {line.split()[0]: line.split()[1] for line in run.stdout.splitlines() if line.split()[0] in doctor.CHECKS}
+    assert verdicts.keys() == doctor.CHECKS.keys(), run.stderr
+    assert {name: verdict for name, verdict in verdicts.items() if verdict == "FAIL"} == {}
+    assert run.returncode == 0
+    assert "2 ranks equal one to" in run.stdout
+
+
+def test_a_resume_that_loses_something_fails(tiny: Params, monkeypatch: pytest.MonkeyPatch):
+    def forgetful(state, model, optimizer):
+        restore(state, model, optimizer)
+        optimizer.state.clear()  # momentum
+
+    monkeypatch.setattr(doctor, "restore", forgetful)
+    with pytest.raises(doctor.FailedError, match=r"byol: \d+ tensors differ"):
+        doctor.resuming(tiny)
+
+
+def test_wrong_colours_fail(tiny: Params, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "apply_colors", lambda images, colors: torch.zeros_like(images))
+    with pytest.raises(doctor.FailedError, match="mean difference from torchvision up to"):
+        doctor.colors(tiny)
+
+
+def test_a_full_disk_fails(tiny: Params, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "FREE_GB", 1e9)
+    with pytest.raises(doctor.FailedError, match="GB free here, at least"):
+        doctor.disk(tiny)
+
+
+def test_a_wrong_path_is_named():
+    command = [sys.executable, "-m", "pipeline.doctor", "--params", "nowhere.yaml"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (1, "doctor: error: nowhere.yaml does not exist: copy one of recipes/*.yaml to it\n")
+    assert Path(ROOT / "recipes").is_dir()
