@@ -23,7 +23,7 @@ from rsa.params import Params
 from rsa.training.checkpoint import Checkpoints, Interrupted, captured, restore, terminations
 from rsa.training.collapse import Health, beyond
 from rsa.training.curve import Curve, Row
-from rsa.training.device import choose, gpu_number, setup
+from rsa.training.device import gpu_number, setup
 from rsa.training.launch import launch, processes
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
@@ -36,35 +36,12 @@ SHOWN = 8  # samples in views.png
 def pretrain(p: Params, method: str, seed: int, shards: Path, out: Path, work: Path) -> None:
     """Train `method` with `seed` on the training split in `shards`; `work` keeps what a killed run continues from."""
     launch(p.pretrain, train_rank, p, method, seed, shards, work)
-    for name in ("encoder.safetensors", "curve.csv", "views.png"):
+    for name in ("encoder.safetensors", "curve.csv", "views.png", "run.json"):
         shutil.copyfile(work / name, out / name)
-    split = Split(shards, pretraining_split(shards))
-    curve = Curve(work / "curve.csv")
-    last = curve.last()
-    found = Health(*(last[name] for name in Health._fields))
-    _, recipe = build_method(p.methods[method], build_backbone(p.model), p.views)
-    steps = int(last["step"])
-    write_json(
-        out / "run.json",
-        {
-            "method": method,
-            "seed": seed,
-            "steps": steps,
-            "images_seen": steps * p.pretrain.batch_size,
-            "parameters": sum(tensor.numel() for tensor in build_backbone(p.model).parameters()),
-            "views": recipe.names,
-            "health": found._asdict(),
-            "collapsed": beyond(found, p.pretrain.collapse) is not None,
-            "device": choose(p.pretrain.device).type,
-            "processes": processes(p.pretrain) * p.pretrain.launch.nodes,
-            "index_sha256": split.index_sha256,
-            "versions": provenance.versions(),
-        },
-    )
 
 
 def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> None:
-    """What each process of the run does; the first one leaves curve, encoder and a picture of its views in `work`."""
+    """What each process of the run does; the first one leaves the stage's files in `work`."""
     rank, world = distributed.rank(), distributed.world()
     threads = max(1, p.pretrain.threads // processes(p.pretrain))
     device = setup(p.pretrain.device, threads, seed)
@@ -131,10 +108,30 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
             step_done=step_done,
         )
     progress.close()
-    if rank == 0:
-        save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
-        first = TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1)
-        save_views(next(iter(first)), work / "views.png")
+    if rank > 0:
+        return
+    save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
+    first = TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1)
+    save_views(next(iter(first)), work / "views.png")
+    last = curve.last()
+    found = Health(*(last[name] for name in Health._fields))
+    write_json(
+        work / "run.json",
+        {
+            "method": method,
+            "seed": seed,
+            "steps": total_steps,
+            "images_seen": total_steps * p.pretrain.batch_size,
+            "parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
+            "views": recipe.names,
+            "health": found._asdict(),
+            "collapsed": beyond(found, p.pretrain.collapse) is not None,
+            "device": device.type,
+            "processes": world,
+            "index_sha256": split.index_sha256,
+            "versions": provenance.versions(),
+        },
+    )
 
 
 def save_views(batch: Batch, path: Path) -> None:

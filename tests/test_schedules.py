@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rsa import params
 from rsa.schedules import SCHEDULES, ema_momentum, warmup_cosine
 
-SECTIONS = {get_args(cls.model_fields["schedule"].annotation)[0]: cls for cls in get_args(get_args(params.Schedule)[0])}
+SECTIONS = {get_args(cls.model_fields["schedule"].annotation)[0]: cls for cls in get_args(get_args(params.Beta)[0])}
 
 # Worked out by hand: cos(pi/4) = 0.70710678..., cos(pi/3) = 1/2.
 ARGUMENTS = {

@@ -1,11 +1,12 @@
 """Reading shards by sample: a memory-mapped index, memory-mapped tars, and a check on every read.
 
-A stale index must never yield another image's pixels: shard sizes are compared with the manifest when a split is
-opened, and the tar member's name with the index's on every read.
+A stale index or a damaged shard must never yield wrong pixels: shard sizes are compared with the manifest when a split is
+opened, the tar member's name and the checksum of its bytes with the index's on every read.
 """
 
 import json
 import mmap
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def index_dtype(name_length: int) -> np.dtype[Any]:
             ("shard", "<u4"),
             ("offset", "<u8"),
             ("size", "<u4"),
+            ("crc32", "<u4"),  # of the encoded bytes
             ("label", "<i4"),
             ("height", "<u4"),
             ("width", "<u4"),
@@ -97,7 +99,15 @@ class Split:
         data, start, size = self._map(int(row["shard"])), int(row["offset"]), int(row["size"])
         if start + size > len(data) or member_name(data[start - HEADER : start]) != row["name"]:
             raise ValueError(f"{self.describe(id)} is not where the index says: run the `shard` stage again")
-        return np.frombuffer(data, np.uint8, size, start)
+        encoded = np.frombuffer(data, np.uint8, size, start)
+        if (
+            zlib.crc32(memoryview(data)[start : start + size]) != row["crc32"]
+        ):  # DALI's decoder can crash on what it cannot decode
+            raise ValueError(
+                f"{self.describe(id)} has other bytes than when it was sharded: run the `shard` stage again, "
+                "or `dvc repro`, which restores it"
+            )
+        return encoded
 
     def _open(self, number: int) -> mmap.mmap:
         shard = self.shards[number]

@@ -155,20 +155,18 @@ class TrainingViews:
         ids, _, boxes = self._samples(iteration)
         inputs: list[Any] = [[self.split.read(int(id)) for id in ids]]
         for box in boxes:
-            far = box.shape.astype(np.float32)
-            flipped = far * (box.flip[:, None] * [[0, 1]]).astype(np.float32)  # a resize from right to left is a flip
-            inputs += [box.start, box.shape, flipped, far - flipped]
+            inputs += [box.start, box.shape, box.flip]
         return inputs
 
     def _graph(self) -> tuple[Any, ...]:
         """The DALI graph: every image decoded once, each crop cut, resized and flipped."""
-        encoded, *inputs = fn.external_source(self._source, num_outputs=1 + 4 * len(self.recipe.crops), batch=True)
+        encoded, *inputs = fn.external_source(self._source, num_outputs=1 + 3 * len(self.recipe.crops), batch=True)
         images = graph.decode(encoded, self.gpu)
         crops = []
         for i, crop in enumerate(self.recipe.crops):
-            start, shape, first, last = inputs[4 * i : 4 * i + 4]
+            start, shape, flip = inputs[3 * i : 3 * i + 3]
             # slice, then resize, is torchvision's resized_crop; a resize of a region filters across the box's border.
             cut = fn.slice(images, start=start, shape=shape, axes=[0, 1])
-            to = {"size": [crop.size, crop.size], "roi_start": first, "roi_end": last}
-            crops.append(fn.resize(cut, **to, interp_type=types.INTERP_LINEAR, antialias=True))
+            cut = fn.resize(cut, size=[crop.size, crop.size], interp_type=types.INTERP_LINEAR, antialias=True)
+            crops.append(fn.flip(cut, horizontal=flip))
         return tuple(crops)

@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import shutil
 import tarfile
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def _write_shard(path: Path, number: int, samples: list[Sample], resize: Resize 
             _add(tar, name, data)
             offset = tar.offset - (len(data) + tarfile.BLOCKSIZE - 1) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
             _add(tar, f"{sample.key}.cls", str(sample.label).encode())
-            rows.append((number, offset, len(data), sample.label, height, width, name.encode()))
+            rows.append((number, offset, len(data), zlib.crc32(data), sample.label, height, width, name.encode()))
     np.save(_rows(path), np.array(rows, index_dtype(name_length)))
     record = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path), "samples": len(rows), "bad": bad}
     partial = done.with_suffix(".partial")

@@ -7,11 +7,9 @@ import torch
 
 def choose(device: str) -> torch.device:
     """The torch device that `auto`, `cpu` or `gpu` means here."""
-    return (
-        torch.device("cuda", torch.cuda.current_device())
-        if device != "cpu" and torch.cuda.is_available()
-        else torch.device("cpu")
-    )
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # torchrun's: a GPU for each process
 
 
 def setup(device: str, threads: int, seed: int) -> torch.device:
