@@ -10,6 +10,7 @@ from rsa import params
 from rsa.schedules import SCHEDULES, ema_momentum, warmup_cosine
 
 SECTIONS = {get_args(cls.model_fields["schedule"].annotation)[0]: cls for cls in get_args(get_args(params.Beta)[0])}
+SECTIONS.pop("adaptive")  # it follows losses, not progress: rsa/methods/adaptive_beta.py
 
 # Worked out by hand: cos(pi/4) = 0.70710678..., cos(pi/3) = 1/2.
 ARGUMENTS = {
