@@ -38,7 +38,7 @@ from rsa.models.sync_batch_norm import synchronize
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
-THREADS, BATCH, STEPS, ROUNDS = 2, 64, 4, 3
+THREADS, BATCH, STEPS, ROUNDS = 2, 64, 3, 2
 CPU = torch.device("cpu")
 RECIPE = params.load(Path("recipes/cifar10.yaml"))
 VIEWS = {"byol": 2, "rsa": 4}

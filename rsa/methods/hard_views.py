@@ -34,6 +34,7 @@ from rsa.data.philox import uniforms
 from rsa.data.samples import Samples
 from rsa.methods.method import Method, Sets
 
+FEW_SETS = 15  # all pairs of 6 candidates
 STREAM = 1 << 10  # the counter's view number of the sets that are drawn
 
 
@@ -132,17 +133,23 @@ class HardViews(Method):
         return losses
 
     def describe(self, views: list[Tensor], samples: Samples) -> dict[str, Tensor]:
-        """Overlap (IoU) and colour distance of the chosen pairs and of all pairs, (B,): harder pairs overlap less."""
-        if self.selection is None or self.selection.sets.shape[1] == 1:
+        """Of the selection: which set (0 or 1 for each, where they are few), overlap (IoU) and colour distance of the chosen
+        pairs and of all pairs, (B,). Harder pairs overlap less."""
+        if self.selection is None:
             return {}
-        sets, chosen = self.selection.sets[:, :2], self.selection.chosen
+        sets, chosen = self.selection.sets, self.selection.chosen
+        few = sets.tolist() if len(sets) <= FEW_SETS else []
+        terms = {f"chosen {'-'.join(str(1 + i) for i in views)}": (chosen == k).double() for k, views in enumerate(few)}
+        if sets.shape[1] == 1:
+            return terms
+        sets = sets[:, :2]
         boxes = torch.from_numpy(samples.boxes[..., :4]).to(chosen.device)  # (candidates, B, 4)
         overlap = iou(boxes[sets[:, 0]], boxes[sets[:, 1]])  # (S, B)
         last = views[-(len(views) // self.duo) :]  # of RSA's duos the aggressive views
         colors = torch.stack([view.mean((2, 3)) for view in last])  # (candidates, B, 3)
         distance = (colors[sets[:, 0]] - colors[sets[:, 1]]).norm(dim=2)
         rows = torch.arange(len(chosen), device=chosen.device)
-        return {
+        return terms | {
             "iou": overlap[chosen, rows],
             "iou_all": overlap.mean(0),
             "color": distance[chosen, rows],

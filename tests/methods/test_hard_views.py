@@ -191,6 +191,10 @@ def test_the_selection_is_described(tiny: Params):
     losses = method.losses(method.embed(views, about), 0.5)
     described = method.describe(views, about)
     chosen = method.selection
+    pairs = {f"chosen {i + 1}-{j + 1}" for i, j in itertools.combinations(range(4), 2)}
+    assert described.keys() == pairs | {"iou", "iou_all", "color", "color_all"}
+    assert sum(described[name] for name in pairs).tolist() == [1.0] * COUNT
+    assert torch.equal(described["chosen 1-2"] == 1, chosen.chosen == 0)
     assert torch.equal(losses["score"], chosen.losses.max(0).values)
     torch.testing.assert_close(losses["score_all"], chosen.losses.mean(0))
     assert torch.equal(losses["plain_rank"] == 1, chosen.losses[0] == chosen.losses.max(0).values)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from rsa.params import Params
-from rsa.reporting.figures import draw_curves, draw_schedules, draw_scores, enlarge_views
+from rsa.reporting.figures import draw_curves, draw_hard_views, draw_health, draw_schedules, draw_scores, enlarge_views
 from rsa.reporting.results import Results, read_scores
 from tests.reporting.experiment import write_runs, write_scores
 
@@ -30,7 +30,7 @@ def test_scores_are_drawn_the_same_to_the_byte(tmp_path: Path, tiny: Params):
     assert ink(tmp_path / "first.png") > 50
 
 
-@pytest.mark.parametrize("draw", [draw_curves, draw_schedules])
+@pytest.mark.parametrize("draw", [draw_curves, draw_health, draw_schedules])
 def test_curves_are_drawn_the_same_to_the_byte(tmp_path: Path, tiny: Params, draw):
     drawn = curves(tmp_path, tiny)
     for name in ("first.png", "second.png"):
@@ -60,3 +60,14 @@ def test_wide_views_stay_as_they_are(tmp_path: Path):
     enlarge_views(tmp_path / "views.png", tmp_path / "large.png")
     with Image.open(tmp_path / "large.png") as image:
         assert image.size == (2000, 100)
+
+
+def test_hard_views_are_drawn_where_a_method_selects(tmp_path: Path):
+    steps = pd.DataFrame({"step": range(1, 101), "loss": 1.0})
+    hard = steps.assign(**{name: float("nan") for name in ("iou", "iou_all", "color", "color_all")}, score=2.0, score_all=1.5)
+    hard.loc[24::25, ["iou", "iou_all", "color", "color_all"]] = [0.2, 0.4, 1.0, 0.5]
+    assert not draw_hard_views({"byol": {0: steps}}, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+    assert draw_hard_views({"byol": {0: steps}, "byol_hard": {0: hard, 1: hard}}, tmp_path / "hard.png")
+    with Image.open(tmp_path / "hard.png") as image:
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 2
