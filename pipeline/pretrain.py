@@ -5,6 +5,7 @@ out/: encoder.safetensors, curve.csv (a row per step), views.png (what the metho
 
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from pipeline.stage import run, write_json
 from rsa import distributed, provenance
 from rsa.data.index import Split, pretraining_split
-from rsa.data.loader import Batch, TrainingViews
+from rsa.data.loader import Batch, Position, TrainingViews
 from rsa.methods import build_method, require_parts
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
@@ -71,6 +72,8 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
         world=world,
         start=start,
     )
+    if start:
+        views.position(start).require_same_data(Position(**saved["position"]))
     total_steps = p.pretrain.epochs * views.steps_per_epoch
     curve = Curve(work / "curve.csv")
     progress = ProgressDisplay(f"{method} s{seed}", start, total_steps, p.pretrain.batch_size, shown=rank == 0)
@@ -87,7 +90,8 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
         def step_done(step: int, unreported: Callable[[], list[Row]]) -> None:
             stop = distributed.on_any(terminated())
             if distributed.on_any(checkpoints.due(step)) or stop:
-                state = {"step": step, "unreported": unreported(), **captured(model, optimizer)}
+                state = {"step": step, "unreported": unreported(), "position": asdict(views.position(step))}
+                state |= captured(model, optimizer)
                 if rank == 0:
                     checkpoints.save(step, state | {"curve_size": curve.size})
             if stop:

@@ -49,7 +49,7 @@ def run(stage: Callable[..., None], reads: tuple[str, ...]) -> None:
         if why.errno in (errno.ENOSPC, errno.EDQUOT):
             sys.exit(f"{name}: error: no space left for {why.filename or out}: free some and run again")
         sys.exit(f"{name}: error: {why}")
-    except (ValueError, FloatingPointError) as why:
+    except (ValueError, ArithmeticError) as why:
         sys.exit(f"{name}: error: {why}")
     seconds = round((time.time_ns() - STARTED) / 1e9, 2)
     _log(os.environ.get("DVC_STAGE", name), flags, out, seconds)

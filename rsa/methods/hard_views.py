@@ -92,7 +92,8 @@ class HardViews(Method):
             small = [_scaled(view, self.p.scoring.scale) for view in views]
             count = self.p.scoring.predicted
             embedded = self.method.embed(small, samples) if count is None else self.method.embed_predicting(small, count)
-        losses = self.method.set_losses(embedded, sets, self.progress)
+        with torch.autocast(views[0].device.type, enabled=False):  # losses are never in bf16, as in the loop
+            losses = self.method.set_losses(embedded, sets, self.progress)
         numbers = torch.arange(len(sets), device=losses.device)[:, None]
         hardest = torch.where(losses == losses.max(0).values, numbers, len(sets)).min(0).values  # the first of equals
         chosen = hardest.clamp(max=len(sets) - 1)  # where no loss is a number, the loop will say so

@@ -31,6 +31,7 @@ class Method(nn.Module):
     backbone: nn.Module  # the encoder that is evaluated
     recipe: Callable[..., Recipe] = staticmethod(candidates)
     whole_batch: ClassVar[bool] = False  # whether a sample's loss depends on the others: then parts of a batch won't do
+    reusable: ClassVar[tuple[str, ...]] = ()  # what `embed` returns without gradient, by target networks
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
         """Every view (B, 3, H, W) forwarded once."""
@@ -72,8 +73,6 @@ class Method(nn.Module):
         """The loss of every sample with each set of views: (S, B)."""
         chosen = [type(embedded)(*(tuple(items[i] for i in views) for items in embedded)) for views in sets]
         return torch.stack([self.losses(views, progress)["loss"] for views in chosen])
-
-    reusable: ClassVar[tuple[str, ...]] = ()  # what `embed` returns without gradient, by target networks
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Any:
         """As `embed`, where the target networks' outputs are there already."""

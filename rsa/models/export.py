@@ -33,7 +33,7 @@ def export_timm(backbone: nn.Module, p: Model, path: Path, size: int = 64) -> st
     torch.save(backbone.state_dict(), path)
     other = build_backbone(p) if p.small_stem else timm.create_model(p.backbone, num_classes=0, **p.backbone_args)
     other.load_state_dict(torch.load(path, weights_only=True))
-    x = _images(getattr(backbone, "default_cfg", {}).get("input_size", (3, size, size))[1] if _fixed(backbone) else size)
+    x = _images(backbone.patch_embed.img_size[0] if _fixed(backbone) else size)  # type: ignore[union-attr, index, arg-type]
     difference = _compare(path, representation(backbone, x), representation(other.eval(), x))
     stem = ", first convolution 3x3, no max-pool" if p.small_stem else ""
     return f"{path}: timm's {p.backbone} with {p.backbone_args or 'no arguments'}{stem}; loaded back, differs by {difference:.0e}"

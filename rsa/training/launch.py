@@ -41,6 +41,8 @@ def launch(p: Pretrain, function: Callable[..., None], *arguments: Any) -> None:
             f"pretrain.batch_size must be a multiple of processes x accumulate ({count * p.launch.nodes} x {p.accumulate}), "
             f"got {p.batch_size}"
         )
+    if p.launch.nodes > 1 and "MASTER_ADDR" not in os.environ:
+        raise ValueError(f"MASTER_ADDR must name the first node's address for pretrain.launch.nodes {p.launch.nodes}: not set")
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # else a restarted worker may hang
     endpoint = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '29400')}" if p.launch.nodes > 1 else "localhost:0"
     config = LaunchConfig(

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.pretrain import pretrain
 from rsa import distributed, params
 from rsa.data.shards import write_shards
 from rsa.data.sources import open_source
@@ -21,6 +24,7 @@ from rsa.params import Params
 from rsa.training.checkpoint import Interrupted
 from rsa.training.launch import launch
 from tests.conftest import WriteParams
+from tests.engines.imports import ROOT
 
 KILLS = {"float32": 7, "bf16": 7, "hard views, adaptive beta": 6, "two ranks": 3}
 READS = ["views", "model", "pretrain", "methods.byol", "methods.rsa", "methods.rsa_hard"]
@@ -46,8 +50,6 @@ def shards(tmp_path: Path, tiny: Params) -> Path:
 
 
 def run(p: Params, method: str, shards: Path, out: Path, work: Path) -> None:
-    from pipeline.pretrain import pretrain
-
     os.setsid()  # its ranks are killed with it
     out.mkdir(parents=True, exist_ok=True)
     pretrain(p, method, 0, shards=shards, out=out, work=work)
@@ -179,3 +181,31 @@ def test_a_batch_that_ranks_cannot_share_evenly_is_refused(write_params: WritePa
     p = params.load(write_params({"pretrain.launch": {"nodes": 1, "processes": 5, "timeout_minutes": 1}}))
     with pytest.raises(ValueError, match=r"batch_size must be a multiple of processes x accumulate \(5 x 1\), got 32"):
         launch(p.pretrain, asleep)
+
+
+def test_several_nodes_need_an_address_to_meet_at(write_params: WriteParams, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    p = params.load(write_params({"pretrain.launch": {"nodes": 2, "processes": 1, "timeout_minutes": 1}}))
+    with pytest.raises(ValueError, match=r"MASTER_ADDR must name the first node's address for pretrain.launch.nodes 2"):
+        launch(p.pretrain, asleep)
+
+
+def test_a_collapse_is_an_error_of_one_line(tmp_path: Path, shards: Path, write_params: WriteParams):
+    """As a user meets it: the stage from the command line."""
+    strict = {"action": "stop", "after": 0.0, "min_std": 0.0, "min_rank": 1000.0}
+    path = write_params({"pretrain.collapse": strict})
+    command = [sys.executable, "-m", "pipeline.pretrain", "--params", str(path), "--method", "byol", "--seed", "0"]
+    command += ["--shards", str(shards), "--out", str(tmp_path / "out")]
+    run = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.startswith("pretrain: error: collapsed at step 11: effective_rank must be at least 1000.0")
+    assert "Traceback" not in run.stderr
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path, shards: Path, write_params: WriteParams):
+    method, p = described("float32", write_params)
+    first = start(p, method, shards, tmp_path / "first", tmp_path / "work")
+    first.join()
+    wider = p.model_copy(update={"views": p.views.model_copy(update={"flip_prob": 0.25})})
+    with pytest.raises(ValueError, match=r"the saved state must have recipe_sha256 \w+ to continue here, got \w+"):
+        pretrain(wider, method, 0, shards=shards, out=tmp_path / "out", work=tmp_path / "work")

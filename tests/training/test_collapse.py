@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import hyp0f1
 
 from rsa.params import Collapse
 from rsa.training.collapse import CollapseError, beyond, health, require_health
@@ -11,7 +12,8 @@ def test_isotropic_embeddings_are_healthy():
     found = health(torch.randn(2000, 16))
     assert found.embedding_std == pytest.approx(1.0, abs=0.02)
     assert found.effective_rank == pytest.approx(16, abs=0.2)
-    assert -4.0 < found.uniformity < -3.0  # log E exp(-2 |x - y|^2): about exp(-4) E exp(4 cos) on a sphere
+    # log E exp(-2 |x - y|^2) = -4 + log 0F1(8, 4), the moment generating function of a cosine in 16 dimensions
+    assert found.uniformity == pytest.approx(-4 + np.log(hyp0f1(8, 4)), abs=0.02)
 
 
 def test_one_point_is_a_collapse_and_one_line_a_dimensional_one():
