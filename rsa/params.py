@@ -80,6 +80,7 @@ class Adaptive(Section):
     start: Fraction
     end: Fraction
     window: Annotated[int, Field(ge=64)]
+    after: Annotated[float, Field(ge=0, lt=1)]
 
 
 Beta = Annotated[Constant | Linear | Cosine | CosinePlateau | Exponential | Step | Adaptive, Field(discriminator="schedule")]

@@ -3,15 +3,17 @@
 Aggressive pairs are of two kinds: those that kept their meaning, whose loss falls early, and those that lost it (semantic
 shift), whose loss stays high until the network has the capacity left to memorise them. That is how networks meet noisy
 labels (Arpit et al. 2017, "A closer look at memorization"; Arazo et al. 2019 fit two components to the losses). So the
-losses l of the last `window` aggressive pairs are taken for a mixture of two Gaussians, fitted anew after every step by
-one round of expectation maximisation from where the last fit stood, and
+logarithms of the last `window` losses of aggressive pairs are taken for a mixture of two Gaussians, fitted after every step
+by a few rounds of expectation maximisation from the quartiles, and
 
-    gap(t)  = mean of the upper component - mean of the lower one
-    beta(t) = end + (start - end) min over s <= t of  gap(s) / max over r <= s of gap(r)
+    gap(t)  = mean of the upper component - mean of the lower one, averaged over the last steps
+    beta(t) = end + (start - end) min over s <= t of  gap(s) / max over r <= s of gap(r),   r, s > after
 
-As long as the gap widens the network learns what the clean pairs share: beta stays at `start`. When it narrows the noisy
-pairs are being fitted: beta falls in proportion, and never rises again. A pair counts by its probability of being noisy,
-so a few outliers move nothing. Until the window is full for the first time beta is `start`.
+A logarithm's gap is a ratio of losses: that all losses fall together does not change it. As long as it widens the network
+learns what the clean pairs share: beta stays at `start`. When it narrows the noisy pairs are being fitted: beta falls in
+proportion, and never rises again. A pair counts by its probability of being noisy, so a few outliers move little. Nothing
+is judged before the share `after` of training (losses of the first steps rise and fall with the networks' start) nor before
+the window is full.
 
 All state is in buffers (a run continues to the bit), all work is a few operations on `window` numbers on the device: no
 synchronisation. With several ranks, all judge the losses of all.
@@ -22,25 +24,26 @@ from torch import Tensor, nn
 
 from rsa.distributed import gathered
 
-SMALLEST_SHARE = 0.02  # of a component, below which it has no say
-SMALLEST_STD = 1e-3
+SMALLEST_LOSS, SMALLEST_STD = 1e-6, 1e-3
+ROUNDS = 5  # of expectation maximisation
+MEMORY = 0.95  # of the gap's moving average, for a step
 
 
 class AdaptiveBeta(nn.Module):
     """Called with progress like every schedule, which it ignores; returns beta as a tensor ()."""
 
     recent: Tensor
-    mixture: Tensor
     filled: Tensor
+    gap: Tensor
     peak: Tensor
     factor: Tensor
 
-    def __init__(self, start: float, end: float, window: int) -> None:
+    def __init__(self, start: float, end: float, window: int, after: float) -> None:
         super().__init__()
-        self.start, self.end = start, end
-        self.register_buffer("recent", torch.zeros(window))
+        self.start, self.end, self.after = start, end, after
+        self.register_buffer("recent", torch.zeros(window))  # losses
         self.register_buffer("filled", torch.zeros(()))  # losses seen, at most `window`
-        self.register_buffer("mixture", torch.zeros(3, 2))  # means, standard deviations, shares; of the lower, the upper
+        self.register_buffer("gap", torch.zeros(()))  # 0: not judged yet
         self.register_buffer("peak", torch.zeros(()))  # the largest gap
         self.register_buffer("factor", torch.ones(()))
 
@@ -56,29 +59,30 @@ class AdaptiveBeta(nn.Module):
         self.filled.add_(len(new)).clamp_(max=len(self.recent))
 
     @torch.no_grad()
-    def judge(self) -> None:
+    def judge(self, progress: float) -> None:
         """Fit the mixture and lower the factor where its gap has narrowed."""
+        if progress <= self.after:
+            return
         full = self.filled >= len(self.recent)
-        first = full & (self.mixture[1].sum() == 0)
-        middle, spread = self.recent.mean(), self.recent.std().clamp(min=SMALLEST_STD)
-        begin = torch.stack(
-            [torch.stack([middle - spread, middle + spread]), spread.expand(2), torch.full_like(spread.expand(2), 0.5)]
-        )
-        fitted = self._fitted(torch.where(first, begin, self.mixture))
-        self.mixture.copy_(torch.where(full, fitted, self.mixture))
-        (low, high), _, shares = self.mixture
-        gap = torch.where(shares.min() >= SMALLEST_SHARE, (high - low).clamp(min=0), self.peak * self.factor)
-        self.peak.copy_(torch.where(full, torch.maximum(self.peak, gap), self.peak))
-        ratio = torch.where(self.peak > 0, gap / self.peak.clamp(min=SMALLEST_STD), torch.ones_like(gap))
+        (low, high), _, _ = mixture(self.recent)
+        gap = torch.where(self.gap == 0, high - low, torch.lerp(high - low, self.gap, MEMORY))
+        self.gap.copy_(torch.where(full, gap, self.gap))
+        self.peak.copy_(torch.maximum(self.peak, self.gap))
+        ratio = self.gap / self.peak.clamp(min=SMALLEST_STD)
         self.factor.copy_(torch.where(full, torch.minimum(self.factor, ratio), self.factor))
 
-    def _fitted(self, mixture: Tensor) -> Tensor:
-        """One round of expectation maximisation on the recent losses."""
-        means, stds, shares = mixture
-        x = self.recent[:, None]  # (window, 1)
-        log = -0.5 * ((x - means) / stds.clamp(min=SMALLEST_STD)) ** 2 - stds.clamp(min=SMALLEST_STD).log()
-        weights = torch.softmax(log + shares.clamp(min=1e-12).log(), dim=1)  # (window, 2): whose each loss is
+
+def mixture(losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Means, standard deviations and shares, each of the lower and the upper component, (2,), of the logarithms of losses."""
+    x = losses.clamp(min=SMALLEST_LOSS).log()
+    means = torch.quantile(x, torch.tensor([0.25, 0.75], dtype=x.dtype, device=x.device))
+    stds, shares = x.std().clamp(min=SMALLEST_STD).expand(2), torch.full_like(means, 0.5)
+    for _ in range(ROUNDS):
+        log = -0.5 * ((x[:, None] - means) / stds) ** 2 - stds.log() + shares.log()
+        weights = torch.softmax(log, dim=1)  # (window, 2): whose each loss is
         total = weights.sum(0).clamp(min=1e-6)
-        means = (weights * x).sum(0) / total
-        stds = ((weights * (x - means) ** 2).sum(0) / total).sqrt().clamp(min=SMALLEST_STD)
-        return torch.stack([means, stds, total / len(x)])
+        means = (weights * x[:, None]).sum(0) / total
+        stds = ((weights * (x[:, None] - means) ** 2).sum(0) / total).sqrt().clamp(min=SMALLEST_STD)
+        shares = total / len(x)
+    order = means.argsort()
+    return means[order], stds[order], shares[order]

@@ -83,4 +83,4 @@ class RSA(BYOL):
     def after_step(self, progress: float) -> None:
         """Let the adaptive beta judge what it has seen."""
         if isinstance(self.beta, AdaptiveBeta):
-            self.beta.judge()
+            self.beta.judge(progress)

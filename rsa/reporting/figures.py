@@ -128,7 +128,7 @@ def _panels(curves: Curves, names: dict[str, str], path: Path, beside: str = "")
                         axis.plot(mean.index, mean, color=color, ls=style, label=label)
             axis.set_xlabel("step")
             axis.set_title(title, fontsize=10)
-        axes[0].legend(frameon=False, fontsize=8)
+        axes[-1].legend(frameon=False, fontsize=8)
         _save(path)
 
 

@@ -90,7 +90,7 @@ def described(kind: str, write_params: WriteParams) -> tuple[str, Params]:
     method, changes = KINDS[kind]
     if method == "rsa":
         changes = {**changes, "methods.rsa.hard_views": HARD}
-        changes |= {"methods.rsa.beta": {"schedule": "adaptive", "start": 0.4, "end": 0.0, "window": 64}}
+        changes |= {"methods.rsa.beta": {"schedule": "adaptive", "start": 0.4, "end": 0.0, "window": 64, "after": 0.0}}
     return method, params.load(write_params({"pretrain.epochs": 5, "pretrain.warmup_epochs": 1, **changes}))
 
 

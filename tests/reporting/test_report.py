@@ -30,6 +30,12 @@ def rows(text: str, name: str) -> list[list[str]]:
     return [re.split(r"\s*\|\s*", line.strip("| ")) for line in text.splitlines() if line.startswith(f"| {name} |")]
 
 
+def test_a_collapsed_run_is_marked(tiny: Params, results: Results):
+    text = render(tiny, results, manifests(collapsed=True), [], False, "abc123")
+    assert "- Collapsed, their embeddings tell samples no longer apart: rsa s1." in text
+    assert "Collapsed" not in render(tiny, results, manifests(), [], False, "abc123")
+
+
 def test_cells_and_differences_are_written_with_their_uncertainty():
     assert cell(summarize([80.0, 82.0, 87.0])) == "83.0 ± 3.6 (3)"
     assert cell(summarize([80.0])) == "80.0 (1)"
