@@ -1,6 +1,6 @@
 """Stage `probe`: what frozen features are worth on the dataset that was pretrained on.
 
-out: a JSON file, task -> top1 (percent) and details
+out: a JSON file, task -> score (rsa.evaluation.score)
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ READS = ("probe",)
 
 
 def probe(p: Params, seed: int, features: Path, out: Path) -> None:
-    """kNN and linear probe; `seed` draws the held-out part."""
+    """Every protocol; `seed` draws the held-out part."""
     write_json(out, probe_tasks(read_features(features, "train"), read_features(features, "test"), p.probe, seed))
 
 

@@ -23,7 +23,7 @@ def report(p: Params, scores: Path, runs: Path, out: Path) -> None:
     e = p.experiment
     cells = {method: {seed: runs / method / f"s{seed}" for seed in e.seeds} for method in e.methods}
     curves = {method: {seed: pd.read_csv(run / "curve.csv") for seed, run in seeds.items()} for method, seeds in cells.items()}
-    table = read_scores(scores, e)
+    table = read_scores(scores, p)
     results = Results(table, e, p.report.confidence)
 
     figures = out / "figures"
@@ -46,8 +46,9 @@ def _unconverged(scores: Path, p: Params) -> list[str]:
     for method in (*FLOORS, *p.experiment.methods):
         for seed in p.experiment.seeds:
             for file in sorted((scores / method / f"s{seed}").glob("*.json")):
-                if not json.loads(file.read_text())["linear"]["converged"]:
-                    found.append(f"{method} s{seed} {file.stem}")
+                for task, score in json.loads(file.read_text()).items():
+                    if not score.get("converged", True):
+                        found.append(f"{method} s{seed} {file.stem} {task}")
     return found
 
 

@@ -1,6 +1,6 @@
 """Stage `transfer`: what frozen features are worth on another dataset.
 
-out: a JSON file, task -> top1 (percent) and details
+out: a JSON file, task -> score (rsa.evaluation.score)
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ READS = ("probe", "transfer")
 
 
 def transfer(p: Params, seed: int, features: Path, out: Path) -> None:
-    """Linear probe and few-shot; `seed` draws the held-out part and the labels."""
+    """Every protocol and few-shot; `seed` draws the held-out part and the labels."""
     train, test = read_features(features, "train"), read_features(features, "test")
     write_json(out, transfer_tasks(train, test, p.probe, p.transfer, seed))
 

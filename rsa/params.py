@@ -43,7 +43,7 @@ class Constant(Section):
     value: Fraction
 
 
-class Linear(Section):
+class LinearSchedule(Section):
     schedule: Literal["linear"]
     start: Fraction
     end: Fraction
@@ -83,7 +83,9 @@ class Adaptive(Section):
     after: Annotated[float, Field(ge=0, lt=1)]
 
 
-Beta = Annotated[Constant | Linear | Cosine | CosinePlateau | Exponential | Step | Adaptive, Field(discriminator="schedule")]
+Beta = Annotated[
+    Constant | LinearSchedule | Cosine | CosinePlateau | Exponential | Step | Adaptive, Field(discriminator="schedule")
+]
 
 # ---- sections ------------------------------------------------------------------------------------
 
@@ -296,6 +298,7 @@ class Pretrain(Section):
     collapse: Collapse
     checkpoint: Checkpoint
     launch: Launch
+    snapshots: list[Fraction]
 
     @model_validator(mode="after")
     def _batches(self) -> Self:
@@ -492,21 +495,29 @@ class Evaluation(Section):
     threads: Count
 
 
+ProtocolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]  # as the literature's names: rsa-small
+
+
 class KNN(Section):
-    k: Count
+    classifier: Literal["knn"]
+    k: Annotated[list[Count], Field(min_length=1)]
     temperature: Positive
 
 
 class LinearProbe(Section):
+    classifier: Literal["logistic_regression"]
     C: Annotated[list[Positive], Field(min_length=1)]
-    held_out: Inside
     max_iter: Count
+
+
+FeatureProtocol = Annotated[KNN | LinearProbe, Field(discriminator="classifier")]
 
 
 class Probe(Section):
     threads: Count
-    knn: KNN
-    linear: LinearProbe
+    held_out: Inside
+    best_on_test: bool
+    protocols: Annotated[dict[ProtocolName, FeatureProtocol], Field(min_length=1)]
 
 
 class Transfer(Section):
@@ -514,8 +525,76 @@ class Transfer(Section):
     draws: Count
 
 
+class Steps(Section):
+    schedule: Literal["steps"]
+    at: list[Count]
+    factor: Inside
+
+
+class HalfCosine(Section):
+    schedule: Literal["cosine"]
+
+
+class ImageProtocol(Section):
+    lr: Annotated[list[Positive], Field(min_length=1)]
+    lr_per_256: bool
+    optimizer: Literal["sgd", "lars"]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    nesterov: bool
+    weight_decay: NonNegative
+    epochs: Count
+    batch_size: Count
+    schedule: Annotated[Steps | HalfCosine, Field(discriminator="schedule")]
+    normalize: Literal["none", "l2_standardize"]
+    blocks: Annotated[list[Count], Field(min_length=1)]
+    pooling: Annotated[list[Literal["avg", "cls", "cls_avg"]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.nesterov and (self.optimizer == "lars" or not self.momentum):
+            raise ValueError("nesterov must be false unless the optimizer is sgd with momentum")
+        return self
+
+
+class Linear(Section):
+    datasets: list[Name]
+    crop_scale: Range
+    held_out: Inside
+    best_on_test: bool
+    precision: Literal["float32", "bf16"]
+    protocols: dict[ProtocolName, ImageProtocol]
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        _ordered("crop_scale", self.crop_scale, 1e-3, 1)
+        return self
+
+
+class Finetune(Section):
+    datasets: list[Name]
+    label_percents: list[Annotated[int, Field(ge=1, le=100)]]
+    epochs: Count
+    batch_size: Count
+    warmup_epochs: NonNegative
+    optimizer: AdamW
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    crop_scale: Range
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    precision: Literal["float32", "bf16"]
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        _ordered("crop_scale", self.crop_scale, 1e-3, 1)
+        return self
+
+
+class Quality(Section):
+    samples: Annotated[int, Field(ge=16)]
+
+
 class Report(Section):
     confidence: Inside
+    mean_per_class: list[Name]
 
 
 class Params(Section):
@@ -531,6 +610,9 @@ class Params(Section):
     evaluation: Evaluation
     probe: Probe
     transfer: Transfer
+    linear: Linear
+    finetune: Finetune
+    quality: Quality
     report: Report
 
     @model_validator(mode="after")
@@ -542,8 +624,20 @@ class Params(Section):
         for name in e.methods:
             _known("experiment.methods", name, list(self.methods), "a section of `methods`")
         _known("experiment.baseline", e.baseline, e.methods, "one of experiment.methods")
-        for key, name in [("dataset", e.dataset), *(("transfer", name) for name in e.transfer)]:
-            _known(f"experiment.{key}", name, list(self.datasets), "a section of `datasets`")
+        named = [
+            ("experiment.dataset", [e.dataset]),
+            ("experiment.transfer", e.transfer),
+            ("linear.datasets", self.linear.datasets),
+        ]
+        named += [("finetune.datasets", self.finetune.datasets), ("report.mean_per_class", self.report.mean_per_class)]
+        for key, names in named:
+            for name in names:
+                _known(key, name, list(self.datasets), "a section of `datasets`")
+        both = self.probe.protocols.keys() & self.linear.protocols.keys()
+        if both:
+            raise ValueError(
+                f"linear.protocols must have other names than probe.protocols, got {', '.join(sorted(both))} in both"
+            )
         if self.evaluation.crop > self.evaluation.resize:
             raise ValueError(
                 f"evaluation.crop must be at most evaluation.resize ({self.evaluation.resize}), got {self.evaluation.crop}"

@@ -25,7 +25,7 @@ UNKNOWN = {
     "methods.rsa.betta": "(did you mean beta",
     "methods.rsa.beta.stat": "(did you mean start",
     "datasets.digits.siz": "(did you mean size",
-    "probe.linear.max_iters": "(did you mean max_iter",
+    "probe.protocols.sklearn.max_iters": "(did you mean max_iter",
     "reports": "(did you mean report",
 }
 
@@ -179,12 +179,17 @@ def test_a_dataset_name_that_cannot_be_part_of_a_path_is_refused(write_params: W
 
 
 def test_all_faults_are_listed_at_once(write_params: WriteParams):
-    path = write_params({"pretrain.epochs": -1, "probe.knn.k": "five", "transfer.draws": ..., "views.colour": {}})
+    path = write_params({"pretrain.epochs": -1, "probe.protocols.knn.k": "five", "transfer.draws": ..., "views.colour": {}})
     with pytest.raises(ValueError, match="epochs") as error:
         params.load(path)
     lines = str(error.value).splitlines()
     assert len(lines) == 4
-    for key in ("pretrain.epochs must", "probe.knn.k must", "transfer.draws is missing", "views.colour is not a known key"):
+    for key in (
+        "pretrain.epochs must",
+        "probe.protocols.knn.k must",
+        "transfer.draws is missing",
+        "views.colour is not a known key",
+    ):
         assert sum(line.startswith(f"{path}: {key}") for line in lines) == 1
 
 

@@ -3,21 +3,22 @@
 Features are standardised with the statistics of the whole training split, which need no labels.
 """
 
-from typing import Any
-
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from rsa.data.splits import by_class
 from rsa.evaluation.features import Features
+from rsa.evaluation.score import Score, mean_per_class, stamped, top1
+
+PROTOCOL = "few-shot"  # standardised features, logistic regression with C = 1, mean over draws
 
 
-def few_shot(train: Features, test: Features, labels_per_class: int, draws: int, seed: int) -> dict[str, Any]:
+def few_shot(train: Features, test: Features, labels_per_class: int, draws: int, seed: int) -> Score:
     """Mean and standard deviation over draws of the top-1 in percent, and each draw's."""
     scaler = StandardScaler().fit(train.x)
     test_x = scaler.transform(test.x)
-    top1 = []
+    accuracies, per_class_accuracies = [], []
     for draw in range(draws):
         per_class = by_class(train.y, seed * 1000 + draw)
         fewest = min(len(indices) for indices in per_class)
@@ -27,5 +28,10 @@ def few_shot(train: Features, test: Features, labels_per_class: int, draws: int,
             )
         chosen = np.concatenate([indices[:labels_per_class] for indices in per_class])
         model = LogisticRegression(max_iter=1000).fit(scaler.transform(train.x[chosen]), train.y[chosen])
-        top1.append(100 * float(model.score(test_x, test.y)))
-    return {"top1": float(np.mean(top1)), "sd": float(np.std(top1, ddof=1)) if draws > 1 else None, "draws": top1}
+        predicted = model.predict(test_x)
+        accuracies.append(top1(test.y, predicted))
+        per_class_accuracies.append(mean_per_class(test.y, predicted))
+    spread = {"sd": float(np.std(accuracies, ddof=1)) if draws > 1 else None, "draws": accuracies}
+    settings = {"labels_per_class": labels_per_class, "draws": draws}
+    mean = float(np.mean(per_class_accuracies))
+    return stamped(PROTOCOL, settings, "top1", float(np.mean(accuracies)), mean_per_class=mean, **spread)

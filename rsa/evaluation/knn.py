@@ -1,18 +1,36 @@
 """kNN on frozen features (Wu et al. 2018, section 3.4): cosine neighbours, votes weighted by exp(cos / T)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
+from rsa.evaluation.choose import Predictions, choose
 from rsa.evaluation.features import Features
-from rsa.params import KNN
+from rsa.evaluation.score import Score, accuracy
+from rsa.params import KNN, Probe
 
 
-def knn_top1(train: Features, test: Features, p: KNN) -> float:
-    """Top-1 accuracy in percent; where the training split is smaller than k, all of it votes."""
-    classifier = KNeighborsClassifier(
-        n_neighbors=min(p.k, len(train.y)),
-        metric="cosine",
-        algorithm="brute",
-        weights=lambda distances: np.exp((1 - distances) / p.temperature),
-    )
-    return 100 * float(classifier.fit(train.x, train.y).score(test.x, test.y))
+def knn_probe(name: str, p: KNN, probe: Probe, train: Features, test: Features, seed: int) -> Score:
+    """The score of protocol `name`; of several k, the one that is best on held-out data."""
+
+    def predict(ks: Sequence[float], train: Features, test: Features) -> Predictions:
+        return knn_predictions(train, test, [int(k) for k in ks], p.temperature)
+
+    choice = choose(p.k, predict, train, test, probe.held_out, probe.best_on_test, seed)
+    details = {"k": int(choice.setting), "held_out_top1": choice.held_out_top1, "best_on_test": choice.best_on_test}
+    return accuracy(name, p, test.y, choice.predicted, **details)
+
+
+def knn_predictions(train: Features, test: Features, ks: Sequence[int], temperature: float) -> Predictions:
+    """Predicted classes for each k; where the training split is smaller than k, all of it votes."""
+    found: Predictions = {}
+    for k in ks:
+        classifier = KNeighborsClassifier(
+            n_neighbors=min(k, len(train.y)),
+            metric="cosine",
+            algorithm="brute",
+            weights=lambda distances: np.exp((1 - distances) / temperature),
+        )
+        found[k] = classifier.fit(train.x, train.y).predict(test.x)
+    return found

@@ -1,26 +1,29 @@
-"""The tasks that every encoder is scored on, and a floor beside it: name -> top-1 in percent and details."""
-
-from typing import Any
+"""What every encoder is scored on from its features, and a floor beside it: task -> score."""
 
 from threadpoolctl import threadpool_limits
 
 from rsa.evaluation.features import Features
 from rsa.evaluation.few_shot import few_shot
-from rsa.evaluation.knn import knn_top1
+from rsa.evaluation.knn import knn_probe
 from rsa.evaluation.linear import linear_probe
-from rsa.params import Probe, Transfer
-
-Scores = dict[str, dict[str, Any]]
+from rsa.evaluation.score import Scores
+from rsa.params import KNN, Probe, Transfer
 
 
 def probe_tasks(train: Features, test: Features, p: Probe, seed: int) -> Scores:
-    """kNN and linear probe."""
+    """Every protocol of the `probe` section; a task is called as its protocol."""
+    scores: Scores = {}
     with threadpool_limits(p.threads):
-        return {"knn": {"top1": knn_top1(train, test, p.knn)}, "linear": linear_probe(train, test, p.linear, seed)}
+        for name, protocol in p.protocols.items():
+            if isinstance(protocol, KNN):
+                scores[name] = knn_probe(name, protocol, p, train, test, seed)
+            else:
+                scores[name] = linear_probe(name, protocol, p, train, test, seed)
+    return scores
 
 
 def transfer_tasks(train: Features, test: Features, probe: Probe, p: Transfer, seed: int) -> Scores:
-    """Linear probe, and few-shot for every number of labels."""
+    """The same on another dataset, then few-shot for every number of labels."""
+    scores = probe_tasks(train, test, probe, seed)
     with threadpool_limits(probe.threads):
-        shots = {f"{k}_shot": few_shot(train, test, k, p.draws, seed) for k in p.labels_per_class}
-        return {"linear": linear_probe(train, test, probe.linear, seed), **shots}
+        return scores | {f"{k}_shot": few_shot(train, test, k, p.draws, seed) for k in p.labels_per_class}

@@ -6,25 +6,39 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsa.params import Experiment
+from rsa.params import Experiment, Params
 from rsa.reporting.statistics import Difference, Summary, paired_difference, summarize
 
 FLOORS = ("pixels", "random")
 
 
-def read_scores(folder: Path, experiment: Experiment) -> pd.DataFrame:
-    """One row per method (or floor), seed, dataset and task: columns method, seed, dataset, task, top1 (percent)."""
-    files = {"probe.json": experiment.dataset, **{f"transfer_{name}.json": name for name in experiment.transfer}}
+def score_files(p: Params) -> dict[str, str]:
+    """The score files that an encoder of this experiment has, below its folder, and the dataset of each."""
+    e = p.experiment
+    files = {"probe.json": e.dataset} | {f"transfer_{name}.json": name for name in e.transfer}
+    files |= {f"linear_{name}_{protocol}.json": name for name in p.linear.datasets for protocol in p.linear.protocols}
+    files |= {
+        f"finetune_{name}_{percent}/scores.json": name for name in p.finetune.datasets for percent in p.finetune.label_percents
+    }
+    return files
+
+
+def read_scores(folder: Path, p: Params) -> pd.DataFrame:
+    """A row per method (or floor), seed and score: method, seed, dataset, task, protocol, metric, value, best_on_test."""
     rows = []
-    for method in (*FLOORS, *experiment.methods):
-        for seed in experiment.seeds:
-            for file, dataset in files.items():
+    for method in (*FLOORS, *p.experiment.methods):
+        for seed in p.experiment.seeds:
+            for file, dataset in score_files(p).items():
                 path = folder / method / f"s{seed}" / file
                 if not path.is_file():
+                    if method in FLOORS and file.startswith(("linear_", "finetune_")):
+                        continue  # of encoders only
                     raise ValueError(f"{path} does not exist: run its stage first (`dvc repro` does)")
                 for task, score in json.loads(path.read_text()).items():
-                    rows.append((method, seed, dataset, task, score["top1"]))
-    return pd.DataFrame(rows, columns=["method", "seed", "dataset", "task", "top1"])
+                    mean = dataset in p.report.mean_per_class and "mean_per_class" in score
+                    metric, value = ("mean_per_class", score["mean_per_class"]) if mean else (score["metric"], score["value"])
+                    rows.append((method, seed, dataset, task, score["protocol"], metric, value, score.get("best_on_test")))
+    return pd.DataFrame(rows, columns=["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test"])
 
 
 class Results:
@@ -34,7 +48,7 @@ class Results:
         self.experiment, self.confidence = experiment, confidence
         self.cells: dict[tuple[str, str, str], dict[int, float]] = {}
         for row in scores.itertuples(index=False):
-            self.cells.setdefault((str(row.method), str(row.dataset), str(row.task)), {})[int(row.seed)] = float(row.top1)  # type: ignore[arg-type]
+            self.cells.setdefault((str(row.method), str(row.dataset), str(row.task)), {})[int(row.seed)] = float(row.value)  # type: ignore[arg-type]
         self.tasks: list[tuple[str, str]] = list(dict.fromkeys((dataset, task) for _, dataset, task in self.cells))
 
     @property

@@ -50,7 +50,7 @@ def test_draws_differ_and_are_a_function_of_the_seed(fitted: list):
 def test_mean_and_sd_are_those_of_the_draws():
     result = few_shot(blobs(60, 0), blobs(40, 1), 2, draws=4, seed=0)
     assert len(result["draws"]) == 4
-    assert result["top1"] == pytest.approx(statistics.mean(result["draws"]))
+    assert result["value"] == pytest.approx(statistics.mean(result["draws"]))
     assert result["sd"] == pytest.approx(statistics.stdev(result["draws"]))
 
 

@@ -6,15 +6,21 @@ from sklearn.preprocessing import StandardScaler
 
 from rsa.data.splits import held_out
 from rsa.evaluation.features import Features
-from rsa.evaluation.linear import linear_probe
-from rsa.params import LinearProbe
+from rsa.evaluation.linear import linear_probe as scored
+from rsa.evaluation.score import Score
+from rsa.params import LinearProbe, Probe
 from tests.evaluation.blobs import blobs
 
 CANDIDATES = [0.0001, 0.01, 1.0, 100.0]
 
 
 def section(C: list[float] = CANDIDATES, max_iter: int = 500) -> LinearProbe:
-    return LinearProbe(C=C, held_out=0.25, max_iter=max_iter)
+    return LinearProbe(classifier="logistic_regression", C=C, max_iter=max_iter)
+
+
+def linear_probe(train: Features, test: Features, p: LinearProbe, seed: int, best_on_test: bool = False) -> Score:
+    probe = Probe(threads=1, held_out=0.25, best_on_test=best_on_test, protocols={"sklearn": p})
+    return scored("sklearn", p, probe, train, test, seed)
 
 
 def top1_written_again(train: Features, test: Features, c: float) -> float:
@@ -37,7 +43,7 @@ def top1_written_again(train: Features, test: Features, c: float) -> float:
 @pytest.mark.parametrize("c", [0.001, 1.0])
 def test_top1_equals_logistic_regression_written_again(c: float):
     train, test = blobs(90, 0), blobs(200, 1)
-    assert linear_probe(train, test, section([c]), seed=0)["top1"] == pytest.approx(top1_written_again(train, test, c), abs=0.51)
+    assert linear_probe(train, test, section([c]), seed=0)["value"] == pytest.approx(top1_written_again(train, test, c), abs=0.51)
 
 
 def test_c_is_chosen_by_held_out_accuracy_alone():
@@ -45,7 +51,7 @@ def test_c_is_chosen_by_held_out_accuracy_alone():
     result = linear_probe(train, test, section(), seed=3)
     fit, choose = held_out(train.y, ["0", "1", "2"], 0.25, 3)
     inner, outer = Features(train.x[fit], train.y[fit]), Features(train.x[choose], train.y[choose])
-    held = {str(c): linear_probe(inner, outer, section([c]), seed=0)["top1"] for c in CANDIDATES}
+    held = {str(c): linear_probe(inner, outer, section([c]), seed=0)["value"] for c in CANDIDATES}
     assert result["held_out_top1"] == pytest.approx(held)
     assert held[str(result["C"])] == max(held.values())
     assert len(set(held.values())) > 1  # there was something to choose
@@ -54,7 +60,7 @@ def test_c_is_chosen_by_held_out_accuracy_alone():
 def test_the_chosen_probe_is_fitted_again_on_the_whole_training_split():
     train, test = blobs(120, 0), blobs(60, 1)
     result = linear_probe(train, test, section(), seed=3)
-    assert result["top1"] == linear_probe(train, test, section([result["C"]]), seed=99)["top1"]
+    assert result["value"] == linear_probe(train, test, section([result["C"]]), seed=99)["value"]
 
 
 @pytest.mark.parametrize("shuffle", range(5))
@@ -65,7 +71,7 @@ def test_permuting_the_test_labels_changes_nothing_but_the_score(shuffle: int):
     honest, blind = (linear_probe(train, split, section(), seed=0) for split in (test, permuted))
     assert blind["C"] == honest["C"]
     assert blind["held_out_top1"] == honest["held_out_top1"]
-    assert blind["top1"] < honest["top1"]
+    assert blind["value"] < honest["value"]
 
 
 def test_a_test_split_that_favours_another_c_does_not_get_it():
@@ -100,7 +106,7 @@ def test_features_are_standardised_so_that_their_units_do_not_matter():
     scaled = [Features(split.x * scale + shift, split.y) for split in (train, test)]
     want, got = linear_probe(train, test, section(), 0), linear_probe(*scaled, section(), 0)
     assert got["C"] == want["C"]
-    assert got["top1"] == pytest.approx(want["top1"], abs=1.7)  # float32: at most one sample at the border turns
+    assert got["value"] == pytest.approx(want["value"], abs=1.7)  # float32: at most one sample at the border turns
 
 
 def test_seed_draws_the_held_out_part():
@@ -114,3 +120,11 @@ def test_a_probe_that_has_not_converged_says_so():
     train, test = blobs(120, 0), blobs(60, 1)
     assert linear_probe(train, test, section([100.0], max_iter=1), seed=0)["converged"] is False
     assert linear_probe(train, test, section([100.0]), seed=0)["converged"] is True
+
+
+def test_the_literatures_choice_is_reported_beside_ours_and_is_never_lower():
+    train, test = blobs(120, 0), blobs(60, 1)
+    result = linear_probe(train, test, section(), seed=0, best_on_test=True)
+    each = [linear_probe(train, test, section([c]), seed=0)["value"] for c in CANDIDATES]
+    assert result["best_on_test"] == max(each) >= result["value"]
+    assert result["value"] == linear_probe(train, test, section(), seed=0)["value"]

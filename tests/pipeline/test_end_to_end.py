@@ -99,7 +99,11 @@ def check_features(features: Path, tiny: Params) -> None:
 
 def check_report(reports: Path, scores: Path, tiny: Params) -> None:
     table = pd.read_csv(reports / "scores.csv")
-    tasks = [("digits", "knn"), ("digits", "linear"), *(("photo_tiles", task) for task in ("linear", "1_shot", "2_shot"))]
+    tasks = [
+        ("digits", "knn"),
+        ("digits", "sklearn"),
+        *(("photo_tiles", task) for task in ("knn", "sklearn", "1_shot", "2_shot")),
+    ]
     methods = ("pixels", "random", "byol", "rsa")
     assert len(table) == len(methods) * 2 * len(tasks)
     text = (reports / "report.md").read_text()
@@ -109,15 +113,15 @@ def check_report(reports: Path, scores: Path, tiny: Params) -> None:
         for (dataset, task), cell in zip(tasks, lines[method], strict=True):
             rows = table.query("method == @method and dataset == @dataset and task == @task")
             assert sorted(rows["seed"]) == [0, 1]
-            assert cell == f"{rows['top1'].mean():.1f} ± {rows['top1'].std():.1f} (2)"
+            assert cell == f"{rows['value'].mean():.1f} ± {rows['value'].std():.1f} (2)"
             file = scores / method / "s0" / ("probe.json" if dataset == "digits" else f"transfer_{dataset}.json")
-            assert json.loads(file.read_text())[task]["top1"] == rows.query("seed == 0")["top1"].item()
+            assert json.loads(file.read_text())[task]["value"] == rows.query("seed == 0")["value"].item()
     assert len(lines["rsa − byol"]) == len(tasks)
     for cell in lines["rsa − byol"]:
         assert re.fullmatch(r"(\*\*)?[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\](\*\*)?", cell)
     for figure in re.findall(r"!\[.*?\]\((.*?)\)", text):
         assert (reports / figure).stat().st_size > 1000, figure
-    pixels = table.query("method == 'pixels' and task == 'linear' and dataset == 'digits'")["top1"]
+    pixels = table.query("method == 'pixels' and task == 'sklearn' and dataset == 'digits'")["value"]
     assert (pixels > 80).all()  # digits are easy: labels and images have kept together through the chain
 
 

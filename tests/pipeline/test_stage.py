@@ -78,11 +78,11 @@ def test_a_users_error_is_one_line_without_a_traceback(project: Project, act: st
 
 def test_faults_of_params_yaml_are_all_told_before_the_stage_starts(project: Project):
     project.edit("pretrain.epochs", 0)
-    project.edit("probe.knn.k", "many")
+    project.edit("probe.protocols.knn.k", "many")
     code, stderr = end(project.start())
     assert code == 1
     assert stderr.startswith("toy: error: params.yaml: pretrain.epochs must be")
-    assert "params.yaml: probe.knn.k must be" in stderr
+    assert "params.yaml: probe.protocols.knn.k must be" in stderr
     assert "Traceback" not in stderr
 
 

@@ -1,0 +1,44 @@
+"""Choosing a setting of a classifier on data held out of the training split, and only there.
+
+The classifier with the setting chosen is fitted again on the whole training split; the test split is read once, at the
+end. The literature often takes the setting that is best on the test split: `best_on_test` measures that too, so that
+its optimism can be seen.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsa.data.splits import held_out
+from rsa.evaluation.features import Features
+from rsa.evaluation.score import top1
+
+Predictions = dict[float, NDArray[np.int64]]  # setting -> class numbers
+Predict = Callable[[Sequence[float], Features, Features], Predictions]  # fitted on the first for each setting, of the second
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The setting, its predictions on the test split, what it was chosen by (percent, empty where there was no choice)."""
+
+    setting: float
+    predicted: NDArray[np.int64]
+    held_out_top1: dict[str, float]
+    best_on_test: float | None  # percent
+
+
+def choose(
+    settings: Sequence[float], predict: Predict, train: Features, test: Features, fraction: float, best_on_test: bool, seed: int
+) -> Choice:
+    """The setting with the highest held-out accuracy, of equals the smallest; `seed` draws the held-out `fraction`."""
+    held: dict[float, float] = {}
+    if len(settings) > 1:
+        names = [str(label) for label in range(int(train.y.max()) + 1)]
+        kept, out = (Features(np.asarray(train.x)[part], train.y[part]) for part in held_out(train.y, names, fraction, seed))
+        held = {setting: top1(out.y, predicted) for setting, predicted in predict(settings, kept, out).items()}
+    best = max(held, key=lambda setting: (held[setting], -setting), default=settings[0])
+    found = predict(settings if best_on_test else [best], train, test)
+    optimistic = max(top1(test.y, predicted) for predicted in found.values()) if best_on_test else None
+    return Choice(best, found[best], {str(setting): value for setting, value in held.items()}, optimistic)
