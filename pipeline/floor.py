@@ -1,22 +1,27 @@
 """Stage `floor`: the same tasks for what has learnt nothing, a random-initialised encoder or the pixels themselves.
 
 The random encoder of a seed is the one that every method with that seed starts from.
-out/: probe.json, and transfer_DATASET.json for every transfer dataset
+out/: probe.json, transfer_DATASET.json for every transfer dataset; of the random encoder also what `linear` and `finetune` write
 """
 
 import tempfile
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from pipeline.stage import run, write_json
 from rsa.data.index import Split
 from rsa.evaluation.encode import encode_split, frozen, pixels
 from rsa.evaluation.features import Features, read_features, write_features
+from rsa.evaluation.finetune import finetune, labelled
+from rsa.evaluation.linear_sgd import Frozen, linear_sgd
 from rsa.evaluation.tasks import probe_tasks, transfer_tasks
 from rsa.models.backbones import build_backbone
 from rsa.params import Params
 from rsa.training.device import setup
 
-READS = ("experiment.dataset", "experiment.transfer", "model", "evaluation", "probe", "transfer")
+READS = ("experiment.dataset", "experiment.transfer", "model", "evaluation", "probe", "transfer", "linear", "finetune")
 
 
 def floor(p: Params, floor: str, seed: int, data: Path, out: Path) -> None:
@@ -37,6 +42,31 @@ def floor(p: Params, floor: str, seed: int, data: Path, out: Path) -> None:
         for dataset in p.experiment.transfer:
             train, test = features(dataset, Path(scratch) / dataset)
             write_json(out / f"transfer_{dataset}.json", transfer_tasks(train, test, p.probe, p.transfer, seed))
+    if floor == "random":
+        score_untrained(p, seed, data, out)
+
+
+def score_untrained(p: Params, seed: int, data: Path, out: Path) -> None:
+    """What `linear` and `finetune` do, from random weights: fine-tuning is then training from scratch."""
+    device = setup(p.evaluation.device, p.evaluation.threads, seed)
+
+    def untrained() -> nn.Module:
+        torch.manual_seed(seed)
+        return build_backbone(p.model)
+
+    for dataset in p.linear.datasets:
+        train, test = Split(data / dataset, "train"), Split(data / dataset, "test")
+        for name, protocol in p.linear.protocols.items():
+            frozen_encoder = Frozen(untrained(), device, p.evaluation, p.linear.precision == "bf16")
+            score = linear_sgd(name, protocol, p.linear, frozen_encoder, train, test, seed)
+            write_json(out / f"linear_{dataset}_{name}.json", {name: score})
+    for dataset in p.finetune.datasets:
+        train, test = Split(data / dataset, "train"), Split(data / dataset, "test")
+        for percent in p.finetune.label_percents:
+            score = finetune(untrained(), p.finetune, p.evaluation, labelled(train, percent, seed), test, seed, device)
+            folder = out / f"finetune_{dataset}_{percent}"
+            folder.mkdir()
+            write_json(folder / "scores.json", {f"finetune_{percent}%": score})
 
 
 if __name__ == "__main__":

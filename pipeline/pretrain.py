@@ -1,8 +1,9 @@
 """Stage `pretrain`: train one method with one seed on the shards of a dataset.
 
-out/: encoder.safetensors, curve.csv (a row per step), views.png (what the method saw first), run.json
+out/: encoder.safetensors, snapshots/STEP.safetensors, curve.csv (a row per step), views.png (what the method saw first), run.json
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from rsa.models.sync_batch_norm import synchronize
 from rsa.params import Params
 from rsa.training.checkpoint import Checkpoints, Interrupted, captured, restore, terminations
 from rsa.training.collapse import Health, beyond
+from rsa.training.cost import cost_per_image
 from rsa.training.curve import Curve, Row
 from rsa.training.device import gpu_number, setup
 from rsa.training.launch import launch, processes
@@ -37,8 +39,18 @@ SHOWN = 8  # samples in views.png
 def pretrain(p: Params, method: str, seed: int, shards: Path, out: Path, work: Path) -> None:
     """Train `method` with `seed` on the training split in `shards`; `work` keeps what a killed run continues from."""
     launch(p.pretrain, train_rank, p, method, seed, shards, work)
-    for name in ("encoder.safetensors", "curve.csv", "views.png", "run.json"):
+    for name in ("encoder.safetensors", "curve.csv"):
         shutil.copyfile(work / name, out / name)
+    shutil.copytree(work / "snapshots", out / "snapshots")
+    model, recipe = build_method(p.methods[method], build_backbone(p.model), p.views)
+    split = Split(shards, pretraining_split(shards))
+    first = next(iter(TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1)))
+    save_views(first, out / "views.png")
+    described = json.loads((work / "run.json").read_text())
+    cost = cost_per_image(model.train(), first.head(SHOWN))
+    images = described.pop("images_seen")
+    described["cost"] = {"images_seen": images, **cost._asdict(), "flops": images * cost.flops_per_image}
+    write_json(out / "run.json", described)
 
 
 def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> None:
@@ -77,8 +89,18 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     total_steps = p.pretrain.epochs * views.steps_per_epoch
     curve = Curve(work / "curve.csv")
     progress = ProgressDisplay(f"{method} s{seed}", start, total_steps, p.pretrain.batch_size, shown=rank == 0)
+    snapshots = {round(share * total_steps): share for share in p.pretrain.snapshots}
+
+    def snapshot(step: int) -> None:
+        if rank == 0 and step in snapshots:
+            (work / "snapshots").mkdir(exist_ok=True)
+            path = work / "snapshots" / f"{step:08d}.safetensors"
+            save_encoder(model.backbone, path, p.model.backbone, snapshots[step])
+
     if rank == 0:
         curve.cut(saved["curve_size"])
+    if start == 0:
+        snapshot(0)
 
     def report(rows: list[Row]) -> None:
         if rank == 0:
@@ -88,6 +110,7 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     with terminations() as terminated:
 
         def step_done(step: int, unreported: Callable[[], list[Row]]) -> None:
+            snapshot(step)  # before the checkpoint: a run that continues there has it
             stop = distributed.on_any(terminated())
             if distributed.on_any(checkpoints.due(step)) or stop:
                 state = {"step": step, "unreported": unreported(), "position": asdict(views.position(step))}
@@ -115,8 +138,6 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     if rank > 0:
         return
     save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
-    first = TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1)
-    save_views(next(iter(first)), work / "views.png")
     last = curve.last()
     found = Health(*(last[name] for name in Health._fields))
     write_json(

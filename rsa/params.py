@@ -298,7 +298,7 @@ class Pretrain(Section):
     collapse: Collapse
     checkpoint: Checkpoint
     launch: Launch
-    snapshots: list[Fraction]
+    snapshots: Annotated[list[Fraction], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _batches(self) -> Self:
@@ -646,17 +646,8 @@ class Params(Section):
 
     def only(self, sections: Iterable[str]) -> "Params":
         """The same values, of which just these dotted `sections` can be read."""
-        kept: dict[str, Any] = {}
-        for section in sections:
-            top, _, key = section.partition(".")
-            value = getattr(self, top)
-            if not key:
-                kept[top] = value
-            elif isinstance(value, dict):
-                kept.setdefault(top, {})[key] = value[key]
-            else:
-                kept[top] = type(value).model_construct(**{**dict(kept.get(top, {})), key: getattr(value, key)})
-        return Params.model_construct(**kept)
+        narrowed: Params = _narrowed(self, [section.split(".") for section in sections])
+        return narrowed
 
     def section(self, dotted: str) -> Any:
         """The plain value (dicts, lists, numbers) at a dotted name, as it would be written in YAML."""
@@ -664,6 +655,18 @@ class Params(Section):
         for key in dotted.split("."):
             value = value[key]
         return value
+
+
+def _narrowed(value: Any, paths: list[list[str]]) -> Any:
+    """A section, or a mapping of sections, with just what lies at the end of `paths`."""
+    if [] in paths:
+        return value
+    below: dict[str, list[list[str]]] = {}
+    for key, *rest in paths:
+        below.setdefault(key, []).append(rest)
+    if isinstance(value, dict):
+        return {key: _narrowed(value[key], rests) for key, rests in below.items()}
+    return type(value).model_construct(**{key: _narrowed(getattr(value, key), rests) for key, rests in below.items()})
 
 
 def _known(key: str, name: str, known: list[str], what: str) -> None:

@@ -4,12 +4,14 @@ A stale index or a damaged shard must never yield wrong pixels: shard sizes are 
 opened, the tar member's name and the checksum of its bytes with the index's on every read.
 """
 
+import copy
+import hashlib
 import json
 import mmap
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +89,18 @@ class Split:
     def labels(self) -> NDArray[np.int64]:
         """Class numbers in id order: (N,)."""
         return self.rows["label"].astype(np.int64)
+
+    def subset(self, ids: NDArray[np.int64]) -> Self:
+        """The samples `ids`, in this order, as a split of their own."""
+        part = copy.copy(self)
+        part.rows = self.rows[ids]
+        part.index_sha256 = hashlib.sha256(self.index_sha256.encode() + ids.astype("<i8").tobytes()).hexdigest()
+        return part
+
+    @property
+    def keys(self) -> list[str]:
+        """The samples' keys in id order: their member names without the suffix."""
+        return [name.decode().rpartition(".")[0] for name in self.rows["name"]]
 
     def describe(self, id: int) -> str:
         """Where a sample lies, for messages."""

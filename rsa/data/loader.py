@@ -39,6 +39,10 @@ class Batch:
     samples: Samples
     views: list[Tensor]  # each (B, size, size, 3) uint8
 
+    def head(self, count: int) -> "Batch":
+        """The first `count` samples."""
+        return Batch(self.iteration, self.samples.of(slice(count)), [view[:count] for view in self.views])
+
     def parts(self, count: int) -> "list[Batch]":
         """Cut into `count` parts of equal size, whose gradients are accumulated."""
         if count == 1:

@@ -46,6 +46,30 @@ def representation(backbone: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return full_precision(cast(torch.Tensor, backbone(x)).flatten(1))
 
 
+def variants(backbone: nn.Module, x: torch.Tensor, blocks: list[int], pooling: list[str]) -> dict[tuple[int, str], torch.Tensor]:
+    """Representations (B, D) that linear probes of ViTs use (Caron et al. 2021, appendix F.2; Oquab et al. 2023, B.3).
+
+    `cls`: the class tokens of the last `blocks` blocks, normalised, one beside the other; `cls_avg`: the last block's mean patch
+    too; `avg`: the backbone's own representation, of the last block alone. ValueError where the backbone has no class token.
+    """
+    found: dict[tuple[int, str], torch.Tensor] = {}
+    if set(pooling) != {"avg"}:
+        layers = getattr(backbone, "get_intermediate_layers", None)
+        if layers is None or not getattr(backbone, "num_prefix_tokens", 0):
+            raise ValueError(f"pooling must be [avg] for a backbone without a class token, got {pooling}")
+        outputs = layers(x, n=max(blocks), return_prefix_tokens=True, norm=True)
+        tokens = [full_precision(prefix[:, 0]) for _, prefix in outputs]
+        mean = full_precision(outputs[-1][0]).mean(1)
+        for count in blocks:
+            classes = torch.cat(tokens[-count:], 1)
+            found |= {(count, "cls"): classes, (count, "cls_avg"): torch.cat([classes, mean], 1)}
+    if "avg" in pooling:
+        if blocks != [1]:
+            raise ValueError(f"blocks must be [1] for pooling avg, got {blocks}")
+        found[1, "avg"] = representation(backbone, x)
+    return {(count, pool): found[count, pool] for count in blocks for pool in pooling}
+
+
 def full_precision(x: torch.Tensor) -> torch.Tensor:
     """float32 of a lower precision; float64 stays."""
     return x if x.dtype == torch.float64 else x.float()

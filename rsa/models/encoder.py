@@ -1,5 +1,6 @@
 """The encoder file: a trained backbone as safetensors, and the only way to load one."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -8,10 +9,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 
-def save_encoder(backbone: nn.Module, path: Path, backbone_name: str) -> None:
-    """Parameters and buffers of `backbone`, on the CPU, in their state-dict names."""
+def save_encoder(backbone: nn.Module, path: Path, backbone_name: str, progress: float = 1.0) -> None:
+    """Parameters and buffers of `backbone`, on the CPU, in their state-dict names; `progress` is the share of training done."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
-    save_file(state, path, metadata={"backbone": backbone_name})
+    about = json.dumps({"backbone": backbone_name, "progress": progress})
+    save_file(state, path, metadata={"encoder": about})  # one entry: safetensors writes several in any order
+
+
+def progress_of(path: Path) -> float:
+    """The share of training after which the encoder was saved."""
+    with safe_open(path, framework="pt") as file:
+        return float(json.loads(file.metadata()["encoder"])["progress"])
 
 
 def load_encoder(backbone: nn.Module, path: Path) -> nn.Module:

@@ -14,6 +14,8 @@ from rsa.reporting.statistics import Difference, Summary
 
 def cell(summary: Summary) -> str:
     """`96.1 ± 0.4 (3)`."""
+    if summary.n == 0:
+        return "–"
     spread = "" if math.isnan(summary.sd) else f" ± {summary.sd:.1f}"
     return f"{summary.mean:.1f}{spread} ({summary.n})"
 

@@ -31,7 +31,7 @@ def read_scores(folder: Path, p: Params) -> pd.DataFrame:
             for file, dataset in score_files(p).items():
                 path = folder / method / f"s{seed}" / file
                 if not path.is_file():
-                    if method in FLOORS and file.startswith(("linear_", "finetune_")):
+                    if method == "pixels" and file.startswith(("linear_", "finetune_")):
                         continue  # of encoders only
                     raise ValueError(f"{path} does not exist: run its stage first (`dvc repro` does)")
                 for task, score in json.loads(path.read_text()).items():
@@ -59,7 +59,7 @@ class Results:
 
     def summary(self, method: str, task: tuple[str, str]) -> Summary:
         """Mean, standard deviation and n over seeds."""
-        return summarize(list(self.cells[method, *task].values()))
+        return summarize(list(self.cells.get((method, *task), {}).values()))
 
     def difference(self, method: str, task: tuple[str, str]) -> Difference:
         """The paired difference to the baseline."""

@@ -18,6 +18,8 @@ class Summary:
 
 def summarize(values: list[float]) -> Summary:
     """Mean and standard deviation over seeds."""
+    if not values:
+        return Summary(math.nan, math.nan, 0)
     return Summary(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan, len(values))
 
 

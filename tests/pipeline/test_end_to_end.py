@@ -13,8 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
 
-from pipeline import floor, pretrain, stage
+from pipeline import floor, stage
+from rsa.data.index import Split
 from rsa.params import Params
 from tests.conftest import TINY
 
@@ -42,8 +46,23 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def edit(path: Path, section: str, **values: object) -> None:
+    document = YAML(typ="safe").load(path)
+    document[section] |= values
+    YAML(typ="safe").dump(document, path)
+
+
+def encoder_of(cell: str) -> str:
+    return f"runs/{cell}/encoder.safetensors"
+
+
 def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
     e = tiny.experiment
+    protocol = {"lr": [0.1, 1.0], "lr_per_256": True, "optimizer": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0}
+    protocol |= {"epochs": 1, "batch_size": 32, "schedule": {"schedule": "cosine"}, "normalize": "none"}
+    protocol |= {"blocks": [1], "pooling": ["avg"]}
+    edit(tmp_path / "params.yaml", "linear", datasets=["digits"], protocols={"fast-sgd": protocol})
+    edit(tmp_path / "params.yaml", "finetune", datasets=["photo_tiles"], label_percents=[50])
     for dataset in (e.dataset, *e.transfer):
         run("shard", dataset=dataset, raw="requirements.lock", out=f"data/shards/{dataset}")
     for seed in e.seeds:
@@ -51,8 +70,18 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
             cell = f"{method}/s{seed}"
             run("pretrain", method=method, seed=seed, shards=f"data/shards/{e.dataset}", out=f"runs/{cell}")
             for dataset in (e.dataset, *e.transfer):
-                encoder = f"runs/{cell}/encoder.safetensors"
-                run("extract", encoder=encoder, shards=f"data/shards/{dataset}", out=f"features/{cell}/{dataset}")
+                run("extract", encoder=encoder_of(cell), shards=f"data/shards/{dataset}", out=f"features/{cell}/{dataset}")
+            run(
+                "quality",
+                snapshots=f"runs/{cell}/snapshots",
+                shards="data/shards/digits",
+                seed=seed,
+                out=f"scores/{cell}/quality.csv",
+            )
+            out = f"scores/{cell}/linear_digits_fast-sgd.json"
+            run("linear", encoder=encoder_of(cell), shards="data/shards/digits", seed=seed, protocol="fast-sgd", out=out)
+            out = f"scores/{cell}/finetune_photo_tiles_50"
+            run("finetune", encoder=encoder_of(cell), shards="data/shards/photo_tiles", seed=seed, percent=50, out=out)
             run("probe", seed=seed, features=f"features/{cell}/{e.dataset}", out=f"scores/{cell}/probe.json")
             for dataset in e.transfer:
                 out = f"scores/{cell}/transfer_{dataset}.json"
@@ -63,6 +92,8 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
 
     check_curves(tmp_path / "runs", tiny)
     check_features(tmp_path / "features", tiny)
+    check_quality(tmp_path, tiny)
+    check_other_scores(tmp_path / "scores", tmp_path / "data" / "shards", tiny)
     check_report(tmp_path / "reports", tmp_path / "scores", tiny)
     assert not list(tmp_path.rglob("*.partial"))
 
@@ -85,6 +116,34 @@ def check_curves(runs: Path, tiny: Params) -> None:
     np.testing.assert_allclose(rsa["loss"], rsa["beta"] * rsa["aggressive"] + (1 - rsa["beta"]) * rsa["weak"], rtol=1e-5)
 
 
+def check_quality(root: Path, tiny: Params) -> None:
+    for method in tiny.experiment.methods:
+        table = pd.read_csv(root / "scores" / method / "s0" / "quality.csv")
+        assert table["progress"].tolist() == [0.0, 1.0]
+        assert np.isfinite(table.to_numpy()).all()
+        snapshots = sorted((root / "runs" / method / "s0" / "snapshots").iterdir())
+        assert [file.name for file in snapshots] == ["00000000.safetensors", "00000011.safetensors"]
+        run = root / "runs" / method / "s0" / "encoder.safetensors"
+        assert snapshots[-1].read_bytes() == run.read_bytes()
+    start = [pd.read_csv(root / "scores" / method / "s0" / "quality.csv").iloc[0] for method in ("byol", "rsa")]
+    pd.testing.assert_series_equal(*start)  # the same weights, the same views
+
+
+def check_other_scores(scores: Path, shards: Path, tiny: Params) -> None:
+    labels = Split(shards / "photo_tiles", "train").labels
+    lists = set()
+    for method in ("random", *tiny.experiment.methods):
+        score = json.loads((scores / method / "s0" / "linear_digits_fast-sgd.json").read_text())["fast-sgd"]
+        assert score["protocol"] == "fast-sgd"
+        assert score["chosen"] in score["held_out_top1"]
+        score = json.loads((scores / method / "s0" / "finetune_photo_tiles_50" / "scores.json").read_text())["finetune_50%"]
+        assert score["train_images"] == sum(round(count / 2) for count in np.bincount(labels))
+        if method != "random":
+            lists.add((scores / method / "s0" / "finetune_photo_tiles_50" / "samples.txt").read_text())
+    assert len(lists) == 1  # every method has the same labels
+    assert len(set(lists.pop().split())) == score["train_images"]
+
+
 def check_features(features: Path, tiny: Params) -> None:
     """Every run has its own features: a cache by dataset name alone is a known fault of the reference."""
     files = [
@@ -99,24 +158,30 @@ def check_features(features: Path, tiny: Params) -> None:
 
 def check_report(reports: Path, scores: Path, tiny: Params) -> None:
     table = pd.read_csv(reports / "scores.csv")
-    tasks = [
-        ("digits", "knn"),
-        ("digits", "sklearn"),
-        *(("photo_tiles", task) for task in ("knn", "sklearn", "1_shot", "2_shot")),
-    ]
+    files = {
+        "probe.json": ("digits", ["knn", "sklearn"]),
+        "transfer_photo_tiles.json": ("photo_tiles", ["knn", "sklearn", "1_shot", "2_shot"]),
+        "linear_digits_fast-sgd.json": ("digits", ["fast-sgd"]),
+        "finetune_photo_tiles_50/scores.json": ("photo_tiles", ["finetune_50%"]),
+    }
+    columns = [(file, dataset, task) for file, (dataset, tasks) in files.items() for task in tasks]
     methods = ("pixels", "random", "byol", "rsa")
-    assert len(table) == len(methods) * 2 * len(tasks)
+    assert len(table) == len(methods) * 2 * len(columns) - 2 * 2  # pixels have no encoder
     text = (reports / "report.md").read_text()
     lines = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in text.splitlines() if "|" in line}
-    assert lines["method"] == [" ".join(task) for task in tasks]
+    assert lines["method"] == [f"{dataset} {task}" for _, dataset, task in columns]
     for method in methods:
-        for (dataset, task), cell in zip(tasks, lines[method], strict=True):
-            rows = table.query("method == @method and dataset == @dataset and task == @task")
+        for (file, dataset, task), cell in zip(columns, lines[method], strict=True):
+            if method == "pixels" and file.startswith(("linear", "finetune")):
+                assert cell == "–"
+                continue
+            rows = table[(table["method"] == method) & (table["dataset"] == dataset) & (table["task"] == task)]
             assert sorted(rows["seed"]) == [0, 1]
             assert cell == f"{rows['value'].mean():.1f} ± {rows['value'].std():.1f} (2)"
-            file = scores / method / "s0" / ("probe.json" if dataset == "digits" else f"transfer_{dataset}.json")
-            assert json.loads(file.read_text())[task]["value"] == rows.query("seed == 0")["value"].item()
-    assert len(lines["rsa − byol"]) == len(tasks)
+            assert (
+                json.loads((scores / method / "s0" / file).read_text())[task]["value"] == rows.query("seed == 0")["value"].item()
+            )
+    assert len(lines["rsa − byol"]) == len(columns)
     for cell in lines["rsa − byol"]:
         assert re.fullmatch(r"(\*\*)?[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\](\*\*)?", cell)
     for figure in re.findall(r"!\[.*?\]\((.*?)\)", text):
@@ -141,17 +206,19 @@ def test_every_method_of_a_seed_starts_from_the_same_encoder_as_the_random_floor
     run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
     run("shard", dataset="photo_tiles", raw="requirements.lock", out="data/photo_tiles")
     built = []
-    for module in (floor, pretrain):
-        original = module.build_backbone
+    original = floor.build_backbone
 
-        def spy(p, original=original):
-            backbone = original(p)
-            built.append(b"".join(parameter.detach().numpy().tobytes() for parameter in backbone.parameters()))
-            return backbone
+    def spy(p):
+        backbone = original(p)
+        built.append({name: tensor.clone() for name, tensor in backbone.state_dict().items()})
+        return backbone
 
-        monkeypatch.setattr(module, "build_backbone", spy)
+    monkeypatch.setattr(floor, "build_backbone", spy)
     run("pretrain", method="byol", seed=3, shards="data/digits", out="byol")
     run("pretrain", method="rsa", seed=3, shards="data/digits", out="rsa")
     run("floor", floor="random", seed=3, data="data", out="floor")
-    assert len(built) == 3
-    assert len(set(built)) == 1
+    assert len(built) == 1
+    for method in ("byol", "rsa"):
+        start = load_file(tmp_path / method / "snapshots" / "00000000.safetensors")
+        assert start.keys() == built[0].keys()
+        assert all(torch.equal(start[name], tensor) for name, tensor in built[0].items())

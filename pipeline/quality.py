@@ -1,0 +1,51 @@
+"""Stage `quality`: what can be said of a run's representation without a classifier, at every snapshot of its training.
+
+out: a CSV file, a row per snapshot, columns progress and those of rsa.evaluation.quality.Quality
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pipeline.stage import run
+from rsa.data.index import Split
+from rsa.data.loader import TrainingViews
+from rsa.data.views import candidate_duos
+from rsa.evaluation.encode import frozen
+from rsa.evaluation.quality import quality as measured
+from rsa.models.backbones import build_backbone
+from rsa.models.encoder import load_encoder, progress_of
+from rsa.params import Params
+from rsa.training.device import gpu_number, setup
+
+READS = ("views", "model", "evaluation", "quality")
+CROPS = 4  # of each sample; LiDAR needs several views of one sample
+
+
+def quality(p: Params, snapshots: Path, shards: Path, seed: int, out: Path) -> None:
+    """Measure every snapshot on the same views of the same training images, which `seed` draws."""
+    device = setup(p.evaluation.device, p.evaluation.threads, seed)
+    paths = sorted(snapshots.glob("*.safetensors"), key=progress_of)
+    encoders = [frozen(load_encoder(build_backbone(p.model), path), device) for path in paths]
+    split = Split(shards, "train")
+    samples = min(p.quality.samples, len(split))
+    batch_size = min(p.evaluation.batch_size, samples)
+    recipe = candidate_duos(p.views, CROPS)
+    views = TrainingViews(split, recipe, batch_size=batch_size, seed=seed, threads=p.evaluation.threads, gpu=gpu_number(device))
+    encoded: list[list[Tensor]] = [[] for _ in encoders]
+    labels = []
+    for _, batch in zip(range(samples // batch_size), views, strict=False):
+        labels.append(batch.samples.labels.cpu())
+        for encode, parts in zip(encoders, encoded, strict=True):
+            parts.append(torch.stack([torch.from_numpy(encode(view)) for view in batch.views]))
+    rows = []
+    for path, parts in zip(paths, encoded, strict=True):
+        h = torch.cat(parts, 1)  # (2 CROPS, N, D)
+        rows.append({"progress": progress_of(path), **measured(h[:CROPS], h[CROPS:], torch.cat(labels))._asdict()})
+    pd.DataFrame(rows).to_csv(out, index=False, lineterminator="\n")
+
+
+if __name__ == "__main__":
+    run(quality, READS)

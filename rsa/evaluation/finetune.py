@@ -1,0 +1,98 @@
+"""Fine-tuning the whole network with a linear classifier on it, on all or a few labels of a dataset.
+
+AdamW with a warm-up and half a cosine; the learning rate falls by `layer_decay` from each block to the one below (Clark et
+al. 2020, ELECTRA; Bao et al. 2022, BEiT). Nothing is chosen: it is the network after the last step, and the test split is
+read once.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from timm.optim import param_groups_layer_decay
+from torch import nn
+
+from rsa.data.evaluation_images import evaluation_images
+from rsa.data.index import Split
+from rsa.data.loader import TrainingViews
+from rsa.data.normalize import as_input
+from rsa.data.splits import held_out
+from rsa.data.views import Crop, Recipe, View
+from rsa.evaluation.score import Score, accuracy
+from rsa.models.backbones import representation
+from rsa.params import Evaluation
+from rsa.params import Finetune as Section
+from rsa.schedules import warmup_cosine
+from rsa.training.device import gpu_number
+
+RATIO, FLIP_PROB = (3 / 4, 4 / 3), 0.5  # torchvision's RandomResizedCrop, RandomHorizontalFlip
+
+
+def labelled(train: Split, percent: int, seed: int) -> Split:
+    """`percent` of every class, at least one image; the same ones for every method."""
+    if percent == 100:
+        return train
+    return train.subset(held_out(train.labels, train.classes, percent / 100, seed)[1])
+
+
+def finetune(backbone: nn.Module, p: Section, e: Evaluation, train: Split, test: Split, seed: int, device: torch.device) -> Score:
+    """Fine-tune on `train`, score on `test`; `seed` draws the classifier, the batches and the crops."""
+    torch.manual_seed(seed)
+    classifier = nn.Linear(backbone.num_features, len(train.classes))  # type: ignore[arg-type]
+    nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.zeros_(classifier.bias)
+    backbone.to(device).to(memory_format=torch.channels_last).train().requires_grad_(True)
+    classifier.to(device)
+
+    batch_size = min(p.batch_size, len(train))
+    crop = Crop(e.crop, p.crop_scale, RATIO, FLIP_PROB)
+    recipe = Recipe([crop], [View(0, None)])
+    views = TrainingViews(train, recipe, batch_size=batch_size, seed=seed, threads=e.threads, gpu=gpu_number(device))
+    optimizer = _optimizer(backbone, classifier, p)
+    peak = p.optimizer.base_lr * batch_size / 256
+    steps = p.epochs * views.steps_per_epoch
+    for step, batch in zip(range(steps), views, strict=False):
+        rate = _rate(p, (step + 1) / steps, peak)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+        with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16"):
+            h = representation(backbone, as_input(batch.views[0], device))
+        loss = F.cross_entropy(classifier(h), batch.samples.labels.to(device), label_smoothing=p.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if p.optimizer.clip is not None:
+            nn.utils.clip_grad_norm_([*backbone.parameters(), *classifier.parameters()], p.optimizer.clip)
+        optimizer.step()
+    if not math.isfinite(loss.item()):
+        raise FloatingPointError(
+            f"the loss must be finite, got {loss.item()} after {steps} steps: lower finetune.optimizer.base_lr"
+        )
+    predicted = _predict(backbone, classifier, e, test, device)
+    details = {"train_images": len(train), "steps": steps}
+    settings = p.model_dump(mode="json", exclude={"datasets", "label_percents"})
+    return accuracy("finetune", settings, test.labels, predicted, **details)
+
+
+def _optimizer(backbone: nn.Module, classifier: nn.Linear, p: Section) -> torch.optim.Optimizer:
+    """No decay for 1-D parameters; timm knows the blocks of its networks."""
+    groups = param_groups_layer_decay(backbone, weight_decay=p.optimizer.weight_decay, layer_decay=p.layer_decay)
+    groups.append({"params": [classifier.weight], "weight_decay": p.optimizer.weight_decay, "lr_scale": 1.0})
+    groups.append({"params": [classifier.bias], "weight_decay": 0.0, "lr_scale": 1.0})
+    return torch.optim.AdamW(groups, lr=0.0, betas=p.optimizer.betas)
+
+
+def _rate(p: Section, progress: float, peak: float) -> float:
+    warmup = p.warmup_epochs / p.epochs
+    factor = warmup_cosine(progress, warmup)
+    return peak * factor if progress < warmup else p.optimizer.end_lr + (peak - p.optimizer.end_lr) * factor
+
+
+@torch.no_grad()
+def _predict(backbone: nn.Module, classifier: nn.Linear, e: Evaluation, split: Split, device: torch.device) -> NDArray[np.int64]:
+    backbone.eval()
+    gpu = gpu_number(device)
+    images = evaluation_images(split, resize=e.resize, crop=e.crop, batch_size=e.batch_size, threads=e.threads, gpu=gpu)
+    parts = [classifier(representation(backbone, as_input(batch, device))).argmax(1).cpu() for batch in images]
+    return torch.cat(parts).numpy()

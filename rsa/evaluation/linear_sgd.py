@@ -1,0 +1,203 @@
+"""Linear classifiers trained by SGD on augmented images through a frozen encoder: the protocols of the literature.
+
+One pass over the images trains a classifier for each learning rate, each number of blocks and each pooling of a protocol.
+Where there are several, each is trained on a part of the training split, the best on the held-out rest is chosen, and that
+one is trained again on the whole split. It is always the classifier after the last step; the epoch is not chosen.
+
+Differs: learning rates fall by step along half a cosine, where DINO's, SimSiam's and lightly's code lowers them by epoch.
+Weights start at N(0, 0.01^2) and biases at 0, as in MoCo's and DINO's code.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from timm.optim import Lars
+from torch import Tensor, nn
+
+from rsa.data.evaluation_images import evaluation_images
+from rsa.data.index import Split
+from rsa.data.loader import TrainingViews
+from rsa.data.normalize import as_input
+from rsa.data.splits import held_out
+from rsa.data.views import Crop, Recipe, View
+from rsa.evaluation.score import Score, accuracy, top1
+from rsa.models.backbones import variants
+from rsa.params import Evaluation, ImageProtocol, Linear, Steps
+from rsa.training.device import gpu_number
+
+RATIO, FLIP_PROB = (3 / 4, 4 / 3), 0.5  # torchvision's RandomResizedCrop, RandomHorizontalFlip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one classifier of a protocol is trained with."""
+
+    lr: float
+    blocks: int
+    pooling: str
+
+    def __str__(self) -> str:
+        return f"lr {self.lr:g}, {self.blocks} blocks, {self.pooling}"
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """(h / |h| - mean) / sd with the training split's statistics (Koohpayegani et al. 2020, CompRess); or nothing."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __call__(self, h: Tensor) -> Tensor:
+        """(B, D) -> (B, D)."""
+        return (F.normalize(h, dim=1) - self.mean) / self.sd
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A frozen backbone on a device, and how images are read for it."""
+
+    backbone: nn.Module
+    device: torch.device
+    evaluation: Evaluation
+    bf16: bool
+
+    @torch.no_grad()
+    def variants(self, images: Tensor, p: ImageProtocol) -> dict[tuple[int, str], Tensor]:
+        """Representations of uint8 images (B, H, W, 3)."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return variants(self.backbone, as_input(images, self.device), p.blocks, list(p.pooling))
+
+    def features(self, split: Split, p: ImageProtocol) -> dict[tuple[int, str], Tensor]:
+        """Representations (N, D) of a whole split's central crops, on the CPU."""
+        e = self.evaluation
+        gpu = gpu_number(self.device)
+        images = evaluation_images(split, resize=e.resize, crop=e.crop, batch_size=e.batch_size, threads=e.threads, gpu=gpu)
+        found: dict[tuple[int, str], list[Tensor]] = {}
+        for batch in images:
+            for key, h in self.variants(batch, p).items():
+                found.setdefault(key, []).append(h.cpu())
+        return {key: torch.cat(parts) for key, parts in found.items()}
+
+
+def linear_sgd(name: str, p: ImageProtocol, linear: Linear, frozen: Frozen, train: Split, test: Split, seed: int) -> Score:
+    """The score of protocol `name`; `seed` draws the held-out part, the batches and the crops."""
+    frozen.backbone.to(frozen.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    settings = [Setting(*values) for values in product(p.lr, p.blocks, p.pooling)]
+    held: dict[Setting, float] = {}
+    if len(settings) > 1:
+        kept, out = (train.subset(ids) for ids in held_out(train.labels, train.classes, linear.held_out, seed))
+        found = _train(p, linear, frozen, kept, settings, seed, out, every_epoch=False)
+        held = {setting: top1(out.labels, predictions[-1]) for setting, predictions in found.items()}
+    best = max(settings, key=lambda setting: held.get(setting, 0.0))
+    tried = settings if linear.best_on_test else [best]
+    found = _train(p, linear, frozen, train, tried, seed, test, every_epoch=linear.best_on_test)
+    every = [top1(test.labels, predicted) for predictions in found.values() for predicted in predictions]
+    return accuracy(
+        name,
+        p.model_dump(mode="json") | {"crop_scale": list(linear.crop_scale), "precision": linear.precision},
+        test.labels,
+        found[best][-1],
+        chosen=str(best),
+        held_out_top1={str(setting): value for setting, value in held.items()},
+        best_on_test=max(every) if linear.best_on_test else None,
+    )
+
+
+def _train(
+    p: ImageProtocol,
+    linear: Linear,
+    frozen: Frozen,
+    train: Split,
+    settings: list[Setting],
+    seed: int,
+    judged: Split,
+    every_epoch: bool,
+) -> dict[Setting, list[NDArray[np.int64]]]:
+    """A classifier for each setting: its predictions of `judged` after each epoch, or after the last one alone."""
+    batch_size = min(p.batch_size, len(train))
+    crop = Crop(frozen.evaluation.crop, linear.crop_scale, RATIO, FLIP_PROB)
+    views = TrainingViews(
+        train,
+        Recipe([crop], [View(0, None)]),
+        batch_size=batch_size,
+        seed=seed,
+        threads=frozen.evaluation.threads,
+        gpu=gpu_number(frozen.device),
+    )
+    fixed = frozen.features(judged, p)
+    normalize = _normalizations(p, frozen, train) if p.normalize == "l2_standardize" else {}
+    torch.manual_seed(seed)
+    heads = {s: _classifier(fixed[s.blocks, s.pooling].shape[1], len(train.classes)).to(frozen.device) for s in settings}
+    optimizer = _optimizer(p, heads, batch_size)
+    predictions: dict[Setting, list[NDArray[np.int64]]] = {s: [] for s in settings}
+    steps = p.epochs * views.steps_per_epoch
+    for step, batch in zip(range(steps), views, strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * _factor(p, step / steps, step // views.steps_per_epoch)
+        h = frozen.variants(batch.views[0], p)
+        h = {key: normalize[key](x) for key, x in h.items()} if normalize else h
+        labels = batch.samples.labels.to(frozen.device)
+        losses = [F.cross_entropy(head(h[s.blocks, s.pooling]), labels) for s, head in heads.items()]
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if step + 1 == steps or (every_epoch and (step + 1) % views.steps_per_epoch == 0):
+            _require_finite(losses, settings, step + 1)
+            for s, head in heads.items():
+                predictions[s].append(_predict(head, fixed[s.blocks, s.pooling], normalize.get((s.blocks, s.pooling)), frozen))
+    return predictions
+
+
+def _classifier(dimension: int, classes: int) -> nn.Linear:
+    head = nn.Linear(dimension, classes)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def _optimizer(p: ImageProtocol, heads: dict[Setting, nn.Linear], batch_size: int) -> torch.optim.Optimizer:
+    """A group for each classifier, with its peak rate: lr, or lr x batch_size / 256."""
+    scale = batch_size / 256 if p.lr_per_256 else 1.0
+    groups: Iterable[dict[str, Any]] = [{"params": list(head.parameters()), "peak": s.lr * scale} for s, head in heads.items()]
+    if p.optimizer == "lars":
+        lars: torch.optim.Optimizer = Lars(groups, lr=0.0, momentum=p.momentum, weight_decay=p.weight_decay, always_adapt=True)
+        return lars
+    return torch.optim.SGD(groups, lr=0.0, momentum=p.momentum, weight_decay=p.weight_decay, nesterov=p.nesterov)
+
+
+def _factor(p: ImageProtocol, progress: float, epoch: int) -> float:
+    """Of the peak learning rate, `progress` in [0, 1) of training done."""
+    if isinstance(p.schedule, Steps):
+        return float(p.schedule.factor ** sum(epoch >= at for at in p.schedule.at))
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def _normalizations(p: ImageProtocol, frozen: Frozen, train: Split) -> dict[tuple[int, str], Normalization]:
+    found = {}
+    for key, h in frozen.features(train, p).items():
+        unit = F.normalize(h, dim=1).double()
+        sd = unit.std(0).clamp(min=1e-6).float()
+        found[key] = Normalization(unit.mean(0).float().to(frozen.device), sd.to(frozen.device))
+    return found
+
+
+@torch.no_grad()
+def _predict(head: nn.Linear, h: Tensor, normalize: Normalization | None, frozen: Frozen) -> NDArray[np.int64]:
+    parts = []
+    for part in torch.split(h, frozen.evaluation.batch_size):
+        x = part.to(frozen.device)
+        parts.append(head(normalize(x) if normalize else x).argmax(1).cpu())
+    return torch.cat(parts).numpy()
+
+
+def _require_finite(losses: list[Tensor], settings: list[Setting], step: int) -> None:
+    diverged = [str(s) for s, loss in zip(settings, losses, strict=True) if not torch.isfinite(loss)]
+    if len(diverged) == len(settings):  # of a grid, a rate that is too high is one that is not chosen
+        raise FloatingPointError(f"the loss of every linear classifier must be finite, got others at step {step}: {diverged[0]}")

@@ -1,0 +1,40 @@
+"""What a step costs per image, counted, not timed: forward passes of a backbone and floating-point operations."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rsa.data.loader import Batch
+from rsa.data.normalize import as_input
+from rsa.training.loop import Method
+
+
+class Cost(NamedTuple):
+    """Per training image."""
+
+    forward_passes: float  # views through a backbone, with or without gradient, of any size; scoring included
+    flops_per_image: float  # of matrix products and convolutions, forward and backward; a multiply-add is two
+
+
+def cost_per_image(method: Method, batch: Batch) -> Cost:
+    """Of one step of `method` on the CPU, in float32; moves its statistics and gradients."""
+    images = len(batch.samples.ids)
+    passes = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal passes
+        passes += len(inputs[0])
+
+    assert isinstance(method, nn.Module)
+    backbones = {module for name, module in method.named_modules() if name.rpartition(".")[2].endswith("backbone")}
+    hooks = [backbone.register_forward_pre_hook(count) for backbone in backbones]
+    device = torch.device("cpu")
+    with FlopCounterMode(display=False) as counter:
+        method.before_step(1.0)
+        embedded = method.embed([as_input(view, device) for view in batch.views], batch.samples)
+        method.losses(embedded, 1.0)["loss"].mean().backward()  # type: ignore[no-untyped-call]
+    for hook in hooks:
+        hook.remove()
+    return Cost(passes / images, counter.get_total_flops() / images)

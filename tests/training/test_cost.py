@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rsa.data.loader import Batch
+from rsa.data.samples import Samples
+from rsa.methods import build_method
+from rsa.models.backbones import build_backbone, representation
+from rsa.params import Params
+from rsa.training.cost import cost_per_image
+
+
+def batch(views: int, size: int = 16, count: int = 4) -> Batch:
+    import numpy as np
+
+    ids = np.arange(count)
+    samples = Samples(ids, torch.zeros(count, dtype=torch.long), np.ones((views, count, 5), np.int64), 0, 0)
+    return Batch(0, samples, [torch.randint(0, 255, (count, size, size, 3), dtype=torch.uint8) for _ in range(views)])
+
+
+@pytest.mark.parametrize(("name", "views", "passes"), [("byol", 2, 4), ("rsa", 4, 4)])
+def test_every_forward_of_a_backbone_is_counted(tiny: Params, name: str, views: int, passes: int):
+    """BYOL: two views through both networks; RSA: aggressive ones through the online, weak ones through the target network."""
+    method, _ = build_method(tiny.methods[name], build_backbone(tiny.model), tiny.views)
+    assert cost_per_image(method, batch(views)).forward_passes == passes
+
+
+def test_flops_of_a_step_are_those_of_its_forward_and_backward_passes(tiny: Params):
+    """With gradient a forward costs three times one without, but for the first layer, whose input gets no gradient."""
+    backbone = build_backbone(tiny.model)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        representation(backbone, torch.zeros(1, 3, 16, 16))
+    one = counter.get_total_flops()
+    method, _ = build_method(tiny.methods["byol"], build_backbone(tiny.model), tiny.views)
+    total = cost_per_image(method, batch(2)).flops_per_image
+    assert 2 * one + 2 * 2.5 * one < total < (2 + 2 * 3) * one * 1.2  # heads on top
+
+
+def test_hard_views_pay_for_their_candidates(tiny: Params):
+    hard = tiny.methods["byol"].model_dump() | {
+        "hard_views": {
+            "candidates": 4,
+            "local_candidates": None,
+            "max_sets": 6,
+            "scoring": {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False},
+        }
+    }
+    method, _ = build_method(type(tiny.methods["byol"]).model_validate(hard), build_backbone(tiny.model), tiny.views)
+    assert cost_per_image(method, batch(4)).forward_passes == 2 * 4 + 2 * 2
