@@ -50,6 +50,38 @@ def test_both_engines_plan_it(recipe: Path, tmp_path: Path, monkeypatch: pytest.
     assert "report" in stages
 
 
+PRESETS = {  # as published
+    "rsa-small": {"lr": [30.0], "momentum": 0.9, "nesterov": True, "weight_decay": 0.0, "epochs": 100, "batch_size": 256},
+    "rsa-imagenet": {"lr": [0.01], "lr_per_256": False, "weight_decay": 1e-4, "epochs": 40, "normalize": "l2_standardize"},
+    "hvp": {"optimizer": "lars", "lr": [0.1], "lr_per_256": True, "batch_size": 4096, "epochs": 90, "weight_decay": 0.0},
+    "hvp-vit": {"lr": [0.001], "lr_per_256": True, "batch_size": 1024, "epochs": 100, "blocks": [4], "pooling": ["cls"]},
+    "lightly": {"lr": [0.1], "lr_per_256": True, "batch_size": 256, "epochs": 90, "weight_decay": 0.0},
+    "dinov2": {"blocks": [1, 4], "pooling": ["cls", "cls_avg"], "lr_per_256": True, "weight_decay": 0.0},
+    "knn-lightly": {"k": [200], "temperature": 0.1},
+    "knn-dino": {"k": [10, 20, 100, 200], "temperature": 0.07},
+}
+SCHEDULES = {
+    "rsa-small": {"schedule": "steps", "at": [60, 80], "factor": 0.1},
+    "rsa-imagenet": {"schedule": "steps", "at": [15, 30], "factor": 0.1},
+}
+
+
+def test_a_protocol_of_a_published_name_has_its_published_settings():
+    found = set()
+    for p in map(params.load, RECIPES):
+        for name, protocol in {**p.probe.protocols, **p.linear.protocols}.items():
+            if name not in PRESETS:
+                assert name in {"knn", "sklearn"}
+                continue
+            found.add(name)
+            settings = protocol.model_dump(mode="json")
+            assert {key: settings[key] for key in PRESETS[name]} == PRESETS[name], (p, name)
+            if name in p.linear.protocols:
+                assert settings["schedule"] == SCHEDULES.get(name, {"schedule": "cosine"})
+    assert found == set(PRESETS)
+    assert len(params.load(ROOT / "recipes/imagenet_hard_dino.yaml").linear.protocols["dinov2"].lr) == 13
+
+
 def test_every_method_has_a_recipe_or_is_a_reference():
     used = {p.methods[name].method for p in map(params.load, RECIPES) for name in p.experiment.methods}
     assert used >= METHODS.keys() - {"barlow_twins", "moco_v3", "supervised"}

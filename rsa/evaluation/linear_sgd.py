@@ -149,9 +149,10 @@ def _train(
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step + 1 == steps or (every_epoch and (step + 1) % views.steps_per_epoch == 0):
-            _require_finite(losses, settings, step + 1)
+            diverged = _diverged(losses, settings, step + 1)
             for s, head in heads.items():
-                predictions[s].append(_predict(head, fixed[s.blocks, s.pooling], normalize.get((s.blocks, s.pooling)), frozen))
+                predicted = _predict(head, fixed[s.blocks, s.pooling], normalize.get((s.blocks, s.pooling)), frozen)
+                predictions[s].append(np.full_like(predicted, -1) if s in diverged else predicted)  # never right, never chosen
     return predictions
 
 
@@ -197,7 +198,9 @@ def _predict(head: nn.Linear, h: Tensor, normalize: Normalization | None, frozen
     return torch.cat(parts).numpy()
 
 
-def _require_finite(losses: list[Tensor], settings: list[Setting], step: int) -> None:
-    diverged = [str(s) for s, loss in zip(settings, losses, strict=True) if not torch.isfinite(loss)]
-    if len(diverged) == len(settings):  # of a grid, a rate that is too high is one that is not chosen
+def _diverged(losses: list[Tensor], settings: list[Setting], step: int) -> list[Setting]:
+    """Of a grid, the settings whose rate is too high; FloatingPointError where it is every setting's."""
+    diverged = [s for s, loss in zip(settings, losses, strict=True) if not torch.isfinite(loss)]
+    if len(diverged) == len(settings):
         raise FloatingPointError(f"the loss of every linear classifier must be finite, got others at step {step}: {diverged[0]}")
+    return diverged

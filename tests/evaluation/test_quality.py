@@ -33,17 +33,12 @@ def test_lidar_counts_the_directions_that_tell_samples_apart():
 
 
 def test_lidar_by_whitening_in_numpy():
-    views = gaussian(3, 40, 5) @ torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1], dtype=torch.float64)) + gaussian(
-        1, 40, 5, seed=2
-    )
+    scales = torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1], dtype=torch.float64))
+    views = gaussian(3, 40, 5) @ scales + gaussian(1, 40, 5, seed=2)
     means = views.mean(0).numpy()
-    within = sum(
-        (view - mean)[:, None] * (view - mean)[None]
-        for sample, mean in zip(views.numpy().transpose(1, 0, 2), means, strict=True)
-        for view in sample
-    )
-    within = within / (40 * 2) + 1e-4 * np.eye(5)
-    between = (means - means.mean(0)).T @ (means - means.mean(0)) / 39
+    off = [view - mean for crop in views.numpy() for view, mean in zip(crop, means, strict=True)]
+    within = sum(np.outer(o, o) for o in off) / (40 * 2) + 1e-4 * np.eye(5)
+    between = np.cov(means.T)
     spectrum = np.linalg.eigvals(np.linalg.solve(within, between)).real  # similar to the whitened matrix
     p = spectrum / spectrum.sum() + 1e-7
     assert lidar(views) == pytest.approx(math.exp(-(p * np.log(p)).sum()))

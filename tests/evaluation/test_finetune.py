@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+from timm.optim import param_groups_layer_decay
+from torch import nn
+
+from rsa.data.index import Split
+from rsa.evaluation.finetune import _optimizer, _rate, finetune, labelled
+from rsa.models.backbones import build_backbone
+from rsa.params import Finetune, Params
+
+CPU = torch.device("cpu")
+
+
+def fine_tuned(tiny: Params, train: Split, test: Split, **changes: object) -> dict:
+    torch.manual_seed(0)
+    p = tiny.finetune.model_copy(update={"epochs": 3, "crop_scale": (0.8, 1.0), **changes})
+    return finetune(build_backbone(tiny.model), p, tiny.evaluation, train, test, 0, CPU)
+
+
+@pytest.mark.parametrize("percent", [1, 10, 50])
+def test_a_percent_of_every_class_is_labelled_by_seed_alone(train_split: Split, percent: int):
+    part = labelled(train_split, percent, seed=3)
+    count = np.bincount(train_split.labels)
+    assert np.bincount(part.labels).tolist() == [max(1, round(n * percent / 100)) for n in count]
+    assert part.keys == labelled(train_split, percent, seed=3).keys
+    assert part.keys != labelled(train_split, percent, seed=4).keys
+    assert len(set(part.keys)) == len(part)
+    where = dict(zip(train_split.keys, train_split.labels, strict=True))
+    assert [where[key] for key in part.keys] == part.labels.tolist()
+    assert labelled(train_split, 100, seed=3) is train_split
+
+
+def test_fine_tuning_learns_repeats_to_the_bit_and_moves_the_whole_network(tiny: Params, train_split: Split, test_split: Split):
+    faster = tiny.finetune.optimizer.model_copy(update={"base_lr": 0.05})
+    score = fine_tuned(tiny, train_split, test_split, epochs=6, optimizer=faster)
+    assert score["value"] > 20  # ten classes
+    assert score["train_images"] == len(train_split)
+    torch.manual_seed(0)
+    backbone = build_backbone(tiny.model)
+    before = {name: tensor.clone() for name, tensor in backbone.named_parameters()}
+    first = finetune(backbone, tiny.finetune, tiny.evaluation, train_split, test_split, 0, CPU)
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in backbone.named_parameters())
+    torch.manual_seed(0)
+    assert first == finetune(build_backbone(tiny.model), tiny.finetune, tiny.evaluation, train_split, test_split, 0, CPU)
+
+
+def test_fewer_labels_than_a_batch_are_one_batch(tiny: Params, train_split: Split, test_split: Split):
+    few = labelled(train_split, 1, 0)
+    assert len(few) < tiny.finetune.batch_size
+    assert fine_tuned(tiny, few, test_split)["steps"] == 3
+
+
+def test_rates_fall_from_block_to_block_and_every_parameter_is_in_one_group(tiny: Params):
+    backbone, classifier = build_backbone(tiny.model), nn.Linear(8, 10)
+    p = Finetune.model_validate(tiny.finetune.model_dump() | {"layer_decay": 0.5})
+    groups = _optimizer(backbone, classifier, p).param_groups
+    everything = [parameter for group in groups for parameter in group["params"]]
+    assert {id(x) for x in everything} == {id(x) for x in [*backbone.parameters(), *classifier.parameters()]}
+    assert len(everything) == len({id(x) for x in everything})
+    scales = {group["lr_scale"] for group in groups}
+    assert max(scales) == 1.0
+    assert all(scale == 0.5 ** round(-np.log2(scale)) for scale in scales)
+    first = next(group for group in groups if any(x is next(backbone.parameters()) for x in group["params"]))
+    assert first["lr_scale"] == min(scales)
+    for group in groups:
+        assert all((x.ndim > 1) == (group["weight_decay"] > 0) for x in group["params"])
+    assert len(param_groups_layer_decay(backbone, 0.05)) > 2
+
+
+def test_learning_rate_by_hand(tiny: Params):
+    p = tiny.finetune.model_copy(update={"epochs": 10, "warmup_epochs": 1.0})
+    assert [_rate(p, progress, 2.0) for progress in (0.05, 0.1, 0.55, 1.0)] == pytest.approx([1.0, 2.0, 1.0, 0.0], abs=1e-6)
+
+
+def test_a_rate_that_diverges_is_an_error(tiny: Params, train_split: Split, test_split: Split):
+    with pytest.raises(FloatingPointError, match=r"lower finetune\.optimizer\.base_lr"):
+        fine_tuned(tiny, train_split, test_split, optimizer=tiny.finetune.optimizer.model_copy(update={"base_lr": 1e38}))
