@@ -19,6 +19,7 @@ from rsa.data.loader import Batch, Position, TrainingViews
 from rsa.methods import build_method, require_parts
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
+from rsa.models.start import warm_start
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params import Params
 from rsa.training.checkpoint import Checkpoints, Interrupted, captured, restore, terminations
@@ -26,16 +27,23 @@ from rsa.training.collapse import Health, beyond
 from rsa.training.curve import Curve, Row
 from rsa.training.device import gpu_number, setup
 from rsa.training.launch import launch, processes
+from rsa.training.live import Live
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 from rsa.training.progress import ProgressDisplay
 
 READS = ("views", "model", "pretrain", "methods.{method}")
+UNWATCHED = ("logging",)
 SHOWN = 8  # samples in views.png
 
 
-def pretrain(p: Params, method: str, seed: int, shards: Path, out: Path, work: Path) -> None:
-    """Train `method` with `seed` on the training split in `shards`; `work` keeps what a killed run continues from."""
+def pretrain(p: Params, method: str, seed: int, shards: Path, start: Path, out: Path, work: Path) -> None:
+    """Train `method` with `seed` on the training split in `shards`; `work` keeps what a killed run continues from.
+
+    `start` is what DVC watches for `pretrain.start`, and must be its file.
+    """
+    if start != Path(p.pretrain.start.file):
+        raise ValueError(f"start must be pretrain.start.file ({p.pretrain.start.file}), got {start}")
     launch(p.pretrain, train_rank, p, method, seed, shards, work)
     for name in ("encoder.safetensors", "curve.csv", "views.png", "run.json"):
         shutil.copyfile(work / name, out / name)
@@ -47,7 +55,9 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     threads = max(1, p.pretrain.threads // processes(p.pretrain))
     device = setup(p.pretrain.device, threads, seed)
     described = p.methods[method]
-    model, recipe = build_method(described, build_backbone(p.model), p.views)
+    backbone = build_backbone(p.model)
+    started_from = warm_start(backbone, p.model, p.pretrain.start)
+    model, recipe = build_method(described, backbone, p.views)
     require_parts(model, p.pretrain)
     model.to(device).to(memory_format=torch.channels_last).train()
     if world > 1:
@@ -79,10 +89,12 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     progress = ProgressDisplay(f"{method} s{seed}", start, total_steps, p.pretrain.batch_size, shown=rank == 0)
     if rank == 0:
         curve.cut(saved["curve_size"])
+        live = Live(f"{method}_s{seed}", curve.path, tensorboard=p.logging.tensorboard)
 
     def report(rows: list[Row]) -> None:
         if rank == 0:
             curve.append(rows)
+            live.show(rows)
         progress.show(rows[-1])
 
     with terminations() as terminated:
@@ -114,6 +126,7 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     progress.close()
     if rank > 0:
         return
+    live.close()
     save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
     first = TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1)
     save_views(next(iter(first)), work / "views.png")
@@ -124,6 +137,7 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
         {
             "method": method,
             "seed": seed,
+            "start": started_from,
             "steps": total_steps,
             "images_seen": total_steps * p.pretrain.batch_size,
             "parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
@@ -145,4 +159,4 @@ def save_views(batch: Batch, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(pretrain, READS)
+    run(pretrain, READS, UNWATCHED)

@@ -26,6 +26,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStage:
     """Run a stage in a project of its own: run("probe", seed=0, ...)."""
     shutil.copy(TINY, tmp_path / "params.yaml")
     (tmp_path / "requirements.lock").touch()  # the `raw` of images that come with a package
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/none").touch()
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, **flags: object) -> None:
@@ -33,7 +35,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStage:
         arguments = [part for key, value in flags.items() for part in (f"--{key}", str(value))]
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         monkeypatch.setattr(stage, "STARTED", time.time_ns())
-        stage.run(getattr(module, name), module.READS)
+        stage.run(getattr(module, name), module.READS, getattr(module, "UNWATCHED", ()))
 
     return run
 
@@ -49,7 +51,7 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
     for seed in e.seeds:
         for method in e.methods:
             cell = f"{method}/s{seed}"
-            run("pretrain", method=method, seed=seed, shards=f"data/shards/{e.dataset}", out=f"runs/{cell}")
+            run("pretrain", method=method, seed=seed, shards=f"data/shards/{e.dataset}", start="weights/none", out=f"runs/{cell}")
             for dataset in (e.dataset, *e.transfer):
                 encoder = f"runs/{cell}/encoder.safetensors"
                 run("extract", encoder=encoder, shards=f"data/shards/{dataset}", out=f"features/{cell}/{dataset}")
@@ -125,7 +127,7 @@ def test_the_same_run_is_the_same_to_the_byte_and_another_seed_is_not(run: RunSt
     run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
     for method in ("byol", "rsa"):
         for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-            run("pretrain", method=method, seed=seed, shards="data/digits", out=f"{method}_{name}")
+            run("pretrain", method=method, seed=seed, shards="data/digits", start="weights/none", out=f"{method}_{name}")
         for file in ("encoder.safetensors", "curve.csv", "views.png", "run.json"):
             assert sha256(tmp_path / f"{method}_first" / file) == sha256(tmp_path / f"{method}_again" / file), file
             assert sha256(tmp_path / f"{method}_first" / file) != sha256(tmp_path / f"{method}_other" / file), file
@@ -146,8 +148,8 @@ def test_every_method_of_a_seed_starts_from_the_same_encoder_as_the_random_floor
             return backbone
 
         monkeypatch.setattr(module, "build_backbone", spy)
-    run("pretrain", method="byol", seed=3, shards="data/digits", out="byol")
-    run("pretrain", method="rsa", seed=3, shards="data/digits", out="rsa")
+    run("pretrain", method="byol", seed=3, shards="data/digits", start="weights/none", out="byol")
+    run("pretrain", method="rsa", seed=3, shards="data/digits", start="weights/none", out="rsa")
     run("floor", floor="random", seed=3, data="data", out="floor")
     assert len(built) == 3
     assert len(set(built)) == 1
