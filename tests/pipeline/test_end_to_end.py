@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from pipeline import floor, pretrain, stage
 from rsa.params import Params
@@ -153,3 +156,39 @@ def test_every_method_of_a_seed_starts_from_the_same_encoder_as_the_random_floor
     run("floor", floor="random", seed=3, data="data", out="floor")
     assert len(built) == 3
     assert len(set(built)) == 1
+
+
+def test_a_warm_start_begins_with_the_encoder_and_is_written_down(run: RunStage, monkeypatch: pytest.MonkeyPatch):
+    """The floor stays random; another file than params.yaml's, which DVC would watch in vain, is refused."""
+    run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
+    run("shard", dataset="photo_tiles", raw="requirements.lock", out="data/photo_tiles")
+    run("pretrain", method="byol", seed=0, shards="data/digits", start="weights/none", out="cold")
+    shutil.copy("cold/encoder.safetensors", "weights/mine.safetensors")
+    random = Path("params.yaml").read_text()
+    warm = random.replace("{weights: random, file: weights/none}", "{weights: encoder, file: weights/mine.safetensors}")
+    assert warm != random
+    Path("params.yaml").write_text(warm)
+    first: list[dict[str, Tensor]] = []
+    train = pretrain.train
+
+    def spy(method, *arguments, **named):
+        first.append({name: tensor.clone() for name, tensor in method.state_dict().items()})
+        return train(method, *arguments, **named)
+
+    monkeypatch.setattr(pretrain, "train", spy)
+    run("pretrain", method="byol", seed=1, shards="data/digits", start="weights/mine.safetensors", out="warm")
+    for name, tensor in load_file("weights/mine.safetensors").items():
+        assert torch.equal(first[0][f"backbone.{name}"], tensor)
+        assert torch.equal(first[0][f"target_backbone.{name}"], tensor)
+    told = json.loads(Path("warm/run.json").read_text())["start"]
+    assert (told["weights"], told["file"]) == ("encoder", "weights/mine.safetensors")
+    assert set(told["loaded"]) == set(load_file("weights/mine.safetensors"))
+    assert json.loads(Path("cold/run.json").read_text())["start"] == {"weights": "random"}
+    with pytest.raises(SystemExit, match=r"start must be pretrain.start.file \(weights/mine.safetensors\), got weights/none"):
+        run("pretrain", method="byol", seed=1, shards="data/digits", start="weights/none", out="wrong")
+    scores = []
+    for text in (random, warm):
+        Path("params.yaml").write_text(text)
+        run("floor", floor="random", seed=1, data="data", out="floor")
+        scores.append(Path("floor/probe.json").read_text())
+    assert scores[0] == scores[1]

@@ -125,8 +125,10 @@ def test_killed_at_random_moments_a_run_ends_in_the_same_bits(kind: str, shards:
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 56))
 
 
-def test_sigterm_writes_a_checkpoint_and_says_try_again(shards: Path, tmp_path: Path, write_params: WriteParams):
-    method, p = described("float32", write_params)
+@pytest.mark.parametrize("kind", ["float32", "two ranks"])
+def test_sigterm_writes_a_checkpoint_and_says_try_again(kind: str, shards: Path, tmp_path: Path, write_params: WriteParams):
+    """SIGTERM comes to the launcher alone, as from an engine."""
+    method, p = described(kind, write_params)
     p = p.model_copy(update={"pretrain": p.pretrain.model_copy(update={"checkpoint": params.Checkpoint(steps=1000, minutes=60)})})
     straight = start(p, method, shards, tmp_path / "straight", tmp_path / "straight.work")
     straight.join()
