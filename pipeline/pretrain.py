@@ -20,6 +20,7 @@ from rsa.data.loader import Batch, Position, TrainingViews
 from rsa.methods import build_method, require_parts
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
+from rsa.models.start import warm_start
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params import Params
 from rsa.training.checkpoint import Checkpoints, Interrupted, captured, restore, terminations
@@ -28,16 +29,23 @@ from rsa.training.cost import cost_per_image
 from rsa.training.curve import Curve, Row
 from rsa.training.device import gpu_number, setup
 from rsa.training.launch import launch, processes
+from rsa.training.live import Live
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 from rsa.training.progress import ProgressDisplay
 
 READS = ("views", "model", "pretrain", "methods.{method}")
+UNWATCHED = ("logging",)
 SHOWN = 8  # samples in views.png
 
 
-def pretrain(p: Params, method: str, seed: int, shards: Path, out: Path, work: Path) -> None:
-    """Train `method` with `seed` on the training split in `shards`; `work` keeps what a killed run continues from."""
+def pretrain(p: Params, method: str, seed: int, shards: Path, start: Path, out: Path, work: Path) -> None:
+    """Train `method` with `seed` on the training split in `shards`; `work` keeps what a killed run continues from.
+
+    `start` is what DVC watches for `pretrain.start`, and must be its file.
+    """
+    if start != Path(p.pretrain.start.file):
+        raise ValueError(f"start must be pretrain.start.file ({p.pretrain.start.file}), got {start}")
     launch(p.pretrain, train_rank, p, method, seed, shards, work)
     for name in ("encoder.safetensors", "curve.csv"):
         shutil.copyfile(work / name, out / name)
@@ -59,7 +67,9 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     threads = max(1, p.pretrain.threads // processes(p.pretrain))
     device = setup(p.pretrain.device, threads, seed)
     described = p.methods[method]
-    model, recipe = build_method(described, build_backbone(p.model), p.views)
+    backbone = build_backbone(p.model)
+    started_from = warm_start(backbone, p.model, p.pretrain.start)
+    model, recipe = build_method(described, backbone, p.views)
     require_parts(model, p.pretrain)
     model.to(device).to(memory_format=torch.channels_last).train()
     if world > 1:
@@ -99,12 +109,15 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
 
     if rank == 0:
         curve.cut(saved["curve_size"])
+        live = Live(f"{method}_s{seed}", curve.path, tensorboard=p.logging.tensorboard)
+
     if start == 0:
         snapshot(0)
 
     def report(rows: list[Row]) -> None:
         if rank == 0:
             curve.append(rows)
+            live.show(rows)
         progress.show(rows[-1])
 
     with terminations() as terminated:
@@ -137,6 +150,7 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     progress.close()
     if rank > 0:
         return
+    live.close()
     save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
     last = curve.last()
     found = Health(*(last[name] for name in Health._fields))
@@ -145,6 +159,7 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
         {
             "method": method,
             "seed": seed,
+            "start": started_from,
             "steps": total_steps,
             "images_seen": total_steps * p.pretrain.batch_size,
             "parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
@@ -166,4 +181,4 @@ def save_views(batch: Batch, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(pretrain, READS)
+    run(pretrain, READS, UNWATCHED)

@@ -15,7 +15,7 @@ from rsa.reporting.figures import draw_curves, draw_hard_views, draw_health, dra
 from rsa.reporting.report import render
 from rsa.reporting.results import FLOORS, Results, read_scores
 
-READS = tuple(Params.model_fields)
+READS = tuple(name for name in Params.model_fields if name != "logging")
 
 
 def report(p: Params, scores: Path, runs: Path, out: Path) -> None:

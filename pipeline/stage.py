@@ -28,17 +28,18 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = Path(".work")  # for what a killed run continues from; outside of every stage's outputs
 
 
-def run(stage: Callable[..., None], reads: tuple[str, ...]) -> None:
+def run(stage: Callable[..., None], reads: tuple[str, ...], unwatched: tuple[str, ...] = ()) -> None:
     """Run a stage from the command line; a user's error is printed without a traceback and exits with 1.
 
     `reads` are the dotted sections of params.yaml that the stage may read, with flags in braces: `methods.{method}`.
+    `unwatched` are further ones, which must not change its result: neither DVC nor a run that continues looks at them.
     """
     flags = _flags(stage)
     name = stage.__name__
     path, out = flags.pop("params"), flags.pop("out")
     sections = [section.format(**flags) for section in reads]
     try:
-        watch = Watch(path, sections, [flag for flag in flags.values() if isinstance(flag, Path)])
+        watch = Watch(path, sections, [flag for flag in flags.values() if isinstance(flag, Path)], unwatched)
         work = {"work": WORK / name / watch.key({**flags, "out": out})} if "work" in inspect.signature(stage).parameters else {}
         with _whole(out) as partial:
             stage(watch.params, **flags, out=partial, **work)
@@ -69,11 +70,11 @@ def _flags(stage: Callable[..., None]) -> dict[str, Any]:
 class Watch:
     """The params, code and inputs of a stage as it began. DVC hashes them only after the command has run."""
 
-    def __init__(self, path: Path, sections: list[str], inputs: list[Path]) -> None:
+    def __init__(self, path: Path, sections: list[str], inputs: list[Path], unwatched: tuple[str, ...] = ()) -> None:
         self.path, self.sections, self.inputs = path, sections, inputs
         everything = params.load(path)
         self.values = {section: _section(everything, section, path) for section in sections}
-        self.params = everything.only(sections)
+        self.params = everything.only([*sections, *unwatched])
         for folder in inputs:
             if not folder.exists():
                 raise ValueError(f"{folder} does not exist: run the stage that makes it first (`dvc repro` does)")

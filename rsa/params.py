@@ -287,7 +287,28 @@ class Launch(Section):
     timeout_minutes: Positive
 
 
+class RandomStart(Section):
+    weights: Literal["random"]
+    file: str
+
+
+class EncoderStart(Section):
+    weights: Literal["encoder"]
+    file: str
+
+
+class TimmStart(Section):
+    weights: Literal["timm"]
+    file: str
+    name: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+
+
+Start = Annotated[RandomStart | EncoderStart | TimmStart, Field(discriminator="weights")]
+
+
 class Pretrain(Section):
+    start: Start
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     warmup_epochs: NonNegative
@@ -592,6 +613,12 @@ class Quality(Section):
     samples: Annotated[int, Field(ge=16)]
 
 
+class Logging(Section):
+    """What changes no result: a stage may read it though DVC does not watch it."""
+
+    tensorboard: bool
+
+
 class Report(Section):
     confidence: Inside
     mean_per_class: list[Name]
@@ -614,6 +641,7 @@ class Params(Section):
     finetune: Finetune
     quality: Quality
     report: Report
+    logging: Logging
 
     @model_validator(mode="after")
     def _references(self) -> Self:

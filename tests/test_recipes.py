@@ -35,8 +35,9 @@ def test_networks_views_and_optimisers_build(recipe: Path):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_both_engines_plan_it(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """dvc.yaml resolves with it; the Snakefile gets its jobs from the same plan."""
-    for name in ("dvc.yaml", "requirements.lock"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("dvc.yaml", "requirements.lock", "weights"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
     shutil.copy(recipe, tmp_path / "params.yaml")
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     Repo.init(str(tmp_path)).close()

@@ -16,7 +16,7 @@ def build_backbone(params: Model) -> nn.Module:
         raise ValueError(f"model.backbone must be a name that timm knows, got {params.backbone!r}{hint}")
     for weights in ("pretrained", "checkpoint_path"):
         if params.backbone_args.get(weights):
-            raise ValueError(f"model.backbone_args must not hold {weights}: every run and floor starts from random weights")
+            raise ValueError(f"model.backbone_args must not hold {weights}: floors are random; runs have pretrain.start")
     try:
         backbone: nn.Module = timm.create_model(params.backbone, num_classes=0, **params.backbone_args)
     except (TypeError, ValueError, AttributeError, IndexError, KeyError, AssertionError, RuntimeError) as why:  # timm's own
@@ -28,17 +28,20 @@ def build_backbone(params: Model) -> nn.Module:
 
 def _small_stem(backbone: nn.Module, name: str) -> None:
     """For small images (Chen et al. 2020, SimCLR, appendix B.9): the first convolution 3x3 with stride 1, no max-pool."""
-    first = getattr(backbone, "pretrained_cfg", {}).get("first_conv")
-    if not hasattr(backbone, "maxpool") or not isinstance(first, str):
+    if not hasattr(backbone, "maxpool") or not isinstance(getattr(backbone, "pretrained_cfg", {}).get("first_conv"), str):
         raise ValueError(f"model.small_stem must be false for {name}: it has no first convolution with a max-pool behind it")
-    path, old = first, backbone.get_submodule(first)
-    if isinstance(old, nn.Sequential):  # a deep stem
-        path, old = f"{first}.0", old[0]
-    out_channels = cast(nn.Conv2d, old).out_channels
+    path = first_convolution(backbone)
+    out_channels = cast(nn.Conv2d, backbone.get_submodule(path)).out_channels
     new = nn.Conv2d(3, out_channels, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
     backbone.set_submodule(path, new)
     backbone.maxpool = nn.Identity()
+
+
+def first_convolution(backbone: nn.Module) -> str:
+    """Its name, for a backbone of which timm says it."""
+    path = cast(dict[str, str], backbone.pretrained_cfg)["first_conv"]
+    return f"{path}.0" if isinstance(backbone.get_submodule(path), nn.Sequential) else path  # a deep stem
 
 
 def representation(backbone: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,13 @@
 """The encoder file: a trained backbone as safetensors, and the only way to load one."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 
 def save_encoder(backbone: nn.Module, path: Path, backbone_name: str, progress: float = 1.0) -> None:
@@ -31,14 +32,19 @@ def load_encoder(backbone: nn.Module, path: Path) -> nn.Module:
         raise ValueError(f"{path} does not exist: run the `pretrain` stage first") from None
     except SafetensorError as why:
         raise ValueError(f"{path} must be a safetensors file, got one that cannot be read: {why}") from None
-    want = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
-    have = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    require_fit(str(path), backbone.state_dict(), state)
+    backbone.load_state_dict(state)
+    return backbone
+
+
+def require_fit(source: str, model: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """ValueError, with names, unless `found` in `source` has every tensor of the model with its shape, and finite numbers."""
+    want = {name: tuple(tensor.shape) for name, tensor in model.items()}
+    have = {name: tuple(tensor.shape) for name, tensor in found.items()}
     if different := sorted(name for name in want.keys() | have.keys() if want.get(name) != have.get(name)):
         lines = [f"  {name}: model {want.get(name, 'none')}, file {have.get(name, 'none')}" for name in different[:10]]
         raise ValueError(
-            f"{path} must fit the model of params.yaml, got {len(different)} tensors that differ:\n" + "\n".join(lines)
+            f"{source} must fit the model of params.yaml, got {len(different)} tensors that differ:\n" + "\n".join(lines)
         )
-    if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor.float()).all()]:
-        raise ValueError(f"{path} must hold finite numbers, got others in {', '.join(bad[:5])}")
-    backbone.load_state_dict(state)
-    return backbone
+    if bad := [name for name, tensor in found.items() if not torch.isfinite(tensor.float()).all()]:
+        raise ValueError(f"{source} must hold finite numbers, got others in {', '.join(bad[:5])}")

@@ -73,7 +73,7 @@ def test_wrong_backbone_args_are_refused_by_their_key(tiny: Params, arguments: d
 
 @pytest.mark.parametrize("arguments", [{"pretrained": True}, {"checkpoint_path": "weights.pth"}], ids=str)
 def test_weights_from_elsewhere_are_refused(tiny: Params, arguments: dict[str, object]):
-    with pytest.raises(ValueError, match=r"model\.backbone_args must not hold .*random weights"):
+    with pytest.raises(ValueError, match=r"model\.backbone_args must not hold .*runs have pretrain.start"):
         build_backbone(changed(tiny, backbone_args=arguments))
 
 

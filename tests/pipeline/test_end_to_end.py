@@ -16,8 +16,9 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
+from torch import Tensor
 
-from pipeline import floor, stage
+from pipeline import floor, pretrain, stage
 from rsa.data.index import Split
 from rsa.params import Params
 from tests.conftest import TINY
@@ -30,6 +31,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStage:
     """Run a stage in a project of its own: run("probe", seed=0, ...)."""
     shutil.copy(TINY, tmp_path / "params.yaml")
     (tmp_path / "requirements.lock").touch()  # the `raw` of images that come with a package
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/none").touch()
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, **flags: object) -> None:
@@ -37,7 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStage:
         arguments = [part for key, value in flags.items() for part in (f"--{key}", str(value))]
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         monkeypatch.setattr(stage, "STARTED", time.time_ns())
-        stage.run(getattr(module, name), module.READS)
+        stage.run(getattr(module, name), module.READS, getattr(module, "UNWATCHED", ()))
 
     return run
 
@@ -68,7 +71,7 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
     for seed in e.seeds:
         for method in e.methods:
             cell = f"{method}/s{seed}"
-            run("pretrain", method=method, seed=seed, shards=f"data/shards/{e.dataset}", out=f"runs/{cell}")
+            run("pretrain", method=method, seed=seed, shards=f"data/shards/{e.dataset}", start="weights/none", out=f"runs/{cell}")
             for dataset in (e.dataset, *e.transfer):
                 run("extract", encoder=encoder_of(cell), shards=f"data/shards/{dataset}", out=f"features/{cell}/{dataset}")
             run(
@@ -194,7 +197,7 @@ def test_the_same_run_is_the_same_to_the_byte_and_another_seed_is_not(run: RunSt
     run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
     for method in ("byol", "rsa"):
         for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-            run("pretrain", method=method, seed=seed, shards="data/digits", out=f"{method}_{name}")
+            run("pretrain", method=method, seed=seed, shards="data/digits", start="weights/none", out=f"{method}_{name}")
         for file in ("encoder.safetensors", "curve.csv", "views.png", "run.json"):
             assert sha256(tmp_path / f"{method}_first" / file) == sha256(tmp_path / f"{method}_again" / file), file
             assert sha256(tmp_path / f"{method}_first" / file) != sha256(tmp_path / f"{method}_other" / file), file
@@ -214,11 +217,47 @@ def test_every_method_of_a_seed_starts_from_the_same_encoder_as_the_random_floor
         return backbone
 
     monkeypatch.setattr(floor, "build_backbone", spy)
-    run("pretrain", method="byol", seed=3, shards="data/digits", out="byol")
-    run("pretrain", method="rsa", seed=3, shards="data/digits", out="rsa")
+    run("pretrain", method="byol", seed=3, shards="data/digits", start="weights/none", out="byol")
+    run("pretrain", method="rsa", seed=3, shards="data/digits", start="weights/none", out="rsa")
     run("floor", floor="random", seed=3, data="data", out="floor")
     assert len(built) == 1
     for method in ("byol", "rsa"):
         start = load_file(tmp_path / method / "snapshots" / "00000000.safetensors")
         assert start.keys() == built[0].keys()
         assert all(torch.equal(start[name], tensor) for name, tensor in built[0].items())
+
+
+def test_a_warm_start_begins_with_the_encoder_and_is_written_down(run: RunStage, monkeypatch: pytest.MonkeyPatch):
+    """The floor stays random; another file than params.yaml's, which DVC would watch in vain, is refused."""
+    run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
+    run("shard", dataset="photo_tiles", raw="requirements.lock", out="data/photo_tiles")
+    run("pretrain", method="byol", seed=0, shards="data/digits", start="weights/none", out="cold")
+    shutil.copy("cold/encoder.safetensors", "weights/mine.safetensors")
+    random = Path("params.yaml").read_text()
+    warm = random.replace("{weights: random, file: weights/none}", "{weights: encoder, file: weights/mine.safetensors}")
+    assert warm != random
+    Path("params.yaml").write_text(warm)
+    first: list[dict[str, Tensor]] = []
+    train = pretrain.train
+
+    def spy(method, *arguments, **named):
+        first.append({name: tensor.clone() for name, tensor in method.state_dict().items()})
+        return train(method, *arguments, **named)
+
+    monkeypatch.setattr(pretrain, "train", spy)
+    run("pretrain", method="byol", seed=1, shards="data/digits", start="weights/mine.safetensors", out="warm")
+    for name, tensor in load_file("weights/mine.safetensors").items():
+        assert torch.equal(first[0][f"backbone.{name}"], tensor)
+        assert torch.equal(first[0][f"target_backbone.{name}"], tensor)
+    told = json.loads(Path("warm/run.json").read_text())["start"]
+    assert (told["weights"], told["file"]) == ("encoder", "weights/mine.safetensors")
+    assert set(told["loaded"]) == set(load_file("weights/mine.safetensors"))
+    assert json.loads(Path("cold/run.json").read_text())["start"] == {"weights": "random"}
+    with pytest.raises(SystemExit, match=r"start must be pretrain.start.file \(weights/mine.safetensors\), got weights/none"):
+        run("pretrain", method="byol", seed=1, shards="data/digits", start="weights/none", out="wrong")
+    scores = []
+    for text in (random, warm):
+        Path("params.yaml").write_text(text)
+        run("floor", floor="random", seed=1, data="data", out="floor")
+        scores.append(Path("floor/probe.json").read_text())
+    assert scores[0] == scores[1]

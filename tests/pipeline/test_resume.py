@@ -27,7 +27,7 @@ from tests.conftest import WriteParams
 from tests.engines.imports import ROOT
 
 KILLS = {"float32": 7, "bf16": 7, "hard views, adaptive beta": 6, "two ranks": 3}
-READS = ["views", "model", "pretrain", "methods.byol", "methods.rsa", "methods.rsa_hard"]
+START = Path("weights/none")
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["pipeline.pretrain", "tests.pipeline.test_resume"])
@@ -52,7 +52,8 @@ def shards(tmp_path: Path, tiny: Params) -> Path:
 def run(p: Params, method: str, shards: Path, out: Path, work: Path) -> None:
     os.setsid()  # its ranks are killed with it
     out.mkdir(parents=True, exist_ok=True)
-    pretrain(p, method, 0, shards=shards, out=out, work=work)
+    os.chdir(out.parent)  # for live files
+    pretrain(p, method, 0, shards=shards, start=START, out=out, work=work)
 
 
 def start(p: Params, method: str, shards: Path, out: Path, work: Path) -> BaseProcess:
@@ -124,8 +125,10 @@ def test_killed_at_random_moments_a_run_ends_in_the_same_bits(kind: str, shards:
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 56))
 
 
-def test_sigterm_writes_a_checkpoint_and_says_try_again(shards: Path, tmp_path: Path, write_params: WriteParams):
-    method, p = described("float32", write_params)
+@pytest.mark.parametrize("kind", ["float32", "two ranks"])
+def test_sigterm_writes_a_checkpoint_and_says_try_again(kind: str, shards: Path, tmp_path: Path, write_params: WriteParams):
+    """SIGTERM comes to the launcher alone, as from an engine."""
+    method, p = described(kind, write_params)
     p = p.model_copy(update={"pretrain": p.pretrain.model_copy(update={"checkpoint": params.Checkpoint(steps=1000, minutes=60)})})
     straight = start(p, method, shards, tmp_path / "straight", tmp_path / "straight.work")
     straight.join()
@@ -195,7 +198,9 @@ def test_a_collapse_is_an_error_of_one_line(tmp_path: Path, shards: Path, write_
     strict = {"action": "stop", "after": 0.0, "min_std": 0.0, "min_rank": 1000.0}
     path = write_params({"pretrain.collapse": strict})
     command = [sys.executable, "-m", "pipeline.pretrain", "--params", str(path), "--method", "byol", "--seed", "0"]
-    command += ["--shards", str(shards), "--out", str(tmp_path / "out")]
+    (tmp_path / START).parent.mkdir()
+    (tmp_path / START).touch()
+    command += ["--shards", str(shards), "--start", str(START), "--out", str(tmp_path / "out")]
     run = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.startswith("pretrain: error: collapsed at step 11: effective_rank must be at least 1000.0")
@@ -208,4 +213,4 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path, shards: Path, wri
     first.join()
     wider = p.model_copy(update={"views": p.views.model_copy(update={"flip_prob": 0.25})})
     with pytest.raises(ValueError, match=r"the saved state must have recipe_sha256 \w+ to continue here, got \w+"):
-        pretrain(wider, method, 0, shards=shards, out=tmp_path / "out", work=tmp_path / "work")
+        pretrain(wider, method, 0, shards=shards, start=START, out=tmp_path / "out", work=tmp_path / "work")

@@ -1,0 +1,63 @@
+"""Following a run while it goes: the files that dvc.yaml's top-level `plots` and `metrics` name, and TensorBoard's.
+
+None is an output of a stage, and none has data of its own: live/curves/NAME.csv is a link to the curve.csv of the run,
+and event files are written from it. So a run that continues has no gap and no double point there either.
+"""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rsa.training.curve import Row
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+LIVE, TENSORBOARD = Path("live"), Path("logs/tensorboard")
+SHOWN = ("step", "loss", "beta", "tau", "lr")  # of a row, in live/metrics/NAME.json
+
+
+class Live:
+    """Of the run `name`, whose curve is at `curve`, cut back to where it continues."""
+
+    def __init__(self, name: str, curve: Path, *, tensorboard: bool) -> None:
+        self.curve, self.metrics = LIVE / "curves" / f"{name}.csv", LIVE / "metrics" / f"{name}.json"
+        for file in (self.curve, self.metrics):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
+        self.curve.symlink_to(curve.resolve())
+        self.events = _events(TENSORBOARD / name, curve) if tensorboard else None
+
+    def show(self, rows: list[Row]) -> None:
+        """Further rows, which are in the curve already."""
+        partial = self.metrics.with_suffix(".partial")
+        partial.write_text(json.dumps({key: rows[-1][key] for key in SHOWN if key in rows[-1]}) + "\n")
+        partial.rename(self.metrics)  # whole at any moment
+        if self.events is not None:
+            _add(self.events, rows)
+
+    def close(self) -> None:
+        """The run has ended: what it made has taken the place of the live files, but for TensorBoard's."""
+        self.curve.unlink(missing_ok=True)
+        self.metrics.unlink(missing_ok=True)
+        if self.events is not None:
+            self.events.close()
+
+
+def _events(folder: Path, curve: Path) -> "SummaryWriter":
+    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+    shutil.rmtree(folder, ignore_errors=True)  # of the attempt before, some steps of which may be done again
+    writer = SummaryWriter(str(folder))
+    with curve.open() as file:
+        _add(writer, [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)])
+    return writer
+
+
+def _add(writer: "SummaryWriter", rows: list[Row]) -> None:
+    for row in rows:
+        for name, value in row.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(row["step"]))
