@@ -50,7 +50,7 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def kneighbors(self, X: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
-        """Cosines, descending, and indices of the nearest training samples, each (N, k); k = min(n_neighbors, training samples)."""
+        """Cosines, descending, and indices of the nearest training samples, (N, k each)."""
         blocks = list(self._neighbors(X))
         return np.concatenate([cosines for cosines, _ in blocks]), np.concatenate([indices for _, indices in blocks])
 

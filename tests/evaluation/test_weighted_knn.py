@@ -64,7 +64,7 @@ def test_of_equal_cosines_the_earlier_training_sample_is_nearer(k: int):
     x = np.eye(3)[angles]
     cosines, indices = WeightedKNN(k).fit(x, angles).kneighbors(np.eye(3) * [[2], [3], [4]])
     for query in range(3):
-        want = sorted(range(10), key=lambda i: (angles[i] != query, i))[:k]  # noqa: B023
+        want = sorted(range(10), key=lambda i: (angles[i] != query, i))[:k]
         assert indices[query].tolist() == want
         assert cosines[query].tolist() == [float(angles[i] == query) for i in want]
 
