@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -37,7 +37,7 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.temperature = temperature
         self.device = device
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: Any, y: Any) -> Self:
         """Keep the training features X (N, D) and classes y (N,)."""
         if not self.n_neighbors >= 1:
             raise ValueError(f"n_neighbors must be at least 1, got {self.n_neighbors}")
@@ -49,20 +49,20 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._train = X
         return self
 
-    def kneighbors(self, X: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
+    def kneighbors(self, X: Any) -> tuple[Array, NDArray[np.int64]]:
         """Cosines, descending, and indices of the nearest training samples, (N, k each)."""
         blocks = list(self._neighbors(X))
         return np.concatenate([cosines for cosines, _ in blocks]), np.concatenate([indices for _, indices in blocks])
 
-    def predict_proba(self, X: ArrayLike) -> Array:
+    def predict_proba(self, X: Any) -> Array:
         """Shares of the votes (N, classes); each row sums to 1."""
         return np.concatenate([votes[0] / votes[0].sum(1, keepdims=True) for votes in self._votes(X, [self.n_neighbors])])
 
-    def predict(self, X: ArrayLike) -> Array:
+    def predict(self, X: Any) -> Array:
         """The class (N,) with most votes."""
         return self.predict_each(X, [self.n_neighbors])[self.n_neighbors]
 
-    def predict_each(self, X: ArrayLike, ks: Sequence[int]) -> dict[int, Array]:
+    def predict_each(self, X: Any, ks: Sequence[int]) -> dict[int, Array]:
         """k -> the classes (N,) that `predict` would give with that n_neighbors, from one search; none above `n_neighbors`."""
         if not ks or min(ks) < 1 or max(ks) > self.n_neighbors:
             raise ValueError(f"ks must be between 1 and n_neighbors ({self.n_neighbors}), got {list(ks)}")
@@ -70,7 +70,7 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         winners = np.concatenate([votes.argmax(2) for votes in self._votes(X, ascending)], axis=1)
         return dict(zip(ascending, self.classes_[winners], strict=True))
 
-    def _votes(self, X: ArrayLike, ascending: Sequence[int]) -> Iterator[Array]:
+    def _votes(self, X: Any, ascending: Sequence[int]) -> Iterator[Array]:
         """Votes (len(ascending), B, classes) of the next B queries, each row scaled so that its nearest neighbour has 1."""
         for cosines, indices in self._neighbors(X):
             rows = max(1, TILE_BYTES // (8 * len(ascending) * len(self.classes_)))
@@ -90,7 +90,7 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             before = k
         return np.stack(votes)
 
-    def _neighbors(self, X: ArrayLike) -> Iterator[tuple[Array, NDArray[np.int64]]]:
+    def _neighbors(self, X: Any) -> Iterator[tuple[Array, NDArray[np.int64]]]:
         """(cosines, indices) of the neighbours of the next queries, nearest first."""
         check_is_fitted(self)
         queries = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
