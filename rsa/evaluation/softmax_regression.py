@@ -1,8 +1,8 @@
 """Multinomial logistic regression in chunks of bounded memory: scikit-learn's LogisticRegression(C) for features on disk.
 
-    min over W, b:  C sum_i w_i CE(y_i, softmax(W x_i + b)) + |W|^2 / 2
+    min over W, b:  C sum_i CE(y_i, softmax(W x_i + b)) + |W|^2 / 2
 
-W: (classes, D), b: (classes,), unpenalised, w_i: sample weights. With two classes the first one's scores are fixed at 0, as
+W: (classes, D), b: (classes,), unpenalised. With two classes the first one's scores are fixed at 0, as
 in LogisticRegression. Solved by the same solver (SciPy's L-BFGS-B) with the same stopping rule. LogisticRegression holds a
 standardised copy of the features and all scores (N, classes) several times over; here each evaluation of loss and gradient
 reads the features once, chunk by chunk, and standardising is folded into it: chunks are centred as they are read, the scales
@@ -21,7 +21,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 Array = NDArray[Any]
 F64 = NDArray[np.float64]
@@ -29,7 +29,7 @@ CHUNK_BYTES = 4 * 2**20  # of features or of scores, whichever is more; so that 
 
 
 class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """LogisticRegression(C, tol, max_iter, warm_start) for arrays too large to copy, after a StandardScaler if `standardize`.
+    """LogisticRegression(C, tol, max_iter) for arrays too large to copy, after a StandardScaler if `standardize`.
 
     Fitted: `classes_`, `coef_` (classes, D; 1 row for two classes) and `intercept_` for features as they were given,
     `n_iter_`, and `converged_`: whether the largest component of the gradient (of the mean loss) fell to `tol`.
@@ -41,40 +41,33 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         standardize: bool = False,
         tol: float = 1e-4,
         max_iter: int = 100,
-        warm_start: bool = False,
     ) -> None:
         self.C = C
         self.standardize = standardize
         self.tol = tol
         self.max_iter = max_iter
-        self.warm_start = warm_start
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit to features X (N, D) and classes y (N,); a sample of weight 0 counts for nothing, scales included."""
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit to features X (N, D) and classes y (N,)."""
         if not self.C > 0:
             raise ValueError(f"C must be positive, got {self.C}")
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C")
         check_classification_targets(y)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64)
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y must have at least 2 classes, got one class: {classes[0]!r}")
-        free = len(classes) if len(classes) > 2 else 1
-        start = self._parameters if self.warm_start and hasattr(self, "_parameters") else np.zeros((free, X.shape[1] + 1))
-        if start.shape != (free, X.shape[1] + 1):
-            raise ValueError(f"a warm start must have {start.shape[0]} sets of {start.shape[1] - 1} weights, got other data")
+        shape = (len(classes) if len(classes) > 2 else 1, X.shape[1] + 1)
         self.classes_ = classes
-        self._center, self._scale = self._standardization(X, weights)
-        total = float(len(X) if weights is None else weights.sum())
+        self._center, self._scale = self._standardization(X)
 
         def objective(parameters: F64) -> tuple[float, F64]:
-            return self._loss_and_gradient(parameters.reshape(start.shape), X, codes, weights, total)
+            return self._loss_and_gradient(parameters.reshape(shape), X, codes)
 
         result = minimize(
-            objective, start.ravel(), jac=True, method="L-BFGS-B",
+            objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B",
             options={"maxiter": self.max_iter, "gtol": self.tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50},  # scikit-learn's
         )  # fmt: skip
-        self._parameters: F64 = result.x.reshape(start.shape)
+        self._parameters: F64 = result.x.reshape(shape)
         self.coef_ = self._parameters[:, :-1] / self._scale
         self.intercept_ = self._parameters[:, -1] - self.coef_ @ self._center
         self.n_iter_ = int(result.nit)
@@ -98,13 +91,13 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         predicted: Array = self.classes_[np.concatenate(winners)]
         return predicted
 
-    def _standardization(self, X: Array, weights: F64 | None) -> tuple[Array, F64]:
+    def _standardization(self, X: Array) -> tuple[Array, F64]:
         """What is subtracted from features, in their precision, and what they are then divided by, each (D,)."""
         if not self.standardize:
             return np.zeros(X.shape[1], X.dtype), np.ones(X.shape[1])
         scaler = StandardScaler()
         for part in self._chunks(X):
-            scaler.partial_fit(X[part], sample_weight=None if weights is None else weights[part])
+            scaler.partial_fit(X[part])
         return scaler.mean_.astype(X.dtype), scaler.scale_
 
     def _chunks(self, X: Array) -> Iterator[slice]:
@@ -122,10 +115,8 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 buffer = np.empty((part.stop, X.shape[1]), X.dtype)
             yield part, np.subtract(X[part], self._center, out=buffer[: part.stop - part.start])
 
-    def _loss_and_gradient(
-        self, parameters: F64, X: Array, codes: NDArray[np.int64], weights: F64 | None, total: float
-    ) -> tuple[float, F64]:
-        """Mean cross-entropy plus |W|^2 / (2 C total), and its gradient; W is that of standardised features."""
+    def _loss_and_gradient(self, parameters: F64, X: Array, codes: NDArray[np.int64]) -> tuple[float, F64]:
+        """Mean cross-entropy plus |W|^2 / (2 C N), and its gradient; W is that of standardised features."""
         V = (parameters[:, :-1] / self._scale).astype(X.dtype)
         bias = parameters[:, -1:].astype(X.dtype)
         loss, gradient = 0.0, np.zeros_like(parameters)
@@ -139,18 +130,15 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             losses += np.log(sums)
             scores /= sums
             scores[truth] -= 1
-            if weights is not None:
-                losses *= weights[part]
-                scores *= weights[part]
             loss += float(losses.sum())
             residuals = scores[-len(V) :]
             gradient[:, :-1] += residuals @ x
             gradient[:, -1] += residuals.sum(1, dtype=np.float64)
         gradient[:, :-1] /= self._scale
-        gradient /= total
-        strength = 1 / (self.C * total)
+        gradient /= len(X)
+        strength = 1 / (self.C * len(X))
         gradient[:, :-1] += strength * parameters[:, :-1]
-        return loss / total + strength / 2 * float((parameters[:, :-1] ** 2).sum()), gradient.ravel()
+        return loss / len(X) + strength / 2 * float((parameters[:, :-1] ** 2).sum()), gradient.ravel()
 
     def _scores(self, X: Any) -> Iterator[Array]:
         """Scores (B, classes), or (B, 1) for two classes, of the next B samples."""

@@ -65,35 +65,14 @@ def test_standardising_inside_is_a_standard_scaler_before(dtype: type):
 def test_gradient_is_the_slope_of_the_loss(classes: int):
     data = blobs(40, 0, classes)
     x, random = data.x.astype(np.float64), np.random.default_rng(0)
-    weights = random.uniform(0, 2, 40)
-    model = SoftmaxRegression(0.3, standardize=True, max_iter=1000).fit(x, data.y, weights)
+    model = SoftmaxRegression(0.3, standardize=True, max_iter=1000).fit(x, data.y)
     shape = model._parameters.shape
 
     def both(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        return model._loss_and_gradient(parameters.reshape(shape), x, data.y, weights, weights.sum())
+        return model._loss_and_gradient(parameters.reshape(shape), x, data.y)
 
     at = random.normal(size=shape).ravel()
     assert check_grad(lambda p: both(p)[0], lambda p: both(p)[1], at) < 1e-6
-
-
-@pytest.mark.parametrize("standardize", [False, True])
-def test_samples_of_weight_0_are_as_if_left_out(standardize: bool):
-    data = blobs(120, 0)
-    x, kept = data.x.astype(np.float64), np.random.default_rng(0).random(120) < 0.7
-    x[~kept] *= 100
-    weighted = SoftmaxRegression(0.5, standardize, **EXACT).fit(x, data.y, kept.astype(float))
-    without = SoftmaxRegression(0.5, standardize, **EXACT).fit(x[kept], data.y[kept])
-    np.testing.assert_allclose(weighted.coef_, without.coef_, atol=1e-6)
-
-
-def test_a_warm_start_ends_at_the_same_place_sooner():
-    data = blobs(300, 0, 5, 20)
-    x = data.x.astype(np.float64)
-    model = SoftmaxRegression(1.0, True, 1e-7, 1000, warm_start=True).fit(x, data.y)
-    warm = model.set_params(C=1.1).fit(x, data.y)
-    cold = SoftmaxRegression(1.1, True, 1e-7, 1000).fit(x, data.y)
-    np.testing.assert_allclose(warm.coef_, cold.coef_, atol=1e-4)
-    assert warm.n_iter_ < cold.n_iter_
 
 
 def test_stopping_early_is_said():
@@ -123,6 +102,3 @@ def test_settings_and_labels_that_cannot_be_fitted_are_refused():
         SoftmaxRegression(0.0).fit(np.eye(2), [0, 1])
     with pytest.raises(ValueError, match="y must have at least 2 classes, got one class"):
         SoftmaxRegression().fit(np.eye(2), [1, 1])
-    model = SoftmaxRegression(warm_start=True).fit(np.eye(3), [0, 1, 2])
-    with pytest.raises(ValueError, match="a warm start must have 3 sets of 3 weights, got other data"):
-        model.fit(np.eye(4), [0, 1, 2, 3])
