@@ -2,11 +2,11 @@
 
     min over W, b:  C sum_i CE(y_i, softmax(W x_i + b)) + |W|^2 / 2
 
-W: (classes, D), b: (classes,), unpenalised. With two classes the first one's scores are fixed at 0, as
-in LogisticRegression. Solved by the same solver (SciPy's L-BFGS-B) with the same stopping rule. LogisticRegression holds a
-standardised copy of the features and all scores (N, classes) several times over; here each evaluation of loss and gradient
-reads the features once, chunk by chunk, and standardising is folded into it: chunks are centred as they are read, the scales
-go into the weights. Products are taken in the features' precision, sums over chunks in float64.
+W: (classes, D), b: (classes,), unpenalised. With two classes the first one's scores are fixed at 0, as in LogisticRegression.
+Solved by the same solver (SciPy's L-BFGS-B) with the same stopping rule. LogisticRegression holds a standardised copy of the
+features and all scores (N, classes) several times over; here each evaluation of loss and gradient reads the features once,
+chunk by chunk, and standardising is folded into it: chunks are centred as they are read, the scales go into the weights.
+Products are taken in the features' precision, sums over chunks in float64.
 """
 
 import warnings
@@ -32,7 +32,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """LogisticRegression(C, tol, max_iter) for arrays too large to copy, after a StandardScaler if `standardize`.
 
     Fitted: `classes_`, `coef_` (classes, D; 1 row for two classes) and `intercept_` for features as they were given,
-    `n_iter_`, and `converged_`: whether the largest component of the gradient (of the mean loss) fell to `tol`.
+    `n_iter_`, and `converged_`: the gradient of the mean loss fell to `tol` in every component, or the loss no longer falls.
     """
 
     def __init__(
