@@ -36,7 +36,7 @@ def choose(
     held: dict[float, float] = {}
     if len(settings) > 1:
         names = [str(label) for label in range(int(train.y.max()) + 1)]
-        kept, out = (Features(np.asarray(train.x)[part], train.y[part]) for part in held_out(train.y, names, fraction, seed))
+        kept, out = (train.part(indices) for indices in held_out(train.y, names, fraction, seed))
         held = {setting: top1(out.y, predicted) for setting, predicted in predict(settings, kept, out).items()}
     best = max(held, key=lambda setting: (held[setting], -setting), default=settings[0])
     found = predict(settings if best_on_test else [best], train, test)

@@ -4,6 +4,7 @@
 <folder>/<split>_labels.npy    (N,) int64
 """
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+IN_MEMORY_BYTES = 2**30  # of features, beyond which they stay on disk
+COPIED_BYTES = 2**26  # at a time
+
 
 @dataclass(frozen=True)
 class Features:
@@ -19,6 +23,18 @@ class Features:
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
+
+    def part(self, indices: NDArray[np.int64]) -> "Features":
+        """The samples with these indices: copied, into an unnamed temporary file if there is more than `IN_MEMORY_BYTES`."""
+        shape = (len(indices), self.x.shape[1])
+        if self.x.itemsize * shape[0] * shape[1] <= IN_MEMORY_BYTES:
+            return Features(self.x[indices], self.y[indices])
+        with tempfile.TemporaryFile() as file:  # stays until the array goes
+            x: NDArray[np.float32] = np.memmap(file, np.float32, "w+", shape=shape)
+        rows = max(1, COPIED_BYTES // self.x[0].nbytes)
+        for start in range(0, len(indices), rows):
+            x[start : start + rows] = self.x[indices[start : start + rows]]
+        return Features(x, self.y[indices])
 
 
 def write_features(folder: Path, split: str, labels: NDArray[np.int64], batches: Iterator[NDArray[np.float32]]) -> None:

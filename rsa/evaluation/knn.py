@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from sklearn.neighbors import KNeighborsClassifier
-
 from rsa.evaluation.choose import Predictions, choose
 from rsa.evaluation.features import Features
 from rsa.evaluation.score import Score, accuracy
+from rsa.evaluation.weighted_knn import WeightedKNN
 from rsa.params import KNN, Probe
 
 
@@ -24,13 +22,5 @@ def knn_probe(name: str, p: KNN, probe: Probe, train: Features, test: Features, 
 
 def knn_predictions(train: Features, test: Features, ks: Sequence[int], temperature: float) -> Predictions:
     """Predicted classes for each k; where the training split is smaller than k, all of it votes."""
-    found: Predictions = {}
-    for k in ks:
-        classifier = KNeighborsClassifier(
-            n_neighbors=min(k, len(train.y)),
-            metric="cosine",
-            algorithm="brute",
-            weights=lambda distances: np.exp((1 - distances) / temperature),
-        )
-        found[k] = classifier.fit(train.x, train.y).predict(test.x)
-    return found
+    classifier = WeightedKNN(max(ks), temperature).fit(train.x, train.y)
+    return dict(classifier.predict_each(test.x, ks).items())

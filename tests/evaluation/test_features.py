@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsa.evaluation.features import read_features, write_features
+from rsa.evaluation import features
+from rsa.evaluation.features import Features, read_features, write_features
 
 LABELS = np.array([2, 0, 1, 1, 0])
 X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -42,3 +43,14 @@ def test_features_that_are_not_finite_are_refused_with_their_place(tmp_path: Pat
 def test_missing_features_name_the_stage_to_run(tmp_path: Path):
     with pytest.raises(ValueError, match=r"train\.npy does not exist: run the `extract` stage first"):
         read_features(tmp_path, "train")
+
+
+@pytest.mark.parametrize("limit", [0, 2**30])
+def test_a_part_is_in_memory_or_on_disk_and_the_same(limit: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(features, "IN_MEMORY_BYTES", limit)
+    monkeypatch.setattr(features, "COPIED_BYTES", 24)  # two samples at a time
+    indices = np.array([4, 0, 1])
+    part = Features(X, LABELS).part(indices)
+    np.testing.assert_array_equal(part.x, X[indices])
+    np.testing.assert_array_equal(part.y, LABELS[indices])
+    assert isinstance(part.x, np.memmap) == (limit == 0)

@@ -1,0 +1,154 @@
+"""Multinomial logistic regression in chunks of bounded memory: scikit-learn's LogisticRegression(C) for features on disk.
+
+    min over W, b:  C sum_i CE(y_i, softmax(W x_i + b)) + |W|^2 / 2
+
+W: (classes, D), b: (classes,), unpenalised. With two classes the first one's scores are fixed at 0, as in LogisticRegression.
+Solved by the same solver (SciPy's L-BFGS-B) with the same stopping rule. LogisticRegression holds a standardised copy of the
+features and all scores (N, classes) several times over; here each evaluation of loss and gradient reads the features once,
+chunk by chunk, and standardising is folded into it: chunks are centred as they are read, the scales go into the weights.
+Products are taken in the features' precision, sums over chunks in float64.
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+Array = NDArray[Any]
+F64 = NDArray[np.float64]
+CHUNK_BYTES = 4 * 2**20  # of features or of scores, whichever is more; so that a chunk stays in the processor's cache
+
+
+class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """LogisticRegression(C, tol, max_iter) for arrays too large to copy, after a StandardScaler if `standardize`.
+
+    Fitted: `classes_`, `coef_` (classes, D; 1 row for two classes) and `intercept_` for features as they were given,
+    `n_iter_`, and `converged_`: the gradient of the mean loss fell to `tol` in every component, or the loss no longer falls.
+    """
+
+    def __init__(
+        self,
+        C: float = 1.0,
+        standardize: bool = False,
+        tol: float = 1e-4,
+        max_iter: int = 100,
+    ) -> None:
+        self.C = C
+        self.standardize = standardize
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit to features X (N, D) and classes y (N,)."""
+        if not self.C > 0:
+            raise ValueError(f"C must be positive, got {self.C}")
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C")
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"y must have at least 2 classes, got one class: {classes[0]!r}")
+        shape = (len(classes) if len(classes) > 2 else 1, X.shape[1] + 1)
+        self.classes_ = classes
+        self._center, self._scale = self._standardization(X)
+
+        def objective(parameters: F64) -> tuple[float, F64]:
+            return self._loss_and_gradient(parameters.reshape(shape), X, codes)
+
+        result = minimize(
+            objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B",
+            options={"maxiter": self.max_iter, "gtol": self.tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50},  # scikit-learn's
+        )  # fmt: skip
+        self._parameters: F64 = result.x.reshape(shape)
+        self.coef_ = self._parameters[:, :-1] / self._scale
+        self.intercept_ = self._parameters[:, -1] - self.coef_ @ self._center
+        self.n_iter_ = int(result.nit)
+        self.converged_ = result.status == 0
+        if not self.converged_:
+            warnings.warn(f"not converged after {self.n_iter_} iterations: {result.message}", ConvergenceWarning, stacklevel=2)
+        return self
+
+    def decision_function(self, X: Any) -> Array:
+        """Scores (N, classes); for two classes (N,), positive for the second."""
+        scores = np.concatenate(list(self._scores(X)))
+        return scores if len(self.classes_) > 2 else scores[:, 0]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities (N, classes)."""
+        return np.concatenate([softmax(_with_first(scores, len(self.classes_), 1), axis=1) for scores in self._scores(X)])
+
+    def predict(self, X: Any) -> Array:
+        """The most probable class (N,)."""
+        winners = [_with_first(scores, len(self.classes_), 1).argmax(1) for scores in self._scores(X)]
+        predicted: Array = self.classes_[np.concatenate(winners)]
+        return predicted
+
+    def _standardization(self, X: Array) -> tuple[Array, F64]:
+        """What is subtracted from features, in their precision, and what they are then divided by, each (D,)."""
+        if not self.standardize:
+            return np.zeros(X.shape[1], X.dtype), np.ones(X.shape[1])
+        scaler = StandardScaler()
+        for part in self._chunks(X):
+            scaler.partial_fit(X[part])
+        return scaler.mean_.astype(X.dtype), scaler.scale_
+
+    def _chunks(self, X: Array) -> Iterator[slice]:
+        rows = max(1, CHUNK_BYTES // (X.itemsize * max(X.shape[1], len(self.classes_))))
+        return (slice(start, min(start + rows, len(X))) for start in range(0, len(X), rows))
+
+    def _centered(self, X: Array) -> Iterator[tuple[slice, Array]]:
+        """Chunks of X (B, D) less the centre; each is overwritten by the next."""
+        buffer = None
+        for part in self._chunks(X):
+            if not self.standardize:
+                yield part, X[part]
+                continue
+            if buffer is None:
+                buffer = np.empty((part.stop, X.shape[1]), X.dtype)
+            yield part, np.subtract(X[part], self._center, out=buffer[: part.stop - part.start])
+
+    def _loss_and_gradient(self, parameters: F64, X: Array, codes: NDArray[np.int64]) -> tuple[float, F64]:
+        """Mean cross-entropy plus |W|^2 / (2 C N), and its gradient; W is that of standardised features."""
+        V = (parameters[:, :-1] / self._scale).astype(X.dtype)
+        bias = parameters[:, -1:].astype(X.dtype)
+        loss, gradient = 0.0, np.zeros_like(parameters)
+        for part, x in self._centered(X):
+            scores = _with_first(V @ x.T + bias, len(self.classes_), 0)  # (classes, B): faster than (B, classes)
+            scores -= scores.max(0)
+            truth = codes[part], np.arange(len(x))
+            losses = -scores[truth].astype(np.float64)
+            np.exp(scores, out=scores)
+            sums = scores.sum(0)
+            losses += np.log(sums)
+            scores /= sums
+            scores[truth] -= 1
+            loss += float(losses.sum())
+            residuals = scores[-len(V) :]
+            gradient[:, :-1] += residuals @ x
+            gradient[:, -1] += residuals.sum(1, dtype=np.float64)
+        gradient[:, :-1] /= self._scale
+        gradient /= len(X)
+        strength = 1 / (self.C * len(X))
+        gradient[:, :-1] += strength * parameters[:, :-1]
+        return loss / len(X) + strength / 2 * float((parameters[:, :-1] ** 2).sum()), gradient.ravel()
+
+    def _scores(self, X: Any) -> Iterator[Array]:
+        """Scores (B, classes), or (B, 1) for two classes, of the next B samples."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
+        V = (self._parameters[:, :-1] / self._scale).astype(X.dtype).T
+        bias = self._parameters[:, -1].astype(X.dtype)
+        return (x @ V + bias for _, x in self._centered(X))
+
+
+def _with_first(scores: Array, classes: int, axis: int) -> Array:
+    """Scores of every class: of two, only the second's are free, the first's are 0."""
+    return scores if classes > 2 else np.concatenate([np.zeros_like(scores), scores], axis)
