@@ -6,6 +6,7 @@ document to the sections that a stage has declared, so that a stage cannot read 
 
 import difflib
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -619,6 +620,119 @@ class Logging(Section):
     tensorboard: bool
 
 
+# ---- detection -----------------------------------------------------------------------------------
+
+
+class VOCImages(Section):
+    year: Literal["2007", "2008", "2009", "2010", "2011", "2012"]
+    image_set: Literal["train", "val", "trainval", "test"]
+
+
+class VOC(Section):
+    format: Literal["voc"]
+    raw: str
+    train: Annotated[list[VOCImages], Field(min_length=1)]
+    test: Annotated[list[VOCImages], Field(min_length=1)]
+    classes: Annotated[list[str], Field(min_length=1)]
+
+
+class COCOImages(Section):
+    images: str
+    annotations: str
+
+
+class COCO(Section):
+    format: Literal["coco"]
+    raw: str
+    train: COCOImages
+    test: COCOImages
+    classes: Annotated[list[str], Field(min_length=1)] | None
+
+
+Objects = Annotated[VOC | COCO, Field(discriminator="format")]
+
+
+class Anchors(Section):
+    sizes: Annotated[list[Count], Field(min_length=1)]
+    ratios: Annotated[list[Positive], Field(min_length=1)]
+
+
+class ShortSides(Section):
+    train: Annotated[list[Annotated[int, Field(ge=16)]], Field(min_length=1)]
+    test: Annotated[int, Field(ge=16)]
+
+
+class DetectionSchedule(Section):
+    iterations: Count
+    batch_size: Count
+    lr: Positive
+    warmup_iterations: Annotated[int, Field(ge=0)]
+    warmup_factor: Fraction
+    steps: list[Count]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: NonNegative
+
+    @model_validator(mode="after")
+    def _increasing(self) -> Self:
+        if any(a >= b for a, b in pairwise([*self.steps, self.iterations])):
+            raise ValueError(f"steps must increase and be less than iterations ({self.iterations}), got {self.steps}")
+        return self
+
+
+class Detection(Section):
+    data: Objects
+    detector: Literal["faster_rcnn", "mask_rcnn"]
+    features: Literal["c4", "fpn"]
+    channels: Count
+    hidden: Count
+    backbone: Literal["frozen", "frozen_norms", "trained"]
+    anchors: Anchors
+    short_side: ShortSides
+    long_side: Annotated[int, Field(ge=16)]
+    flip_prob: Fraction
+    schedule: DetectionSchedule
+    precision: Literal["float32", "bf16"]
+    device: Literal["auto", "cpu", "gpu"]
+    threads: Count
+
+    @model_validator(mode="after")
+    def _masks(self) -> Self:
+        if self.detector == "mask_rcnn" and self.data.format == "voc":
+            raise ValueError("detector must be faster_rcnn for data in VOC's format, which has boxes alone, got mask_rcnn")
+        return self
+
+    @model_validator(mode="after")
+    def _levels(self) -> Self:
+        if self.features == "fpn" and len(self.anchors.sizes) != 5:
+            raise ValueError(f"anchors.sizes must be 5 with features fpn, one for each level, got {self.anchors.sizes}")
+        return self
+
+
+# ---- robustness ----------------------------------------------------------------------------------
+
+Corruption = Literal[
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow", "fog",
+    "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+    "speckle_noise", "gaussian_blur", "saturate",
+]  # fmt: skip
+
+
+class Robustness(Section):
+    constants: Literal["imagenet", "tiny_imagenet", "cifar"]
+    corruptions: Annotated[list[Corruption], Field(min_length=1)]
+    severities: Annotated[list[Annotated[int, Field(ge=1, le=5)]], Field(min_length=1)]
+    C: Annotated[list[Positive], Field(min_length=1)]
+    held_out: Inside
+    max_iter: Count
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for key, values in (("corruptions", self.corruptions), ("severities", self.severities)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key} must not name a thing twice, got {values}")
+        return self
+
+
 class Report(Section):
     confidence: Inside
     mean_per_class: list[Name]
@@ -640,6 +754,8 @@ class Params(Section):
     linear: Linear
     finetune: Finetune
     quality: Quality
+    detection: dict[Name, Detection]
+    robustness: dict[Name, Robustness]
     report: Report
     logging: Logging
 
@@ -658,6 +774,7 @@ class Params(Section):
             ("linear.datasets", self.linear.datasets),
         ]
         named += [("finetune.datasets", self.finetune.datasets), ("report.mean_per_class", self.report.mean_per_class)]
+        named += [("robustness", list(self.robustness))]
         for key, names in named:
             for name in names:
                 _known(key, name, list(self.datasets), "a section of `datasets`")

@@ -12,6 +12,7 @@ from engines.plan import plan
 from rsa import params
 from rsa.methods import METHODS, build_method
 from rsa.models.backbones import build_backbone
+from rsa.models.detectors import build_detector
 from rsa.training.optim import build_optimizer
 from tests.engines.imports import ROOT
 
@@ -29,6 +30,15 @@ def test_networks_views_and_optimisers_build(recipe: Path):
         assert views.views
         trained = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
         assert trained > sum(parameter.numel() for parameter in method.backbone.parameters()) * 0.9
+
+
+@pytest.mark.parametrize("recipe", [path for path in RECIPES if params.load(path).detection], ids=lambda path: path.stem)
+def test_detectors_build(recipe: Path):
+    p = params.load(recipe)
+    for settings in p.detection.values():
+        with torch.device("meta"):
+            detector = build_detector(build_backbone(p.model), 80, settings)
+        assert sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad) > 1e6
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning")  # of DVC's own library
@@ -49,6 +59,10 @@ def test_both_engines_plan_it(recipe: Path, tmp_path: Path, monkeypatch: pytest.
     assert {name.partition("@")[2] for name in stages if name.startswith("pretrain@")} == runs
     assert {name.partition("@")[2] for name in stages if name.startswith("shard@")} == set(p.datasets)
     assert "report" in stages
+    assert {name.partition("@")[2] for name in stages if name.startswith("objects@")} == set(p.detection)
+    for family, of in (("detect", p.detection), ("robustness", p.robustness)):
+        planned = {name.partition("@")[2] for name in stages if name.startswith(f"{family}@")}
+        assert planned == {f"{run}-{name}" for run in runs for name in of}
 
 
 PRESETS = {  # as published

@@ -20,6 +20,8 @@ def score_files(p: Params) -> dict[str, str]:
     files |= {
         f"finetune_{name}_{percent}/scores.json": name for name in p.finetune.datasets for percent in p.finetune.label_percents
     }
+    files |= {f"detect_{name}.json": name for name in p.detection}
+    files |= {f"robustness_{name}.json": name for name in p.robustness}
     return files
 
 
@@ -31,7 +33,8 @@ def read_scores(folder: Path, p: Params) -> pd.DataFrame:
             for file, dataset in score_files(p).items():
                 path = folder / method / f"s{seed}" / file
                 if not path.is_file():
-                    if method == "pixels" and file.startswith(("linear_", "finetune_")):
+                    missing = ("linear_", "finetune_") if method == "pixels" else ()
+                    if method in FLOORS and file.startswith((*missing, "detect_", "robustness_")):
                         continue  # of encoders only
                     raise ValueError(f"{path} does not exist: run its stage first (`dvc repro` does)")
                 for task, score in json.loads(path.read_text()).items():

@@ -1,0 +1,24 @@
+"""Stage `objects`: the annotated objects of a detection data set, checked, in one format (rsa.data.objects describes it).
+
+The images stay where they are; each is known by its sha256, so that other images mean other objects.
+out/: train.json, test.json
+"""
+
+from pathlib import Path
+
+from pipeline.stage import run
+from rsa.data.objects import write_objects
+from rsa.params import Params
+
+READS = ("detection.{name}.data",)
+
+
+def objects(p: Params, name: str, raw: Path, out: Path) -> None:
+    """Read the data of `detection.NAME`; `raw` is its `data.raw`, watched like every input."""
+    data = p.detection[name].data
+    assert raw == Path(data.raw)
+    write_objects(data, out)
+
+
+if __name__ == "__main__":
+    run(objects, READS)

@@ -1,0 +1,134 @@
+"""What a pretrained backbone is worth to a detector: it is trained on a detection data set, and its average precision taken.
+
+AP is COCO's (https://cocodataset.org, "Metrics"), by torchmetrics and pycocotools: the mean over classes and over the
+thresholds of IoU 0.5, 0.55, ..., 0.95; AP50 and AP75 at one of them. In percent. VOC's difficult objects count neither for
+nor against, as COCO's crowds.
+Differs from published numbers on VOC07: those are VOC's own AP (11 points of recall in 2007), which COCO's (101 points) is close
+to but not equal.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.detection import MeanAveragePrecision
+
+from rsa.data.object_images import ObjectImages, Place, Target, batches, training_batches
+from rsa.evaluation.score import Scores, stamped
+from rsa.models.detectors import build_detector, norms, train_mode
+from rsa.params import Detection, DetectionSchedule
+from rsa.training.progress import ProgressDisplay
+
+DECAY = 0.1  # of the learning rate, at each of schedule.steps
+TASKS = {"bbox": "detection", "segm": "segmentation"}
+METRICS = {"AP": "map", "AP50": "map_50", "AP75": "map_75"}  # ours, torchmetrics'
+
+
+def detection_scores(name: str, p: Detection, backbone: nn.Module, objects: Path, seed: int, device: torch.device) -> Scores:
+    """Train on one split of `objects`, test on the other: task -> score. `seed` draws new layers, batches and regions."""
+    masks, raw = p.detector == "mask_rcnn", Path(p.data.raw)
+    train = ObjectImages(objects / "train.json", raw, masks=masks, training=True, flip_prob=p.flip_prob, seed=seed)
+    test = ObjectImages(objects / "test.json", raw, masks=masks, training=False)
+    detector = build_detector(backbone, len(train.classes), p).to(device)
+    train_detector(detector, backbone, train, p, device)
+    precision = average_precision(detector, test, p, device)
+    scores: Scores = {}
+    for kind, found in precision.items():
+        for metric in METRICS:
+            details = {"per_class": found["per_class"]} if metric == "AP" else {}
+            scores[f"{TASKS[kind]} {metric}"] = stamped(name, p, metric, found[metric], **details)
+    return scores
+
+
+def train_detector(detector: nn.Module, backbone: nn.Module, images: ObjectImages, p: Detection, device: torch.device) -> None:
+    """Train in place; FloatingPointError with the iteration where the loss is not finite."""
+    s = p.schedule
+    optimizer = _optimizer(detector, s)
+    train_mode(detector, backbone, p)
+    progress = ProgressDisplay(p.detector, 0, s.iterations, s.batch_size)
+    places = training_batches(images, s.batch_size, s.iterations)
+    for iteration, (x, targets) in enumerate(batches(images, places, _workers(p, device))):
+        lr = learning_rate(s, iteration)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with _autocast(p, device):
+            losses = detector([image.to(device) for image in x], [_moved(target, device) for target in targets])
+        loss = torch.stack([value.float() for value in losses.values()]).sum()
+        if not math.isfinite(value := loss.item()):
+            terms = ", ".join(f"{term} {part.item():.3g}" for term, part in losses.items())
+            raise FloatingPointError(
+                f"the detector's loss must be finite, got {terms} at iteration {iteration + 1}: "
+                "lower schedule.lr, raise schedule.warmup_iterations or use precision float32"
+            )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        progress.show({"step": iteration + 1, "loss": value, "lr": lr})
+    progress.close()
+
+
+def learning_rate(s: DetectionSchedule, iteration: int) -> float:
+    """Of an iteration, counted from 0: rises linearly from warmup_factor x lr, then a tenth after each of `steps`."""
+    warmed = min(1.0, iteration / s.warmup_iterations) if s.warmup_iterations else 1.0
+    passed = sum(iteration >= step for step in s.steps)
+    return s.lr * (s.warmup_factor + (1 - s.warmup_factor) * warmed) * DECAY**passed
+
+
+def _optimizer(detector: nn.Module, s: DetectionSchedule) -> torch.optim.Optimizer:
+    """SGD; batch norms are not decayed, as in detectron2."""
+    of_norms = {id(parameter) for norm in norms(detector) for parameter in norm.parameters()}
+    trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for each in trained if id(each) not in of_norms], "weight_decay": s.weight_decay},
+        {"params": [each for each in trained if id(each) in of_norms], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD([group for group in groups if group["params"]], lr=s.lr, momentum=s.momentum)
+
+
+@torch.no_grad()
+def average_precision(detector: Any, images: ObjectImages, p: Detection, device: torch.device) -> dict[str, dict[str, Any]]:
+    """`bbox` (and `segm` with masks) -> AP, AP50, AP75 and the AP `per_class`, in percent; null for a class without objects."""
+    kinds: tuple[Literal["bbox", "segm"], ...] = ("bbox", "segm") if images.masks else ("bbox",)
+    metric = MeanAveragePrecision(iou_type=kinds, class_metrics=True)
+    detector.eval()
+    detector.transform.min_size = (p.short_side.test,)
+    for x, targets in batches(images, _in_order(len(images), p.schedule.batch_size), _workers(p, device)):
+        with _autocast(p, device):
+            found = detector([image.to(device) for image in x])
+        metric.update([_predicted(each) for each in found], targets)
+    computed = metric.compute()
+    names = dict(enumerate(images.classes, 1))
+    precision: dict[str, dict[str, Any]] = {}
+    for kind in kinds:
+        prefix = f"{kind}_" if len(kinds) > 1 else ""
+        labels, of_class = (computed[key].reshape(-1).tolist() for key in ("classes", f"{prefix}map_per_class"))
+        precision[kind] = {
+            **{ours: 100 * float(computed[prefix + theirs]) for ours, theirs in METRICS.items()},
+            "per_class": {names[label]: 100 * ap if ap >= 0 else None for label, ap in zip(labels, of_class, strict=True)},
+        }
+    return precision
+
+
+def _predicted(found: Target) -> Target:
+    """On the CPU, masks (N, H, W) instead of probabilities (N, 1, H, W)."""
+    kept = {key: found[key].float().cpu() for key in ("boxes", "scores")} | {"labels": found["labels"].cpu()}
+    return kept | ({"masks": (found["masks"][:, 0] > 0.5).cpu()} if "masks" in found else {})
+
+
+def _in_order(count: int, batch_size: int) -> list[list[Place]]:
+    return [[(number, 0) for number in range(start, min(start + batch_size, count))] for start in range(0, count, batch_size)]
+
+
+def _moved(target: Target, device: torch.device) -> dict[str, Tensor]:
+    return {key: value.to(device) for key, value in target.items()}
+
+
+def _autocast(p: Detection, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16")
+
+
+def _workers(p: Detection, device: torch.device) -> int:
+    """Processes that decode; on the CPU the cores have enough to do."""
+    return p.threads if device.type != "cpu" else 0

@@ -1,0 +1,122 @@
+"""Stages `objects`, `detect` and `robustness`, run as their command lines run them, in this process: torch is imported once."""
+
+import importlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import stage
+from rsa.models.backbones import build_backbone
+from rsa.models.encoder import save_encoder
+from rsa.params import Model, Params
+from tests.conftest import WriteParams
+from tests.data.shapes import draw_coco
+from tests.evaluation.detectors import MODEL, tiny_backbone, tiny_detection
+
+RunStage = Callable[..., None]
+CORRUPTIONS = ["gaussian_noise", "glass_blur", "contrast"]
+ENCODER = "runs/byol/s0/encoder.safetensors"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStage:
+    """Run a stage in a project of its own: run("detect", seed=0, ...)."""
+    (tmp_path / "requirements.lock").touch()
+    (tmp_path / ENCODER).parent.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, /, **flags: object) -> None:
+        module = importlib.import_module(f"pipeline.{name}")
+        arguments = [part for key, value in flags.items() for part in (f"--{key}", str(value))]
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        monkeypatch.setattr(stage, "STARTED", time.time_ns())
+        stage.run(getattr(module, name), module.READS)
+
+    return run
+
+
+@pytest.fixture
+def shapes(run: RunStage, write_params: WriteParams) -> dict[str, Any]:
+    """A project with a data set of shapes and an encoder; its `detection.shapes`."""
+    data = draw_coco(Path("raw/shapes"), 8, 4).model_copy(update={"raw": "raw/shapes"})
+    section = tiny_detection(data, iterations=3).model_dump(mode="json")
+    write_params({"model": MODEL, "detection": {"shapes": section}})
+    save_encoder(tiny_backbone(), Path(ENCODER), "resnet18")
+    return section
+
+
+def test_from_annotations_to_scores(run: RunStage, shapes: dict[str, Any]):
+    run("objects", name="shapes", raw="raw/shapes", out="data/objects/shapes")
+    flags = {"name": "shapes", "seed": 0, "encoder": ENCODER, "objects": "data/objects/shapes"}
+    for out in ("a", "b"):
+        run("detect", **flags, out=f"scores/{out}.json")
+    assert Path("scores/a.json").read_bytes() == Path("scores/b.json").read_bytes()
+    scores = json.loads(Path("scores/a.json").read_text())
+    assert list(scores) == [f"{kind} {metric}" for kind in ("detection", "segmentation") for metric in ("AP", "AP50", "AP75")]
+    for task, score in scores.items():
+        assert (score["protocol"], score["metric"]) == ("shapes", task.rpartition(" ")[2])
+        assert 0 <= score["value"] <= 100
+        assert score["settings"] == shapes
+
+
+def test_wrong_inputs_end_in_a_message(run: RunStage, shapes: dict[str, Any], write_params: WriteParams):
+    first = sorted(Path("raw/shapes/train2017").iterdir())[0]
+    first.rename("elsewhere.jpg")
+    with pytest.raises(SystemExit, match=rf"objects: error: .*1 faults, among them\n{first} does not exist"):
+        run("objects", name="shapes", raw="raw/shapes", out="data/objects/shapes")
+    assert not Path("data/objects/shapes").exists()
+    Path("elsewhere.jpg").rename(first)
+    run("objects", name="shapes", raw="raw/shapes", out="data/objects/shapes")
+    flags = {"name": "shapes", "seed": 0, "objects": "data/objects/shapes", "out": "scores/a.json"}
+    with pytest.raises(SystemExit, match=r"detect: error: .*none\.safetensors does not exist"):
+        run("detect", **flags, encoder="none.safetensors")
+    narrower = {**MODEL, "backbone_args": {**MODEL["backbone_args"], "channels": [16, 32, 64, 32]}}
+    save_encoder(build_backbone(Model.model_validate(narrower)), Path(ENCODER), "resnet18")
+    with pytest.raises(SystemExit, match=r"detect: error: .* must fit the model of params.yaml, got \d+ tensors that differ"):
+        run("detect", **flags, encoder=ENCODER)
+    save_encoder(tiny_backbone(), Path(ENCODER), "resnet18")
+    shutil.copy(sorted(Path("raw/shapes/train2017").iterdir())[1], first)
+    with pytest.raises(SystemExit, match=rf"detect: error: {first} is not the image that was annotated"):
+        run("detect", **flags, encoder=ENCODER)
+
+
+def test_a_change_of_the_schedule_leaves_the_objects_alone(shapes: dict[str, Any], write_params: WriteParams):
+    """Stage `objects` reads `detection.NAME.data` alone: nothing else of the section can be read by it, or makes it stale."""
+    p = stage.params.load(Path("params.yaml"))
+    narrow: Params = p.only(["detection.shapes.data"])
+    assert narrow.detection["shapes"].data == p.detection["shapes"].data
+    with pytest.raises(AttributeError, match="schedule"):
+        _ = narrow.detection["shapes"].schedule
+
+
+def test_robustness_of_digits(run: RunStage, write_params: WriteParams, tiny: Params):
+    section = {
+        "constants": "cifar",
+        "corruptions": CORRUPTIONS,
+        "severities": [1, 5],
+        "C": [0.01],
+        "held_out": 0.2,
+        "max_iter": 50,
+    }
+    write_params({"robustness": {"digits": section}})
+    save_encoder(build_backbone(tiny.model), Path(ENCODER), tiny.model.backbone)
+    run("shard", dataset="digits", raw="requirements.lock", out="data/shards/digits")
+    run("extract", encoder=ENCODER, shards="data/shards/digits", out="features/byol/s0/digits")
+    inputs = {"encoder": ENCODER, "shards": "data/shards/digits", "features": "features/byol/s0/digits"}
+    for out in ("a", "b"):
+        run("robustness", dataset="digits", seed=0, **inputs, out=f"scores/{out}.json")
+    assert Path("scores/a.json").read_bytes() == Path("scores/b.json").read_bytes()
+    scores = json.loads(Path("scores/a.json").read_text())
+    assert list(scores) == ["corrupted", "corrupted / clean"]
+    score = scores["corrupted"]
+    assert list(score["corruptions"]) == CORRUPTIONS
+    values = [value for of in score["corruptions"].values() for value in of.values()]
+    assert len(values) == 2 * len(CORRUPTIONS)
+    assert score["value"] == pytest.approx(sum(values) / len(values))
+    assert score["value"] < score["clean_top1"]
