@@ -25,8 +25,29 @@ COSTS: dict[str, Any] = {  # RSA encodes two more views, without gradient
 KNN_LESS, TRANSFER_LESS = 5.0, 20.0  # points
 
 
+SETTINGS = {
+    "knn": {"classifier": "knn", "k": [5], "temperature": 0.07},
+    "sklearn": {"classifier": "logistic_regression", "C": [0.001, 0.1], "max_iter": 300},
+    "few-shot": {"labels_per_class": 1, "draws": 2},
+}
+
+
 def score(value: float, protocol: str, **details: Any) -> dict[str, Any]:
-    return {"metric": "top1", "value": value, "mean_per_class": value - 1, **details, "protocol": protocol, "settings": {}}
+    return {
+        "metric": "top1",
+        "value": value,
+        "mean_per_class": value - 1,
+        **details,
+        "protocol": protocol,
+        "settings": SETTINGS[protocol],
+    }
+
+
+def edit_score(file: Path, task: str, **changes: Any) -> None:
+    """Another value, protocol, ... of one score in a file."""
+    document = json.loads(file.read_text())
+    document[task] |= changes
+    file.write_text(json.dumps(document))
 
 
 def write_scores(folder: Path) -> Path:
@@ -82,6 +103,11 @@ def write_runs(folder: Path, p: Params) -> Path:
             Image.new("RGB", (128, 32), (200, 30, 30)).save(run / "views.png")
             (run / "run.json").write_text(json.dumps(manifest(method, seed)))
     return folder
+
+
+def edit_run(file: Path, **changes: Any) -> None:
+    """Other values in a run.json."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def write_quality(folder: Path, p: Params) -> None:
