@@ -9,6 +9,7 @@ import pytest
 from rsa.params import Params
 from rsa.reporting.results import Column, Missing, Results, Scores, command, digest, read_scores, score_files
 from tests.engines.imports import ROOT
+from tests.engines.toy import load_yaml
 from tests.reporting.experiment import KNN_LESS, TOP1, TRANSFER_LESS, edit_score, write_scores
 
 LINEAR = Column("digits", "sklearn", "sklearn", "top1")
@@ -119,6 +120,20 @@ def test_the_commands_name_stages_that_dvc_knows(tiny: Params):
     for file in score_files(with_experiment(tiny, **quickstart)):
         for method in ("byol", "rsa", "pixels", "random"):
             assert command(method, 0, file).removeprefix("dvc repro ") in names
+
+
+def test_a_command_has_the_items_in_the_order_of_the_stages_matrix():
+    stages = load_yaml(ROOT / "dvc.yaml")["stages"]
+    want = {
+        "probe": ["method", "seed"],
+        "transfer": ["method", "seed", "dataset"],
+        "linear": ["method", "seed", "dataset", "protocol"],
+        "finetune": ["method", "seed", "dataset", "percent"],
+        "floor": ["floor", "seed"],
+    }
+    found = {name: list(stages[name]["matrix"]) for name in want if name in stages}
+    assert found == {name: want[name] for name in found}
+    assert found.keys() >= {"probe", "transfer", "floor"}
 
 
 def test_a_dataset_may_have_an_underscore_where_protocols_have_none():
