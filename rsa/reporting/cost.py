@@ -10,7 +10,7 @@ class Cost(NamedTuple):
 
     method: str
     images: int  # seen, counted once however many views were made of one
-    views: dict[str, float]  # encoded per image: with and without gradient
+    passes_per_image: float  # views through a backbone, with or without gradient
     forward_passes: float
     flops_per_image: float
     flops: float
@@ -25,8 +25,8 @@ def costs(manifests: dict[tuple[str, int], dict[str, Any]], methods: list[str]) 
         Cost(
             method=method,
             images=known[method]["images_seen"],
-            views=known[method]["views_per_image"],
-            forward_passes=known[method]["images_seen"] * sum(known[method]["views_per_image"].values()),
+            passes_per_image=known[method]["forward_passes"],
+            forward_passes=known[method]["images_seen"] * known[method]["forward_passes"],
             flops_per_image=known[method]["flops_per_image"],
             flops=known[method]["flops"],
             ratio=known[method]["flops"] / base["flops"] if base else None,

@@ -3,8 +3,8 @@
 import io
 import math
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import jinja2
 from ruamel.yaml import YAML
@@ -19,6 +19,7 @@ from rsa.reporting.statistics import POWER, Summary, bootstrap_coverage, smalles
 from rsa.reporting.trust import trust
 
 MISSING = "–"
+PLACED = ("scores", "cost", "quality")  # sections of figures that the text speaks of itself; the others come after it
 NEAREST = 12  # published numbers that are named although they are not comparable
 
 
@@ -47,25 +48,28 @@ def number(value: float, digits: int = 2) -> str:
     return f"<{least:.{digits}f}" if 0 < value < least else f"{value:.{digits}f}"
 
 
-class Figures:
-    """The figures that are there, placed by name in the text; those that the text does not name come at its end."""
+class Figure(Protocol):
+    """A file below figures/, the part of the report that it belongs to, what it shows, and what a reader has to know."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = sorted(names)
-        self.placed: set[str] = set()
+    @property
+    def section(self) -> str:
+        """Such as `training`."""
 
-    def __call__(self, name: str, title: str) -> str:
-        """The figure as Markdown with an empty line before it; nothing where it is not there."""
-        self.placed.add(name)
-        return f"\n![{title}](figures/{name})\n" if name in self.names else ""
+    @property
+    def file(self) -> str:
+        """Its name."""
 
-    def others(self) -> list[str]:
-        """Names of those that have not been placed yet."""
-        return [name for name in self.names if name not in self.placed]
+    @property
+    def alt(self) -> str:
+        """What it shows, in a few words."""
+
+    @property
+    def caption(self) -> str:
+        """What a reader has to know; may be empty."""
 
 
-def render(p: Params, scores: Scores, results: Results, runs: Runs, figures: Iterable[str], commit: str) -> str:
-    """The report's text; `figures` are the file names below figures/.  ValueError where the runs cannot be compared."""
+def render(p: Params, scores: Scores, results: Results, runs: Runs, figures: Sequence[Figure], commit: str) -> str:
+    """The report's text; ValueError where the runs cannot be compared."""
     require_same(runs.manifests)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rsa.reporting", ""), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -108,8 +112,8 @@ def render(p: Params, scores: Scores, results: Results, runs: Runs, figures: Ite
         files={task: traced(file) for task, file in scores.of_columns("file").items()},
         trust=trust(runs.manifests, results),
         first=next(iter(runs.manifests.values()), None),
-        figure=Figures(figures),
-        views={method: run["views"] for (method, _), run in runs.manifests.items()},
+        figures=figures,
+        other_sections=[name for name in dict.fromkeys(figure.section for figure in figures) if name not in PLACED],
         commit=commit,
         document=document(p),
     )

@@ -18,7 +18,7 @@ from rsa.params import Experiment, Params
 from rsa.reporting.statistics import Difference, Summary, holm, paired_difference, summarize
 
 FLOORS = ("pixels", "random")
-ENCODERS_ONLY = ("linear_", "finetune_")  # files that floors don't have
+ENCODERS_ONLY = ("linear_", "finetune_")  # files that pixels don't have
 TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test", "settings", "file"]
 
 
@@ -82,7 +82,7 @@ def read_scores(folder: Path, p: Params) -> Scores:
     for method in (*FLOORS, *p.experiment.methods):
         for seed in p.experiment.seeds:
             for file, dataset in score_files(p).items():
-                if method in FLOORS and file.startswith(ENCODERS_ONLY):
+                if method == "pixels" and file.startswith(ENCODERS_ONLY):
                     continue
                 path = folder / method / f"s{seed}" / file
                 name = str(path.relative_to(folder.parent))

@@ -22,27 +22,21 @@ class Runs(NamedTuple):
 
 
 def read_runs(runs: Path, scores: Path, p: Params) -> Runs:
-    """All runs of the experiment; quality.csv is missed where another run has one."""
+    """All runs of the experiment."""
     found = Runs({}, {}, {}, [])
     for method in p.experiment.methods:
         for seed in p.experiment.seeds:
             run, quality = runs / method / f"s{seed}", scores / method / f"s{seed}" / "quality.csv"
-            for path in (run / "run.json", run / "curve.csv"):
+            for path, stage in ((run / "run.json", "pretrain"), (run / "curve.csv", "pretrain"), (quality, "quality")):
                 if not path.is_file():
-                    name, command = str(path.relative_to(runs.parent)), f"dvc repro pretrain@{method}-{seed}"
-                    found.missing.append(Missing(name, "does not exist", command))
+                    name = str(path.relative_to(runs.parent))
+                    found.missing.append(Missing(name, "does not exist", f"dvc repro {stage}@{method}-{seed}"))
             if (run / "run.json").is_file():
                 found.manifests[method, seed] = json.loads((run / "run.json").read_text())
             if (run / "curve.csv").is_file():
                 found.curves.setdefault(method, {})[seed] = pd.read_csv(run / "curve.csv")
             if quality.is_file():
                 found.quality.setdefault(method, {})[seed] = pd.read_csv(quality)
-    if found.quality:
-        for method in p.experiment.methods:
-            for seed in p.experiment.seeds:
-                if seed not in found.quality.get(method, {}):
-                    name = f"{scores.name}/{method}/s{seed}/quality.csv"
-                    found.missing.append(Missing(name, "does not exist", f"dvc repro quality@{method}-{seed}"))
     return found
 
 

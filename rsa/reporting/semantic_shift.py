@@ -35,7 +35,7 @@ def snapshots(quality: Frames, curves: Frames) -> list[Snapshot]:
     for method, seeds in quality.items():
         rows = pd.concat([frame.assign(seed=seed) for seed, frame in seeds.items()])
         for progress, at in rows.groupby("progress"):
-            steps = [_before(curves.get(method, {}).get(int(row["seed"])), int(row["step"])) for row in at.to_dict("records")]
+            steps = [_before(curves.get(method, {}).get(int(seed)), float(str(progress))) for seed in at["seed"]]
             found.append(
                 Snapshot(
                     method=method,
@@ -50,10 +50,12 @@ def snapshots(quality: Frames, curves: Frames) -> list[Snapshot]:
     return found
 
 
-def _before(curve: pd.DataFrame | None, step: int) -> pd.DataFrame:
+def _before(curve: pd.DataFrame | None, progress: float) -> pd.DataFrame:
     if curve is None:
         return pd.DataFrame()
-    return curve[(curve["step"] <= step) & (curve["step"] > step - STEPS)]
+    step = progress * curve["step"].max()
+    before: pd.DataFrame = curve[(curve["step"] <= step) & (curve["step"] > step - STEPS)]
+    return before
 
 
 def _two_losses(curve: pd.DataFrame) -> bool:

@@ -5,11 +5,10 @@ from tests.reporting.experiment import manifest
 
 
 def manifests(flops: dict[str, float]) -> dict:
-    """A run per method with so many FLOPs; 1,000 images, 2 views with gradient and 8 without."""
-    views = {"with_gradient": 2, "without_gradient": 8}
+    """A run per method with so many FLOPs; 1,000 images, 10 views encoded of each."""
     found = {}
     for seed, (method, amount) in enumerate(flops.items()):
-        cost = {"images_seen": 1000, "views_per_image": views, "flops_per_image": amount / 1000, "flops": amount}
+        cost = {"images_seen": 1000, "forward_passes": 10.0, "flops_per_image": amount / 1000, "flops": amount}
         found[method, seed] = manifest("rsa", seed, cost=cost)
     return found
 

@@ -1,19 +1,29 @@
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from ruamel.yaml import YAML
 
 from rsa import params
 from rsa.params import Params
-from rsa.reporting.report import Figures, cell, difference, number, render
+from rsa.reporting.report import cell, difference, number, render
 from rsa.reporting.results import Comparison, Results, read_scores
 from rsa.reporting.runs import read_runs
 from rsa.reporting.statistics import paired_difference, summarize
 from tests.conftest import WriteParams
 from tests.reporting.experiment import edit_run, edit_score, write_quality, write_runs, write_scores
 
-FIGURES = ("scores.png", "loss.png", "schedules.png", "health.png", "views_byol.png", "views_rsa.png")
+
+class Figure(NamedTuple):
+    section: str
+    file: str
+    alt: str
+    caption: str
+
+
+SECTIONS = ("scores", "cost", "quality", "training")
+FIGURES = tuple(Figure(name, f"{name}.svg", f"What {name} shows", f"Of {name}.") for name in SECTIONS)
 
 
 @pytest.fixture
@@ -21,10 +31,11 @@ def made(tmp_path: Path, tiny: Params) -> Path:
     """Scores and runs of the made-up experiment."""
     write_scores(tmp_path / "scores")
     write_runs(tmp_path / "runs", tiny)
+    write_quality(tmp_path / "scores", tiny)
     return tmp_path
 
 
-def text_of(made: Path, p: Params, figures: tuple[str, ...] = FIGURES) -> str:
+def text_of(made: Path, p: Params, figures: tuple[Figure, ...] = FIGURES) -> str:
     scores = read_scores(made / "scores", p)
     results = Results(scores.table, p.experiment, p.report.confidence)
     return render(p, scores, results, read_runs(made / "runs", made / "scores", p), figures, "abc123")
@@ -185,26 +196,35 @@ def test_every_column_says_its_file_and_command(made: Path, tiny: Params):
 
 
 def test_the_semantic_shift_is_told_where_it_was_measured(made: Path, tiny: Params):
-    assert "## Semantic shift" not in text_of(made, tiny)
-    write_quality(made / "scores", tiny)
-    text = section(text_of(made, tiny, ("quality.png",)), "## Semantic shift")
+    text = section(text_of(made, tiny), "## Semantic shift")
     assert rows(text, "rsa")[0] == ["0 %", "20.0 ± 0.0 (2)", "50.5 ± 0.7 (2)", "–", "–"]
     assert rows(text, "rsa")[1] == ["100 %", "5.0 ± 0.0 (2)", "10.5 ± 0.7 (2)", "0.20", "0.500"]
     assert (
         "- rsa: before training, 50.5 % of the aggressive and 20.0 % of the weak views have shifted; at its end, 10.5 %" in text
     )
-    assert "![Semantic shift and quality over training](figures/quality.png)" in text
+    assert "![What quality shows](figures/quality.svg)" in text
+    for file in (made / "scores").rglob("quality.csv"):
+        file.unlink()
+    text = text_of(made, tiny)
+    assert "## Semantic shift" not in text
+    assert "| `scores/rsa/s1/quality.csv` | does not exist | `dvc repro quality@rsa-1` |" in text
 
 
-def test_figures_that_are_there_are_shown_once_and_others_not_at_all(made: Path, tiny: Params):
-    text = text_of(made, tiny, (*FIGURES, "pca_rsa.png"))
-    for name in (*FIGURES, "pca_rsa.png"):
-        assert text.count(f"(figures/{name})") == 1
-    assert "hard_views.png" not in text
-    figures = Figures(["a.png", "b.png"])
-    assert figures("a.png", "A") == "\n![A](figures/a.png)\n"
-    assert figures("c.png", "C") == ""
-    assert figures.others() == ["b.png"]
+def test_every_figure_is_shown_once_in_its_section(made: Path, tiny: Params):
+    others = (
+        Figure("views", "views_rsa.svg", "Views of rsa", "From above."),
+        Figure("views", "views_byol.svg", "Views of byol", ""),
+    )
+    text = text_of(made, tiny, (*FIGURES, *others))
+    for figure in (*FIGURES, *others):
+        assert text.count(f"![{figure.alt}](figures/{figure.file})\n\n{figure.caption}") == 1
+    for title, file in (
+        ("Scores", "scores.svg"),
+        ("Cost", "cost.svg"),
+        ("Training", "training.svg"),
+        ("Views", "views_byol.svg"),
+    ):
+        assert f"(figures/{file})" in section(text, f"## {title}")
 
 
 def test_report_says_how_it_came_about(made: Path, tiny: Params):
@@ -218,7 +238,6 @@ def test_report_says_how_it_came_about(made: Path, tiny: Params):
 
 
 def test_every_table_has_as_many_cells_in_each_row(made: Path, tiny: Params):
-    write_quality(made / "scores", tiny)
     text = text_of(made, tiny).partition("```yaml")[0]
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert len(tables) == 9  # two of scores, differences, cost, two of quality, files, protocols, trust

@@ -11,7 +11,6 @@ def quality(shift: tuple[float, float]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "progress": [0.0, 1.0],
-            "step": [0, 100],
             "rankme": [4.0, 8.0],
             "shift_weak": [value / 2 for value in shift],
             "shift_aggressive": shift,
@@ -53,7 +52,7 @@ def test_a_method_without_beta_or_curve_has_its_shift():
 
 
 def test_the_sentence_says_how_beta_followed():
-    half = pd.DataFrame({"progress": [0.5], "step": [50], "shift_weak": [0.1], "shift_aggressive": [0.3]})
+    half = pd.DataFrame({"progress": [0.5], "shift_weak": [0.1], "shift_aggressive": [0.3]})
     rows = pd.concat([quality((0.5, 0.1)), half])
     (said,) = shift_sentences(snapshots({"rsa": {0: rows}}, {"rsa": {0: curve(0.2)}}))
     assert said.endswith("; beta went from 0.20 to 0.00, the aggressive loss less the weak one from +9.000 to +0.200.")
