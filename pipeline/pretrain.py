@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.stage import run, write_json
+from pipeline.stage import code_sha256, run, write_json
 from rsa import distributed, provenance
 from rsa.data.index import Split, pretraining_split
 from rsa.data.loader import Batch, Position, TrainingViews
@@ -58,6 +58,8 @@ def pretrain(p: Params, method: str, seed: int, shards: Path, start: Path, out: 
     cost = cost_per_image(model.train(), first.head(SHOWN))
     images = described.pop("images_seen")
     described["cost"] = {"images_seen": images, **cost._asdict(), "flops": images * cost.flops_per_image}
+    sections = [section.format(method=method) for section in READS]
+    described |= {"params_sha256": p.sha256(sections), "code_sha256": code_sha256()}
     write_json(out / "run.json", described)
 
 
@@ -163,6 +165,7 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
             "steps": total_steps,
             "images_seen": total_steps * p.pretrain.batch_size,
             "parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
+            "tensors": len(model.backbone.state_dict()),
             "views": recipe.names,
             "health": found._asdict(),
             "collapsed": beyond(found, p.pretrain.collapse) is not None,

@@ -1,5 +1,7 @@
-"""python -m pipeline.show: print the comparison table of the last report, and where to read it."""
+"""python -m pipeline.show: print the comparison table of the last report, what it took, and where to read it."""
 
+import json
+from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
@@ -8,31 +10,58 @@ from rich.markup import escape
 from rich.table import Table
 
 from rsa import params
+from rsa.params import Params
 from rsa.reporting.report import cell, difference
 from rsa.reporting.results import Results
 
-REPORTS = Path("reports")
+REPORTS, LOGS = Path("reports"), Path("logs")
 
 
 def show() -> None:
-    """Top-1 of every method and task, and each method's paired difference to the baseline."""
+    """Scores of every method and column, each method's paired difference to the baseline, seconds, and resumed runs."""
     p = params.load(Path("params.yaml"))
+    console = Console(width=None if Console().is_terminal else 160)
+    console.print(scores(p, Results(pd.read_csv(REPORTS / "scores.csv"), p.experiment, p.report.confidence)))
+    logs = [json.loads(file.read_text()) for file in sorted(LOGS.glob("*.json"))]
+    for line in (*seconds(logs), *resumed(logs)):
+        console.print(line, highlight=False)
+    print(f"report: {REPORTS / 'report.md'}")
+
+
+def scores(p: Params, results: Results) -> Table:
+    """The report's table."""
     e = p.experiment
-    results = Results(pd.read_csv(REPORTS / "scores.csv"), e, p.report.confidence)
-    interval = f"[{100 * p.report.confidence:g} % interval]"
-    table = Table(title=escape(f"{e.dataset}: top-1 (%), mean ± sd (seeds); paired difference to {e.baseline} {interval}"))
+    interval = f"± half its {100 * p.report.confidence:g} % interval, bold where shown after Holm's correction"
+    table = Table(title=escape(f"{e.dataset}: %, mean ± sd (seeds); paired difference to {e.baseline} {interval}"))
     table.add_column("method")
-    for dataset, task in results.tasks:
-        table.add_column(f"{dataset}\n{task}", justify="right")
+    for task in results.tasks:
+        table.add_column(results.name(task).replace(" ", "\n", 1), justify="right")
     for method in results.rows:
         table.add_row(method, *(cell(results.summary(method, task)) for task in results.tasks))
     table.add_section()
-    for method in e.methods:
-        if method != e.baseline:
-            differences = [difference(results.difference(method, task)).strip("*") for task in results.tasks]
-            table.add_row(f"{method} - {e.baseline}", *map(escape, differences))
-    Console(width=None if Console().is_terminal else 160).print(table)
-    print(f"report: {REPORTS / 'report.md'}")
+    for method in results.compared:
+        found = [comparison for comparison in results.comparisons() if comparison.method == method]
+        texts = [f"[bold]{difference(c).strip('*')}[/]" if c.shown else difference(c) for c in found]
+        table.add_row(f"{method} - {e.baseline}", *texts)
+    return table
+
+
+def seconds(logs: list[dict[str, str]]) -> list[str]:
+    """How long the stages took, by kind of stage, and pretraining by method: the last run of each that is not from a cache."""
+    if not logs:
+        return []
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for log in logs:
+        kind = log["stage"].partition("@")[0]
+        kinds[f"{kind} {log['method']}" if kind == "pretrain" and "method" in log else kind].append(float(log["seconds"]))
+    total = ", ".join(f"{kind} {sum(took):.0f} s ({len(took)})" for kind, took in kinds.items())
+    return [f"seconds on {', '.join(sorted({log['host'] for log in logs}))}, stages of a kind added up (how many): {total}"]
+
+
+def resumed(logs: list[dict[str, object]]) -> list[str]:
+    """Which runs continued from a checkpoint."""
+    names = [str(log["stage"]) for log in logs if log.get("resumed")]
+    return [f"resumed from a checkpoint: {', '.join(names)}"] if names else []
 
 
 if __name__ == "__main__":

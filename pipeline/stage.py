@@ -41,6 +41,7 @@ def run(stage: Callable[..., None], reads: tuple[str, ...], unwatched: tuple[str
     try:
         watch = Watch(path, sections, [flag for flag in flags.values() if isinstance(flag, Path)], unwatched)
         work = {"work": WORK / name / watch.key({**flags, "out": out})} if "work" in inspect.signature(stage).parameters else {}
+        resumed = any(checkpoint for folder in work.values() for checkpoint in folder.glob("*.ckpt"))
         with _whole(out) as partial:
             stage(watch.params, **flags, out=partial, **work)
             watch.check()
@@ -53,7 +54,7 @@ def run(stage: Callable[..., None], reads: tuple[str, ...], unwatched: tuple[str
     except (ValueError, ArithmeticError) as why:
         sys.exit(f"{name}: error: {why}")
     seconds = round((time.time_ns() - STARTED) / 1e9, 2)
-    _log(os.environ.get("DVC_STAGE", name), flags, out, seconds)
+    _log(os.environ.get("DVC_STAGE", name), flags, out, seconds, resumed)
     print(f"{name}: {out} made in {seconds:.1f} s", flush=True)
 
 
@@ -123,6 +124,11 @@ def _code() -> set[Path]:
     return {file for file in files if file.is_relative_to(ROOT / "rsa") or file.is_relative_to(ROOT / "pipeline")}
 
 
+def code_sha256() -> str:
+    """The sha256 of the project's code that this process has loaded."""
+    return hashlib.sha256("".join(f"{file.relative_to(ROOT)} {_digest(file)}\n" for file in sorted(_code())).encode()).hexdigest()
+
+
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -172,13 +178,14 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _log(name: str, flags: dict[str, Any], out: Path, seconds: float) -> None:
-    """Time and place go beside the results, not into them: they differ between runs that are equal."""
+def _log(name: str, flags: dict[str, Any], out: Path, seconds: float, resumed: bool) -> None:
+    """Time, place and interruptions go beside the results, not into them: they differ between runs that are equal."""
     entry = {
         "stage": name,
         **{key: str(value) for key, value in flags.items()},
         "out": str(out),
         "seconds": seconds,
+        "resumed": resumed,
         "commit": provenance.commit(),
         **provenance.machine(),
     }

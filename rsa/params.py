@@ -5,6 +5,8 @@ document to the sections that a stage has declared, so that a stage cannot read 
 """
 
 import difflib
+import hashlib
+import json
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -800,6 +802,11 @@ class Params(Section):
         for key in dotted.split("."):
             value = value[key]
         return value
+
+    def sha256(self, sections: Iterable[str]) -> str:
+        """Of the values in these dotted `sections`."""
+        values = {section: self.section(section) for section in sections}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _narrowed(value: Any, paths: list[list[str]]) -> Any:

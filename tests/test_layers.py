@@ -36,7 +36,7 @@ def files(folder: str) -> list[Path]:
     ("folder", "refused"),
     [
         ("rsa", ("pipeline", "engines", "snakemake", "dvc")),
-        ("pipeline", ("engines", "snakemake", "dvc")),
+        ("pipeline", ("engines", "snakemake")),
         ("engines", ("rsa", "pipeline")),
         ("rsa/training", ("rsa.methods", "rsa.evaluation", "rsa.reporting")),
         ("rsa/models", ("rsa.methods", "rsa.training", "rsa.data", "rsa.evaluation")),
@@ -61,6 +61,11 @@ def test_methods_know_models_schedules_params_and_the_views_that_they_ask_for() 
 def test_schedules_need_nothing_but_the_standard_library() -> None:
     names = {name.partition(".")[0] for name in imports(ROOT / "rsa" / "schedules.py")}
     assert names <= sys.stdlib_module_names
+
+
+def test_of_pipeline_only_the_comparison_of_revisions_asks_dvc() -> None:
+    asking = {file.name for file in files("pipeline") if any(below(name, ("dvc", "scmrepo")) for name in imports(file))}
+    assert asking == {"compare.py"}
 
 
 def test_a_stage_does_not_import_another_one() -> None:

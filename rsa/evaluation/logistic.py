@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
@@ -50,6 +49,8 @@ def logistic_predictions(
 def _on_device(train: Features, test: Features, Cs: Sequence[float], max_iter: int, device: str) -> Iterator[Fitted]:
     if os.environ.get("SCIPY_ARRAY_API") != "1":
         raise ValueError("SCIPY_ARRAY_API must be 1 before SciPy is imported, to fit on torch tensors: set it for the command")
+    import torch  # 2 s, which probes on the CPU do without
+
     x, y, x_test = (torch.tensor(np.asarray(array), device=device) for array in (train.x, train.y, test.x))
     with config_context(array_api_dispatch=True):
         scaler = StandardScaler().fit(x)

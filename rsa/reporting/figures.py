@@ -1,6 +1,7 @@
 """The figures of a report, as PNG files."""
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def draw_scores(results: Results, path: Path) -> None:
         _, axes = plt.subplots(1, count, figsize=(2 * count, 3.2), layout="constrained", squeeze=False)
         for axis, task in zip(axes[0], results.tasks, strict=True):
             for seed in results.experiment.seeds:  # the same seed in every method: what is paired
-                pairs = [results.cells[method, *task][seed] for method in methods]
+                pairs = [results.cells[method, *task].get(seed, math.nan) for method in methods]
                 axis.plot(range(len(methods)), pairs, color="#999999", lw=0.8, zorder=1)
             for place, method in enumerate(methods):
                 scores = list(results.cells[method, *task].values())

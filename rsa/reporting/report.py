@@ -2,58 +2,213 @@
 
 import io
 import math
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import jinja2
 from ruamel.yaml import YAML
 
 from rsa.params import Params
-from rsa.reporting.results import Results
-from rsa.reporting.statistics import Difference, Summary
+from rsa.reporting.cost import costs, equal_compute
+from rsa.reporting.reference import beside_ours, dataset_name, described
+from rsa.reporting.results import FLOORS, Comparison, Results, Scores, command
+from rsa.reporting.runs import Runs, require_same
+from rsa.reporting.semantic_shift import QUALITY, shift_sentences, snapshots
+from rsa.reporting.statistics import POWER, Summary, bootstrap_coverage, smallest_p
+from rsa.reporting.trust import trust
+
+MISSING = "–"
+PLACED = ("scores", "cost", "quality")  # sections of figures that the text speaks of itself; the others come after it
+NEAREST = 12  # published numbers that are named although they are not comparable
 
 
 def cell(summary: Summary) -> str:
     """`96.1 ± 0.4 (3)`."""
-    if summary.n == 0:
-        return "–"
+    if not summary.n:
+        return MISSING
     spread = "" if math.isnan(summary.sd) else f" ± {summary.sd:.1f}"
     return f"{summary.mean:.1f}{spread} ({summary.n})"
 
 
-def difference(d: Difference) -> str:
-    """`+2.1 [+0.6, +3.6]`, in bold where the interval excludes zero."""
-    if d.n == 1:
-        return f"{d.mean:+.1f}"
-    text = f"{d.mean:+.1f} [{d.low:+.1f}, {d.high:+.1f}]"
-    return f"**{text}**" if d.shown else text
+def difference(comparison: Comparison) -> str:
+    """`+2.1 ± 1.5`, the half-width of the interval behind ±, in bold where the difference is shown."""
+    d = comparison.difference
+    if d is None:
+        return MISSING
+    text = f"{d.mean:+.1f}" if d.n == 1 else f"{d.mean:+.1f} ± {d.half:.1f}"
+    return f"**{text}**" if comparison.shown else text
 
 
-def render(p: Params, results: Results, runs: list[dict[str, Any]], unconverged: list[str], hard_views: bool, commit: str) -> str:
-    """The report's text; `runs` are the run.json of every run, which must agree on versions and device."""
-    for key in ("versions", "device", "parameters"):
-        if any(run[key] != runs[0][key] for run in runs):
-            different = {f"{run['method']} s{run['seed']}": run[key] for run in runs}
-            raise ValueError(f"all runs must have the same {key} to be compared, got {different}")
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("rsa.reporting", ""), undefined=jinja2.StrictUndefined)
-    compared = [method for method in p.experiment.methods if method != p.experiment.baseline]
-    document = io.StringIO()
-    YAML(typ="safe", pure=True).dump(p.model_dump(mode="json"), document)
-    return environment.get_template("report.md.jinja").render(
+def number(value: float, digits: int = 2) -> str:
+    """A number that may be NaN; `<0.001` and the like for small ones."""
+    if math.isnan(value):
+        return MISSING
+    least = 10**-digits
+    return f"<{least:.{digits}f}" if 0 < value < least else f"{value:.{digits}f}"
+
+
+class Figure(Protocol):
+    """A file below figures/, the part of the report that it belongs to, what it shows, and what a reader has to know."""
+
+    @property
+    def section(self) -> str:
+        """Such as `training`."""
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+
+    @property
+    def alt(self) -> str:
+        """What it shows, in a few words."""
+
+    @property
+    def caption(self) -> str:
+        """What a reader has to know; may be empty."""
+
+
+def render(p: Params, scores: Scores, results: Results, runs: Runs, figures: Sequence[Figure], commit: str) -> str:
+    """The report's text; ValueError where the runs cannot be compared."""
+    require_same(runs.manifests)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rsa.reporting", ""), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    settings = {task: scores.settings[key] for task, key in scores.of_columns("settings").items()}
+    same, others = beside_ours(p, results, settings)
+    shift = snapshots(runs.quality, runs.curves)
+    cost = costs(runs.manifests, [p.experiment.baseline, *results.compared])
+    missing = [*runs.missing, *scores.missing]
+    counts = sorted({c.difference.n for c in results.comparisons() if c.difference})
+    text = environment.get_template("report.md.jinja").render(
         p=p,
         e=p.experiment,
         results=results,
-        compared=compared,
-        sentences=[results.sentence(method, task) for method in compared for task in results.tasks],
+        scores=scores,
+        comparisons=results.comparisons(),
+        summary=summary(p, scores, results, runs),
+        missing=missing,
         percent=f"{100 * p.report.confidence:g}",
+        power=f"{100 * POWER:g}",
+        counts=counts,
+        smallest_p=smallest_p,
+        bootstrap_coverage=bootstrap_coverage,
         cell=cell,
         difference=difference,
-        unconverged=unconverged,
-        collapsed=[f"{run['method']} s{run['seed']}" for run in runs if run["collapsed"]],
-        hard_views=hard_views,
-        views={run["method"]: run["views"] for run in runs},
+        number=number,
+        datasets={task.dataset: [t for t in results.tasks if t.dataset == task.dataset] for task in results.tasks},
+        short={task: results.name(task).removeprefix(f"{task.dataset} ") for task in results.tasks},
+        optimism=[(m, t, found) for m in results.rows for t in results.tasks if (found := results.optimism(m, t))],
+        costs=cost,
+        equal_compute=equal_compute(cost, p.experiment.baseline, p.pretrain.epochs),
+        snapshots=shift,
+        shift_sentences=shift_sentences(shift),
+        quality_names=[name for name in QUALITY if any(name in snapshot.quality for snapshot in shift)],
+        published=same,
+        not_comparable=others[:NEAREST],
+        not_comparable_count=len(others),
+        published_dataset=dataset_name(p),
+        described={task: described(value) or plain(value) for task, value in settings.items()},
+        files={task: traced(file) for task, file in scores.of_columns("file").items()},
+        trust=trust(runs.manifests, results),
+        first=next(iter(runs.manifests.values()), None),
+        figures=figures,
+        other_sections=[name for name in dict.fromkeys(figure.section for figure in figures) if name not in PLACED],
         commit=commit,
-        parameters=f"{runs[0]['parameters']:,}",
-        device=runs[0]["device"],
-        versions=runs[0]["versions"],
-        document=document.getvalue(),
+        document=document(p),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def document(p: Params) -> str:
+    """The params as YAML."""
+    text, yaml = io.StringIO(), YAML(typ="safe", pure=True)
+    yaml.width = 1000
+    yaml.dump(p.model_dump(mode="json"), text)
+    return text.getvalue()
+
+
+def plain(settings: dict[str, Any]) -> str:
+    """`k 20, temperature 0.07`."""
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
+
+
+def traced(file: str) -> tuple[str, str]:
+    """Of a score file: its place for any method and seed, and what makes it there."""
+    top, _, _, name = file.split("/", 3)
+    return f"{top}/METHOD/sSEED/{name}", command("METHOD", "SEED", name)
+
+
+def summary(p: Params, scores: Scores, results: Results, runs: Runs) -> list[str]:
+    """The report in five lines: what was compared, what was found, floors, cost, and whether it can be believed."""
+    e = p.experiment
+    first: dict[str, Any] = next(iter(runs.manifests.values()), {})
+    size = f", {first['parameters']:,} parameters" if first else ""
+    return [
+        f"**Question**: {_question(p)}; {_seeds(e.seeds)}; {p.model.backbone}{size}, {p.pretrain.epochs} epochs on {e.dataset}.",
+        f"**Finding**: {_finding(results, e.dataset)}",
+        f"**Floors**: {_floors(results)}",
+        f"**Cost**: {_cost(runs, results)}",
+        f"**Trust**: {_believed(p, scores, runs)}",
+    ]
+
+
+def _question(p: Params) -> str:
+    others = [method for method in p.experiment.methods if method != p.experiment.baseline]
+    return (
+        f"is {' or '.join(others)} better than {p.experiment.baseline}?" if others else f"what is {p.experiment.baseline} worth?"
+    )
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"{len(seeds)} seeds, paired" if len(seeds) > 1 else "one seed, which can tell nothing apart"
+
+
+def _finding(results: Results, dataset: str) -> str:
+    found = []
+    for method in results.compared:
+        mine = [comparison for comparison in results.comparisons() if comparison.method == method and comparison.difference]
+        better = [c for c in mine if c.shown and c.difference and c.difference.mean > 0]
+        worse = [c for c in mine if c.shown and c not in better]
+        there = ", ".join(f"{difference(c)} {c.column.task}" for c in mine if c.column.dataset == dataset)
+        shown = _shown(results, better, "better") + _shown(results, worse, "worse")
+        said = "; ".join(shown) if shown else "no difference is shown"
+        found.append(f"{method}: {said}, among {len(mine)} comparisons{f' ({dataset}: {there} points)' if there else ''}.")
+    return " ".join(found) or "one method, nothing to compare it with."
+
+
+def _shown(results: Results, comparisons: list[Comparison], word: str) -> list[str]:
+    names = ", ".join(results.name(comparison.column) for comparison in comparisons)
+    return [f"{word} than {comparisons[0].baseline} in {len(comparisons)} ({names})"] if comparisons else []
+
+
+def _floors(results: Results) -> str:
+    methods = [method for method in results.rows if method not in FLOORS]
+    parts = []
+    for floor in FLOORS:
+        with_floor = [task for task in results.tasks if results.summary(floor, task).n]
+        above = [t for t in with_floor if all(_above(results.summary(m, t), results.summary(floor, t)) for m in methods)]
+        parts.append(f"all methods above {floor} in {len(above)} of {len(with_floor)} columns")
+    return f"{', '.join(parts)}."
+
+
+def _above(method: Summary, floor: Summary) -> bool:
+    return not method.n or method.mean > floor.mean
+
+
+def _cost(runs: Runs, results: Results) -> str:
+    found = costs(runs.manifests, [results.experiment.baseline, *results.compared])
+    ratios = ["" if c is found[0] or c.ratio is None else f" ({c.ratio:.2f} of {found[0].method})" for c in found]
+    parts = [f"{c.method} {c.flops:.2e} FLOPs{ratio}" for c, ratio in zip(found, ratios, strict=True)]
+    return f"{', '.join(parts)} per run." if parts else "the runs do not say."
+
+
+def _believed(p: Params, scores: Scores, runs: Runs) -> str:
+    missing = len(runs.missing) + len(scores.missing)
+    collapsed = sum(bool(run.get("collapsed")) for run in runs.manifests.values())
+    return (
+        f"{f'**{missing} files are missing or damaged**' if missing else 'nothing is missing'}, "
+        f"{f'**{len(scores.refused)} scores are not comparable**' if scores.refused else 'every column has one protocol'}, "
+        f"{f'**{collapsed} runs collapsed**' if collapsed else 'no run collapsed'}, "
+        f"{f'{len(scores.unconverged)} probes did not converge' if scores.unconverged else 'every probe converged'}."
     )

@@ -1,15 +1,56 @@
-"""All scores of an experiment as one long table, and what its cells say."""
+"""All scores of an experiment as one long table, and what its cells say.
 
+A column is a dataset, task, protocol and metric: what is under another protocol or metric is another column, and a score whose
+settings are not those of its column is left out, by name. What is missing is named too, with the command that makes it.
+"""
+
+import hashlib
 import json
-from collections.abc import Iterable
+import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from rsa.params import Experiment, Params
-from rsa.reporting.statistics import Difference, Summary, paired_difference, summarize
+from rsa.reporting.statistics import Difference, Summary, holm, paired_difference, summarize
 
 FLOORS = ("pixels", "random")
+LACKING = {"pixels": ("linear_", "finetune_", "detect_", "robustness_"), "random": ("detect_", "robustness_")}  # what floors lack
+TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test", "settings", "file"]
+
+
+class Column(NamedTuple):
+    """What numbers must have in common to be compared."""
+
+    dataset: str
+    task: str
+    protocol: str
+    metric: str
+
+
+class Missing(NamedTuple):
+    """A file or a score that should be there: which, why it isn't, and the command that makes it."""
+
+    file: str
+    reason: str
+    command: str
+
+
+class Scores(NamedTuple):
+    """What was read: a row per score, the settings by their digest, what is not there, not comparable, not converged."""
+
+    table: pd.DataFrame
+    settings: dict[str, Any]
+    missing: list[Missing]
+    refused: list[str]
+    unconverged: list[str]
+
+    def of_columns(self, key: str) -> dict[Column, str]:
+        """What the first score of each column has under `settings` or `file`."""
+        return {Column(*row[:4]): str(row[4]) for row in self.table[[*Column._fields, key]].itertuples(index=False, name=None)}
 
 
 def score_files(p: Params) -> dict[str, str]:
@@ -25,58 +66,178 @@ def score_files(p: Params) -> dict[str, str]:
     return files
 
 
-def read_scores(folder: Path, p: Params) -> pd.DataFrame:
-    """A row per method (or floor), seed and score: method, seed, dataset, task, protocol, metric, value, best_on_test."""
-    rows = []
+def command(method: str, seed: object, file: str) -> str:
+    """What makes a score file of a method and seed, and all that it needs: DVC names a stage by the items of its matrix."""
+    if method in FLOORS:
+        return f"dvc repro floor@{method}-{seed}"
+    stage, *items = file.removesuffix("/scores.json").removesuffix(".json").split("_", 1)
+    if stage in ("linear", "finetune"):
+        items = items[0].rsplit("_", 1)  # a protocol and a percentage have no underscore, a dataset may
+    return "dvc repro " + "-".join([f"{stage}@{method}", str(seed), *items])
+
+
+def read_scores(folder: Path, p: Params) -> Scores:
+    """Every score of the experiment's methods, floors and seeds, as far as it is there; ValueError where none is."""
+    rows: list[tuple[Any, ...]] = []
+    settings: dict[str, Any] = {}
+    missing, unconverged = [], []
     for method in (*FLOORS, *p.experiment.methods):
         for seed in p.experiment.seeds:
             for file, dataset in score_files(p).items():
+                if file.startswith(LACKING.get(method, ())):
+                    continue
                 path = folder / method / f"s{seed}" / file
-                if not path.is_file():
-                    missing = ("linear_", "finetune_") if method == "pixels" else ()
-                    if method in FLOORS and file.startswith((*missing, "detect_", "robustness_")):
-                        continue  # of encoders only
-                    raise ValueError(f"{path} does not exist: run its stage first (`dvc repro` does)")
-                for task, score in json.loads(path.read_text()).items():
-                    mean = dataset in p.report.mean_per_class and "mean_per_class" in score
-                    metric, value = ("mean_per_class", score["mean_per_class"]) if mean else (score["metric"], score["value"])
-                    rows.append((method, seed, dataset, task, score["protocol"], metric, value, score.get("best_on_test")))
-    return pd.DataFrame(rows, columns=["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test"])
+                name = str(path.relative_to(folder.parent))
+                try:
+                    for task, score in json.loads(path.read_text()).items():
+                        key = digest(score["settings"])
+                        metric, value = _value(score, mean=dataset in p.report.mean_per_class)
+                        numbers = (value, score.get("best_on_test"), key, name)
+                        rows.append((method, seed, dataset, task, score["protocol"], metric, *numbers))
+                        settings[key] = score["settings"]
+                        if not score.get("converged", True):
+                            unconverged.append(f"{name}: {task}")
+                except FileNotFoundError:
+                    missing.append(Missing(name, "does not exist", command(method, seed, file)))
+                except json.JSONDecodeError:
+                    missing.append(Missing(name, "is cut off or damaged", command(method, seed, file)))
+                except KeyError as why:
+                    missing.append(Missing(name, f"has no {why}: an older version made it", command(method, seed, file)))
+    if not rows:
+        raise ValueError(f"{folder} must have scores of {', '.join(p.experiment.methods)}, got none: `dvc repro` makes them")
+    table, refused = of_one_setting(pd.DataFrame(rows, columns=TABLE), settings, p.experiment.baseline)
+    return Scores(table, settings, missing, refused, unconverged)
+
+
+def digest(settings: Any) -> str:
+    """A name for the settings of a protocol: equal where they are equal."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _value(score: dict[str, Any], mean: bool) -> tuple[str, float]:
+    if mean and "mean_per_class" in score:
+        return "mean_per_class", score["mean_per_class"]
+    return score["metric"], score["value"]
+
+
+def of_one_setting(table: pd.DataFrame, settings: dict[str, Any], baseline: str) -> tuple[pd.DataFrame, list[str]]:
+    """The scores whose settings are those of their column (of most of its scores; of equally many, the baseline's), and
+    what is said of the others."""
+    keep, refused = [], []
+    for column, rows in table.groupby(list(Column._fields), sort=False):
+        votes = Counter(rows["settings"])
+        of_baseline = set(rows["settings"][rows["method"] == baseline])
+        right = max(votes, key=lambda key: (votes[key], key in of_baseline))
+        keep += rows.index[rows["settings"] == right].tolist()
+        for row in rows[rows["settings"] != right].itertuples():
+            differ = _differences(settings[str(row.settings)], settings[right])
+            refused.append(f"{row.file}: {column[1]} was measured with {differ}")
+    return table.loc[sorted(keep)].reset_index(drop=True), refused
+
+
+def _differences(mine: dict[str, Any], others: dict[str, Any]) -> str:
+    keys = [key for key in sorted(mine.keys() | others.keys()) if mine.get(key) != others.get(key)]
+    return "; ".join(f"{key} {mine.get(key)}, the others with {others.get(key)}" for key in keys)
+
+
+class Comparison(NamedTuple):
+    """A method against the baseline in a column."""
+
+    method: str
+    baseline: str
+    column: Column
+    difference: Difference | None  # None: no seed has both
+    p: float  # of the t-test, after Holm's correction over all comparisons; NaN below two seeds
+    among: int  # how many comparisons
+    level: float  # at which p shows a difference
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a difference, all comparisons considered."""
+        return self.p <= self.level
+
+    @property
+    def alone(self) -> bool:
+        """Whether it would be one if nothing else had been compared."""
+        return self.difference is not None and self.difference.p <= self.level
+
+    def sentence(self, where: str) -> str:
+        """The comparison in plain words; `where` names the column."""
+        d, pair = self.difference, f"{self.method} and {self.baseline}"
+        if d is None:
+            return f"{where}: no seed has both {pair}."
+        if d.n == 1:
+            return f"{where}: one seed cannot tell {self.method} from {self.baseline}."
+        if d.sd == 0 and d.mean == 0:
+            return f"{where}: {pair} are equal in each of {d.n} seeds."
+        size = (
+            f"{self.method} {'better' if d.mean > 0 else 'worse'} than {self.baseline} by {abs(d.mean):.1f} ± {d.half:.1f} points"
+        )
+        if self.shown:
+            return f"{where}: {size}, {d.n} seeds."
+        if self.alone:
+            return f"{where}: {size}, {d.n} seeds, were it the only comparison; among {self.among} it is not shown."
+        least = f"{d.n} seeds cannot show less than {d.detectable:.1f} points"
+        return f"{where}: no difference between {pair} shown ({d.mean:+.1f} ± {d.half:.1f} points): {least}."
 
 
 class Results:
-    """The table by method and by (dataset, task)."""
+    """The table by method and column; what is not there has an empty cell."""
 
-    def __init__(self, scores: pd.DataFrame, experiment: Experiment, confidence: float) -> None:
+    def __init__(self, table: pd.DataFrame, experiment: Experiment, confidence: float) -> None:
         self.experiment, self.confidence = experiment, confidence
-        self.cells: dict[tuple[str, str, str], dict[int, float]] = {}
-        for row in scores.itertuples(index=False):
-            self.cells.setdefault((str(row.method), str(row.dataset), str(row.task)), {})[int(row.seed)] = float(row.value)  # type: ignore[arg-type]
-        self.tasks: list[tuple[str, str]] = list(dict.fromkeys((dataset, task) for _, dataset, task in self.cells))
+        self.tasks = [Column(*column) for column in dict.fromkeys(table[list(Column._fields)].itertuples(index=False, name=None))]
+        self.cells: dict[tuple[str, str, str, str, str], dict[int, float]] = {
+            (method, *task): {} for method in self.rows for task in self.tasks
+        }
+        self.best_on_test: dict[tuple[str, str, str, str, str], dict[int, float]] = {}
+        for row in table.to_dict("records"):
+            key = (row["method"], row["dataset"], row["task"], row["protocol"], row["metric"])
+            self.cells[key][int(row["seed"])] = float(row["value"])
+            if pd.notna(row["best_on_test"]):
+                self.best_on_test.setdefault(key, {})[int(row["seed"])] = float(row["best_on_test"])
 
     @property
-    def rows(self) -> Iterable[str]:
+    def rows(self) -> Sequence[str]:
         """Floors first, then the baseline, then the others."""
         e = self.experiment
-        return [*FLOORS, e.baseline, *(method for method in e.methods if method != e.baseline)]
+        return [*FLOORS, e.baseline, *self.compared]
 
-    def summary(self, method: str, task: tuple[str, str]) -> Summary:
+    @property
+    def compared(self) -> list[str]:
+        """All methods but the baseline."""
+        return [method for method in self.experiment.methods if method != self.experiment.baseline]
+
+    def name(self, task: Column) -> str:
+        """`digits knn`, with the protocol and metric where that is not enough, or the metric is not top-1."""
+        twins = [other for other in self.tasks if other[:2] == task[:2]]
+        protocol = f" under {task.protocol}" if len({other.protocol for other in twins}) > 1 else ""
+        metric = f" ({task.metric.replace('_', ' ')})" if task.metric != "top1" else ""
+        return f"{task.dataset} {task.task}{protocol}{metric}"
+
+    def summary(self, method: str, task: Column) -> Summary:
         """Mean, standard deviation and n over seeds."""
-        return summarize(list(self.cells.get((method, *task), {}).values()))
+        return summarize(list(self.cells[method, *task].values()))
 
-    def difference(self, method: str, task: tuple[str, str]) -> Difference:
-        """The paired difference to the baseline."""
-        return paired_difference(self.cells[method, *task], self.cells[self.experiment.baseline, *task], self.confidence)
+    def optimism(self, method: str, task: Column) -> tuple[Summary, float] | None:
+        """The literature's choice, the best on the test split, and by how much it lies above ours; None where not measured."""
+        best, ours = self.best_on_test.get((method, *task), {}), self.cells[method, *task]
+        if not best:
+            return None
+        return summarize(list(best.values())), summarize([value - ours[seed] for seed, value in best.items()]).mean
 
-    def sentence(self, method: str, task: tuple[str, str]) -> str:
-        """The comparison in plain words."""
-        d, base, what = self.difference(method, task), self.experiment.baseline, f"{task[0]}, {task[1]}"
-        if d.n == 1:
-            return f"{what}: one seed cannot tell {method} from {base}."
-        interval = f"{d.mean:+.1f} points [{d.low:+.1f}, {d.high:+.1f}], {d.n} seeds"
-        if d.shown:
-            return f"{what}: {method} is {'better' if d.mean > 0 else 'worse'} than {base} by {interval}."
-        return f"{what}: no difference between {method} and {base} shown ({interval})."
+    def comparisons(self) -> list[Comparison]:
+        """Every method against the baseline in every column."""
+        base = self.experiment.baseline
+        pairs = [(method, task) for method in self.compared for task in self.tasks]
+        found = [paired_difference(self.cells[m, *task], self.cells[base, *task], self.confidence) for m, task in pairs]
+        ps = holm([math.nan if d is None else d.p for d in found])
+        among, level = sum(not math.isnan(p) for p in ps), 1 - self.confidence
+        return [Comparison(m, base, task, d, p, among, level) for (m, task), d, p in zip(pairs, found, ps, strict=True)]
+
+    def sentences(self) -> list[str]:
+        """Every comparison in plain words."""
+        return [comparison.sentence(self.name(comparison.column)) for comparison in self.comparisons()]
 
     def below_floors(self) -> list[str]:
         """A sentence per floor that methods do not reach: they have learnt nothing that counts there."""
@@ -87,7 +248,7 @@ class Results:
                 limit = self.summary(floor, task).mean
                 methods = [name for name in self.rows if name not in FLOORS and self.summary(name, task).mean < limit]
                 if methods:
-                    below.append(f"{' '.join(task)} ({', '.join(methods)})")
+                    below.append(f"{self.name(task)} ({', '.join(methods)})")
             if below:
                 sentences.append(f"Below the floor {floor}: {'; '.join(below)}.")
         return sentences

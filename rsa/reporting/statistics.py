@@ -1,51 +1,151 @@
-"""Statistics over seeds: mean, standard deviation, and paired differences with a confidence interval."""
+"""Statistics over seeds: summaries, and paired differences with intervals, tests, effect size and detectable difference.
 
+The seeds are the sample: everything here is about other seeds of the same recipe on the same test images, not about other
+images. Paired, because a seed gives every method the same initial encoder, order of images and crops.
+
+Holm: S. Holm 1979, A simple sequentially rejective multiple test procedure. Effect size: Cohen's d_z = mean / sd of the
+differences (Cohen 1988, section 2.3.5; Lakens 2013, equation 6), with Hedges' (1981) exact correction for small n. Detectable
+difference: the true difference that a paired t-test finds with probability POWER, from the noncentral t distribution
+(Cohen 1988, chapter 2; Bloom 1995, Minimum detectable effects), at the standard deviation that the n differences have.
+"""
+
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
+
+POWER = 0.8  # of the detectable difference
+EXACT = 20  # seeds up to which all 2^n signs are enumerated; above, as many are drawn
+RESAMPLES = 9999  # of the bootstrap
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of n numbers; `sd` is the sample's (n - 1), NaN for one number."""
+    """Of n numbers; `sd` is the sample's (n - 1), NaN for one number; of none, all is NaN."""
 
     mean: float
     sd: float
     n: int
 
 
-def summarize(values: list[float]) -> Summary:
+def summarize(values: Sequence[float]) -> Summary:
     """Mean and standard deviation over seeds."""
-    if not values:
-        return Summary(math.nan, math.nan, 0)
-    return Summary(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan, len(values))
+    mean = float(np.mean(values)) if values else math.nan
+    return Summary(mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan, len(values))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean of n paired differences and its confidence interval, NaN to NaN for one pair."""
+    """Of n paired differences, in the unit of the scores; what a number of pairs cannot tell is NaN."""
 
-    mean: float
-    low: float
-    high: float
     n: int
+    mean: float
+    sd: float
+    low: float  # Student's t interval
+    high: float
+    bootstrap: tuple[float, float]  # BCa interval
+    p: float  # two-sided paired t-test
+    p_signs: float  # exact paired permutation test: all 2^n signs of the differences
+    effect: float  # Cohen's d_z with Hedges' correction
+    detectable: float  # found with probability POWER
 
     @property
-    def shown(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
+    def half(self) -> float:
+        """Half the width of Student's interval."""
+        return (self.high - self.low) / 2
 
 
-def paired_difference(method: dict[int, float], baseline: dict[int, float], confidence: float) -> Difference:
-    """method - baseline over the seeds that both have, with Student's t interval; both map seed -> score."""
+def paired_difference(method: dict[int, float], baseline: dict[int, float], confidence: float) -> Difference | None:
+    """method - baseline over the seeds that both have (maps seed -> score); None where they share none."""
     seeds = sorted(method.keys() & baseline.keys())
     if not seeds:
-        raise ValueError(f"method and baseline must share seeds, got {sorted(method)} and {sorted(baseline)}")
-    differences = np.array([method[seed] - baseline[seed] for seed in seeds])
-    mean, n = float(differences.mean()), len(seeds)
+        return None
+    d = np.array([method[seed] - baseline[seed] for seed in seeds])
+    mean, n, nan = float(d.mean()), len(seeds), math.nan
     if n == 1:
-        return Difference(mean, math.nan, math.nan, n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * differences.std(ddof=1) / math.sqrt(n))
-    return Difference(mean, mean - half, mean + half, n)
+        return Difference(n, mean, nan, nan, nan, (nan, nan), nan, nan, nan, nan)
+    sd = 0.0 if np.ptp(d) < 1e-9 else float(d.std(ddof=1))  # points; equal to rounding is equal
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
+    return Difference(
+        n=n,
+        mean=mean,
+        sd=sd,
+        low=mean - half,
+        high=mean + half,
+        bootstrap=_bootstrap(d, confidence) if sd else (mean, mean),
+        p=_t_test(mean, sd, n),
+        p_signs=sign_flip_test(d),
+        effect=mean / sd * hedges_correction(n - 1) if sd and n > 2 else nan,
+        detectable=detectable_ratio(n, confidence) * sd,
+    )
+
+
+def _t_test(mean: float, sd: float, n: int) -> float:
+    if sd == 0:
+        return 1.0 if abs(mean) < 1e-9 else 0.0
+    return float(2 * stats.t.sf(abs(mean) / sd * math.sqrt(n), n - 1))
+
+
+def _bootstrap(d: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    found = stats.bootstrap((d,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, method="BCa", rng=0)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def bootstrap_coverage(n: int) -> float:
+    """The most that a bootstrap interval about n differences can hold the true (symmetric) one: 1 - 2^(1-n).
+
+    It does not reach beyond the least and the largest difference, and with probability 2 x 2^-n all lie on one side.
+    """
+    return 1 - 2.0 ** (1 - n)
+
+
+def sign_flip_test(differences: NDArray[np.float64]) -> float:
+    """Two-sided p: the share of signs of the differences that give a mean at least as far from 0; exact up to EXACT."""
+    n, size = len(differences), np.abs(differences)
+    observed = abs(differences.sum()) * (1 - 1e-9)  # a tie to rounding is a tie
+    if n > EXACT:
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (2**16, n))
+        return float((1 + (np.abs(signs @ size) >= observed).sum()) / (1 + 2**16))
+    sums = np.zeros(1)
+    for value in size:
+        sums = np.concatenate([sums + value, sums - value])
+    return float((np.abs(sums) >= observed).mean())
+
+
+def smallest_p(n: int) -> float:
+    """The least that the exact test can give with n pairs: all signs equal, or all opposite."""
+    return 2.0 ** (1 - n)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values; NaN stays NaN and is no comparison."""
+    adjusted = [math.nan] * len(ps)
+    order = sorted((p, i) for i, p in enumerate(ps) if not math.isnan(p))
+    largest = 0.0
+    for rank, (p, i) in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        adjusted[i] = largest
+    return adjusted
+
+
+def hedges_correction(degrees: int) -> float:
+    """J: what makes d_z unbiased; 0 for one degree of freedom, where its expectation is infinite."""
+    return float(np.exp(special.gammaln(degrees / 2) - special.gammaln((degrees - 1) / 2)) / math.sqrt(degrees / 2))
+
+
+@functools.cache
+def detectable_ratio(n: int, confidence: float) -> float:
+    """The detectable difference of n pairs in standard deviations of the differences."""
+    degrees, limit = n - 1, stats.t.ppf((1 + confidence) / 2, n - 1)
+
+    def power(shift: float) -> float:
+        return float(stats.nct.sf(limit, degrees, shift))  # the other tail is nothing at this power, and scipy's is NaN at times
+
+    high = 1.0
+    while power(high) < POWER:
+        high *= 2
+    return float(optimize.brentq(lambda shift: power(shift) - POWER, 0.0, high)) / math.sqrt(n)

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -12,7 +11,7 @@ from rsa.evaluation.weighted_knn import WeightedKNN
 from tests.evaluation.blobs import blobs
 
 
-@parametrize_with_checks([WeightedKNN(n_neighbors=5), WeightedKNN(n_neighbors=5, device="cpu")])
+@parametrize_with_checks([WeightedKNN(n_neighbors=5)])
 def test_keeps_scikit_learns_contract(estimator, check):
     check(estimator)
 
@@ -30,14 +29,13 @@ def plain(k: int, temperature: float) -> KNeighborsClassifier:
 
 
 @pytest.mark.usefixtures("tiles")
-@pytest.mark.parametrize("device", [None, "cpu"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (7, 0.07), (20, 1.0), (90, 0.5)])
-def test_equals_scikit_learns_classifier(k: int, temperature: float, dtype: type, device: str | None):
+def test_equals_scikit_learns_classifier(k: int, temperature: float, dtype: type):
     train, test = blobs(90, 0), blobs(70, 1)
     labels = np.array(["a", "b", "c"])[train.y]
     want = plain(k, temperature).fit(train.x.astype(dtype), labels)
-    got = WeightedKNN(k, temperature, device).fit(train.x.astype(dtype), labels)
+    got = WeightedKNN(k, temperature).fit(train.x.astype(dtype), labels)
     x = test.x.astype(dtype)
     np.testing.assert_array_equal(got.predict(x), want.predict(x))
     np.testing.assert_allclose(got.predict_proba(x), want.predict_proba(x), rtol=1e-4, atol=1e-6)
@@ -122,11 +120,3 @@ def test_settings_out_of_range_are_refused(arguments: dict, message: str):
 def test_only_ks_within_the_search_are_answered(ks: list[int]):
     with pytest.raises(ValueError, match=r"ks must be between 1 and n_neighbors \(10\)"):
         WeightedKNN(10).fit(np.eye(3), [0, 1, 2]).predict_each(np.eye(3), ks)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_finds_the_same():
-    train, test = blobs(900, 0, dimension=32), blobs(300, 1, dimension=32)
-    cpu, gpu = (WeightedKNN(20, 0.07, device).fit(train.x, train.y) for device in (None, "cuda"))
-    np.testing.assert_allclose(gpu.predict_proba(test.x), cpu.predict_proba(test.x), atol=1e-4)

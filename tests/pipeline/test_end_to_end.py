@@ -171,22 +171,28 @@ def check_report(reports: Path, scores: Path, tiny: Params) -> None:
     methods = ("pixels", "random", "byol", "rsa")
     assert len(table) == len(methods) * 2 * len(columns) - 2 * 2  # pixels have no encoder
     text = (reports / "report.md").read_text()
-    lines = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in text.splitlines() if "|" in line}
-    assert lines["method"] == [f"{dataset} {task}" for _, dataset, task in columns]
-    for method in methods:
-        for (file, dataset, task), cell in zip(columns, lines[method], strict=True):
-            if method == "pixels" and file.startswith(("linear", "finetune")):
-                assert cell == "–"
-                continue
-            rows = table[(table["method"] == method) & (table["dataset"] == dataset) & (table["task"] == task)]
-            assert sorted(rows["seed"]) == [0, 1]
-            assert cell == f"{rows['value'].mean():.1f} ± {rows['value'].std():.1f} (2)"
-            assert (
-                json.loads((scores / method / "s0" / file).read_text())[task]["value"] == rows.query("seed == 0")["value"].item()
-            )
-    assert len(lines["rsa − byol"]) == len(columns)
-    for cell in lines["rsa − byol"]:
-        assert re.fullmatch(r"(\*\*)?[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\](\*\*)?", cell)
+    for dataset in ("digits", "photo_tiles"):
+        mine = [(file, task) for file, of, task in columns if of == dataset]
+        part = text.partition(f"\n| {dataset} |")[2].partition("\n\n")[0]
+        lines = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in part.splitlines()[1:]}
+        assert part.splitlines()[0].strip("| ").split(" | ") == [task for _, task in mine]
+        for method in methods:
+            for (file, task), cell in zip(mine, lines[method], strict=True):
+                if method == "pixels" and file.startswith(("linear", "finetune")):
+                    assert cell == "–"
+                    continue
+                rows = table[(table["method"] == method) & (table["dataset"] == dataset) & (table["task"] == task)]
+                assert sorted(rows["seed"]) == [0, 1]
+                assert cell == f"{rows['value'].mean():.1f} ± {rows['value'].std():.1f} (2)"
+                document = json.loads((scores / method / "s0" / file).read_text())
+                assert document[task]["value"] == rows.query("seed == 0")["value"].item()
+                assert rows.query("seed == 0")["file"].item() == f"scores/{method}/s0/{file}"
+        assert len(lines["rsa − byol"]) == len(mine)
+        for cell in lines["rsa − byol"]:
+            assert re.fullmatch(r"(\*\*)?[+-]\d+\.\d ± \d+\.\d(\*\*)?", cell)
+    assert "nothing is missing, every column has one protocol, no run collapsed" in text
+    for heading in ("Differences", "Cost", "Semantic shift", "Published numbers"):
+        assert f"\n## {heading}\n" in text
     for figure in re.findall(r"!\[.*?\]\((.*?)\)", text):
         assert (reports / figure).stat().st_size > 1000, figure
     pixels = table.query("method == 'pixels' and task == 'sklearn' and dataset == 'digits'")["value"]

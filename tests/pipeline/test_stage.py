@@ -1,13 +1,18 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline import stage
 from pipeline.stage import write_json
+from rsa.params import Params
+from tests.conftest import TINY
 from tests.engines.imports import ROOT
 from tests.pipeline.project import Project, end
 
@@ -26,6 +31,7 @@ def test_a_finished_run_leaves_its_output_and_a_log(project: Project):
     assert project.files() == {"out/result.txt": RESULT}
     log = json.loads((project.root / "logs/toy.json").read_text())
     assert (log["stage"], log["out"], log["method"], log["count"]) == ("toy", "out", "byol", "1")
+    assert log["resumed"] is False
 
 
 def test_an_output_whose_name_has_a_suffix_is_a_file(project: Project):
@@ -319,3 +325,30 @@ def test_stages_that_need_no_torch_do_not_import_it():
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["shard []", "probe []", "transfer []", "report []"]
+
+
+def test_the_log_says_whether_a_run_found_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is said there and not in the output, which is the same either way."""
+
+    def patient(p: Params, work: Path, out: Path) -> None:
+        """End after half of the work, once."""
+        work.mkdir(parents=True, exist_ok=True)
+        checkpoint = work / "step_1.ckpt"
+        if ends and not checkpoint.exists():
+            checkpoint.touch()
+            raise ValueError("killed")
+        (out / "result.txt").write_text(str(p.pretrain.epochs))
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(TINY, tmp_path / "params.yaml")
+    found = {}
+    for out, ends in (("straight", False), ("killed", True)):
+        monkeypatch.setattr(sys, "argv", ["patient", "--out", out])
+        monkeypatch.setattr(stage, "STARTED", time.time_ns())
+        if ends:
+            with pytest.raises(SystemExit, match="killed"):
+                stage.run(patient, ("pretrain",))
+        stage.run(patient, ("pretrain",))
+        found[out] = json.loads((tmp_path / "logs/patient.json").read_text())["resumed"]
+    assert found == {"straight": False, "killed": True}
+    assert (tmp_path / "straight/result.txt").read_bytes() == (tmp_path / "killed/result.txt").read_bytes()

@@ -23,7 +23,7 @@ def curves(tmp_path: Path, p: Params) -> dict[str, dict[int, pd.DataFrame]]:
 
 
 def test_scores_are_drawn_the_same_to_the_byte(tmp_path: Path, tiny: Params):
-    results = Results(read_scores(write_scores(tmp_path / "scores"), tiny), tiny.experiment, 0.95)
+    results = Results(read_scores(write_scores(tmp_path / "scores"), tiny).table, tiny.experiment, 0.95)
     for name in ("first.png", "second.png"):
         draw_scores(results, tmp_path / name)
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()

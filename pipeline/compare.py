@@ -1,0 +1,233 @@
+"""python -m pipeline.compare A B: what two git revisions or DVC experiments of this project differ in, B - A over shared seeds.
+
+A and B are whatever DVC takes for a revision: a commit, branch, tag, an experiment's name, or `workspace`, the files as they are.
+`A:METHOD` and `B:METHOD` compare two methods, as a baseline that trained longer with one that costs more. The scores are those of
+reports/scores.csv, from DVC's cache or remote. Scores under other protocol settings are refused by name.
+"""
+
+import argparse
+import io
+import json
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException
+from dvc_data.index import DataIndexDirError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from ruamel.yaml import YAML
+from scmrepo.exceptions import SCMError
+
+from rsa.reporting.statistics import Difference, holm, paired_difference
+
+WORKSPACE = "workspace"
+SCORES, PARAMS = "reports/scores.csv", "params.yaml"
+COLUMN = ["dataset", "task", "protocol", "metric"]
+ABSENT = "–"
+
+
+class Side(NamedTuple):
+    """One of the two: its name as given, the method that it is narrowed to, its params and scores."""
+
+    name: str
+    method: str | None
+    params: dict[str, Any]  # by dotted name
+    scores: pd.DataFrame
+
+
+class Row(NamedTuple):
+    """A method (or a pair of them) in a column: B - A."""
+
+    method: str
+    column: str
+    difference: Difference
+    p: float  # of the t-test, after Holm's correction over all rows
+
+
+class Comparison(NamedTuple):
+    """What the two differ in."""
+
+    rows: list[Row]
+    params: list[tuple[str, str, str]]  # key, in A, in B
+    only: list[tuple[str, str]]  # what one of them has alone: `byol, digits knn, seeds 0, 1`; which
+    refused: list[str]
+    equal: list[str]  # whose scores are the same in every seed: they are no comparison
+
+
+def read_side(given: str, root: Path) -> Side:
+    """The side that the user named, `REVISION` or `REVISION:METHOD`; ValueError where there is nothing to read."""
+    name, _, method = given.partition(":")
+    try:
+        files = DVCFileSystem(str(root), rev=None if name == WORKSPACE else name)
+        document, scores = (files.read_text(file) for file in (PARAMS, SCORES))
+    except (FileNotFoundError, DataIndexDirError) as why:
+        raise ValueError(
+            f"{name} must have {PARAMS} and {SCORES}, got none ({why}): commit dvc.lock after `dvc repro`; `dvc pull` gets what "
+            "this machine's cache lacks"
+        ) from None
+    except (DvcException, SCMError) as why:
+        raise ValueError(f"A and B must be revisions, experiments or `{WORKSPACE}`, got {name!r}: {why}") from None
+    table = pd.read_csv(io.StringIO(scores))
+    if "settings" not in table:
+        raise ValueError(f"{SCORES} of {name} must say each score's settings, got columns {', '.join(table.columns)}: too old")
+    if method:
+        if method not in set(table["method"]):
+            raise ValueError(
+                f"{given} must name a method of {name}, got {method!r} (known: {', '.join(table['method'].unique())})"
+            )
+        table = table[table["method"] == method]
+    return Side(given, method or None, flat(YAML(typ="safe").load(document)), table)
+
+
+def flat(document: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested document by dotted names."""
+    if not isinstance(document, dict) or not document:
+        return {prefix: document}
+    return {name: value for key, part in document.items() for name, value in flat(part, f"{prefix}.{key}".lstrip(".")).items()}
+
+
+def compare(a: Side, b: Side, confidence: float) -> Comparison:
+    """B - A in every method and column that both have, and what one has alone."""
+    if (a.method is None) != (b.method is None):
+        raise ValueError(f"A and B must both name a method or neither, got {a.name} and {b.name}")
+    pair = f"{b.method} − {a.method}" if a.method and b.method and a.method != b.method else a.method
+    cells_a, cells_b = cells(a.scores, pair), cells(b.scores, pair)
+    found, refused, only, equal = [], [], [], []
+    every = dict.fromkeys([*cells_a, *cells_b])
+    for key in every:
+        mine, others = cells_a.get(key), cells_b.get(key)
+        column = column_name(key, every)
+        label = f"{key[0]}, {column}"
+        if mine is None or others is None:
+            there = mine or others
+            assert there is not None
+            only.append((f"{label}, seeds {', '.join(map(str, there.seeds))}", a.name if others is None else b.name))
+        elif mine.settings != others.settings:
+            refused.append(f"{label}: measured with other settings in {a.name} than in {b.name}")
+        else:
+            for side, there, other in ((a, mine, others), (b, others, mine)):
+                if alone := sorted(there.seeds.keys() - other.seeds.keys()):
+                    only.append((f"{label}, seeds {', '.join(map(str, alone))}", side.name))
+            if mine.seeds == others.seeds:
+                equal.append(label)
+            elif difference := paired_difference(others.seeds, mine.seeds, confidence):
+                found.append((key[0], column, difference))
+    ps = holm([difference.p for *_, difference in found])
+    rows = [Row(method, column, difference, p) for (method, column, difference), p in zip(found, ps, strict=True)]
+    keys = [key for key in dict.fromkeys([*a.params, *b.params]) if a.params.get(key, ABSENT) != b.params.get(key, ABSENT)]
+    params = [(key, shown(a.params, key), shown(b.params, key)) for key in keys]
+    return Comparison(rows, params, only, refused, equal)
+
+
+class Cell(NamedTuple):
+    """Of one method in one column."""
+
+    settings: frozenset[str]
+    seeds: dict[int, float]
+
+
+def cells(table: pd.DataFrame, name: str | None) -> dict[tuple[str, ...], Cell]:
+    """(method, dataset, task, protocol, metric) -> its scores; every method is called `name` where that is given."""
+    found = {}
+    for (method, *column), rows in table.groupby(["method", *COLUMN], sort=False):
+        seeds = {int(seed): float(value) for seed, value in zip(rows["seed"], rows["value"], strict=True)}
+        found[(name or str(method), *map(str, column))] = Cell(frozenset(rows["settings"]), seeds)
+    return found
+
+
+def column_name(key: tuple[str, ...], keys: Iterable[tuple[str, ...]]) -> str:
+    """`digits knn`, with the protocol where several go by that name, and the metric where it is not top-1."""
+    _, dataset, task, protocol, metric = key
+    several = len({other[3] for other in keys if other[1:3] == key[1:3]}) > 1
+    return f"{dataset} {task}{f' under {protocol}' if several else ''}{'' if metric == 'top1' else f' ({metric})'}"
+
+
+def shown(params: dict[str, Any], key: str) -> str:
+    """A value as YAML would have it."""
+    return json.dumps(params[key]) if key in params else ABSENT
+
+
+HEAD = ("method", "column", "n", "B − A", "interval", "p (Holm)", "detectable")
+
+
+def line(row: Row) -> tuple[str, ...]:
+    """A row as text."""
+    d = row.difference
+    if d.n == 1:
+        return row.method, row.column, "1", f"{d.mean:+.2f}", ABSENT, ABSENT, ABSENT
+    p = "<0.001" if row.p < 0.001 else f"{row.p:.3f}"
+    return row.method, row.column, str(d.n), f"{d.mean:+.2f}", f"[{d.low:+.2f}, {d.high:+.2f}]", p, f"{d.detectable:.2f}"
+
+
+def verdict(found: Comparison, level: float) -> str:
+    """The rows in a sentence."""
+    better = sum(row.p <= level and row.difference.mean > 0 for row in found.rows)
+    worse = sum(row.p <= level and row.difference.mean < 0 for row in found.rows)
+    single = sum(math.isnan(row.p) for row in found.rows)
+    text = f"of {len(found.rows)} comparisons, B is shown to be better in {better} and worse in {worse}"
+    return text + (f"; {single} are of one seed, which can show nothing" if single else "")
+
+
+def markdown(a: Side, b: Side, found: Comparison, confidence: float) -> str:
+    """The comparison as Markdown."""
+    blocks = [f"# {b.name} (B) against {a.name} (A)", f"{_sentence(verdict(found, 1 - confidence))}"]
+    for title, head, rows in tables(a, b, found, confidence):
+        body = ["| " + " | ".join(cell or " " for cell in row) + " |" for row in rows]
+        blocks += [
+            f"## {title}",
+            "\n".join(["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |", *body]),
+        ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def tables(a: Side, b: Side, found: Comparison, confidence: float) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Title, head and rows of every table that has any."""
+    title = f"Scores: paired differences in points over shared seeds, {100 * confidence:g} % interval (Student's t)"
+    every: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]] = [
+        (title, HEAD, [line(row) for row in found.rows]),
+        ("Refused", ("other settings of one protocol",), [(text,) for text in found.refused]),
+        ("Equal to the last digit in every seed", ("scores",), [(text,) for text in found.equal]),
+        ("In one only", ("scores", "in"), list(found.only)),
+        ("Params", ("key", f"A: {a.name}", f"B: {b.name}"), list(found.params)),
+    ]
+    return [table for table in every if table[2]]
+
+
+def main() -> None:
+    """Compare what the command line names and print it."""
+    raw = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m pipeline.compare", description=__doc__, formatter_class=raw)
+    parser.add_argument("a", metavar="A", help="REVISION or REVISION:METHOD")
+    parser.add_argument("b", metavar="B", nargs="?", default=WORKSPACE, help="likewise (default: %(default)s)")
+    parser.add_argument("--markdown", action="store_true", help="Markdown instead of tables for the terminal")
+    given = parser.parse_args()
+    try:
+        a, b = read_side(given.a, Path(".")), read_side(given.b, Path("."))
+        confidence = float(b.params["report.confidence"])
+        found = compare(a, b, confidence)
+    except ValueError as why:
+        sys.exit(f"compare: error: {why}")
+    if given.markdown:
+        print(markdown(a, b, found, confidence), end="")
+        return
+    console = Console(width=None if Console().is_terminal else 160, highlight=False)
+    for title, head, rows in tables(a, b, found, confidence):
+        table = Table(*head, title=escape(title), title_justify="left")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+    print(_sentence(verdict(found, 1 - confidence)))
+
+
+if __name__ == "__main__":
+    main()

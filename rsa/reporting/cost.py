@@ -1,0 +1,56 @@
+"""What the methods cost, in numbers that are equal in equal runs: images, forward passes, FLOPs. Seconds are in logs/."""
+
+from typing import Any, NamedTuple
+
+EQUAL = 0.05  # costs that differ by less than this share are called equal
+
+
+class Cost(NamedTuple):
+    """Of pretraining one run of a method."""
+
+    method: str
+    images: int  # seen, counted once however many views were made of one
+    passes_per_image: float  # views through a backbone, with or without gradient
+    forward_passes: float
+    flops_per_image: float
+    flops: float
+    ratio: float | None  # of the baseline's FLOPs; None where those are not known
+
+
+def costs(manifests: dict[tuple[str, int], dict[str, Any]], methods: list[str]) -> list[Cost]:
+    """Of every one of `methods`, the baseline first, whose run.json says it; a method's seeds cost the same."""
+    known = {method: run["cost"] for (method, _), run in manifests.items() if "cost" in run}
+    base = known.get(methods[0])
+    return [
+        Cost(
+            method=method,
+            images=known[method]["images_seen"],
+            passes_per_image=known[method]["forward_passes"],
+            forward_passes=known[method]["images_seen"] * known[method]["forward_passes"],
+            flops_per_image=known[method]["flops_per_image"],
+            flops=known[method]["flops"],
+            ratio=known[method]["flops"] / base["flops"] if base else None,
+        )
+        for method in methods
+        if method in known
+    ]
+
+
+def equal_compute(found: list[Cost], baseline: str, epochs: int) -> list[str]:
+    """A sentence per method that did not cost what the baseline did: what would be a comparison at equal compute."""
+    sentences = []
+    for cost in found:
+        if cost.method == baseline or cost.ratio is None:
+            continue
+        if abs(cost.ratio - 1) < EQUAL:
+            sentences.append(f"{cost.method} and {baseline} cost the same: their differences are at equal compute.")
+            continue
+        longer = max(1, round(epochs * cost.ratio))
+        name = f"{baseline}_{longer}_epochs"
+        sentences.append(
+            f"{cost.method} cost {cost.ratio:.2f} times the FLOPs of {baseline}: their differences are at equal epochs, not at "
+            f"equal compute, where {baseline} would train for {longer} epochs instead of {epochs}: commit this experiment, "
+            f"`dvc exp run --name {name} -S pretrain.epochs={longer} -S 'experiment.methods=[{baseline}]'`, "
+            f"then `python -m pipeline.compare {name}:{baseline} HEAD:{cost.method}`."
+        )
+    return sentences

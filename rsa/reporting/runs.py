@@ -1,0 +1,49 @@
+"""What the runs of an experiment left: manifests, curves, and the quality of their snapshots, as far as they are there."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from rsa.params import Params
+from rsa.reporting.results import Missing
+
+Frames = dict[str, dict[int, pd.DataFrame]]  # method -> seed -> table
+
+
+class Runs(NamedTuple):
+    """By method and seed; a method of which nothing is there is in none of them."""
+
+    manifests: dict[tuple[str, int], dict[str, Any]]  # run.json
+    curves: Frames  # curve.csv, a row per step
+    quality: Frames  # quality.csv of the scores, a row per snapshot
+    missing: list[Missing]
+
+
+def read_runs(runs: Path, scores: Path, p: Params) -> Runs:
+    """All runs of the experiment."""
+    found = Runs({}, {}, {}, [])
+    for method in p.experiment.methods:
+        for seed in p.experiment.seeds:
+            run, quality = runs / method / f"s{seed}", scores / method / f"s{seed}" / "quality.csv"
+            for path, stage in ((run / "run.json", "pretrain"), (run / "curve.csv", "pretrain"), (quality, "quality")):
+                if not path.is_file():
+                    name = str(path.relative_to(runs.parent))
+                    found.missing.append(Missing(name, "does not exist", f"dvc repro {stage}@{method}-{seed}"))
+            if (run / "run.json").is_file():
+                found.manifests[method, seed] = json.loads((run / "run.json").read_text())
+            if (run / "curve.csv").is_file():
+                found.curves.setdefault(method, {})[seed] = pd.read_csv(run / "curve.csv")
+            if quality.is_file():
+                found.quality.setdefault(method, {})[seed] = pd.read_csv(quality)
+    return found
+
+
+def require_same(manifests: dict[tuple[str, int], dict[str, Any]]) -> None:
+    """ValueError unless all runs were made with the same versions, on the same kind of device, with the same encoder."""
+    first = next(iter(manifests.values()), {})
+    for key in ("versions", "device", "parameters"):
+        if any(run[key] != first[key] for run in manifests.values()):
+            different = {f"{method} s{seed}": run[key] for (method, seed), run in manifests.items()}
+            raise ValueError(f"all runs must have the same {key} to be compared, got {different}")

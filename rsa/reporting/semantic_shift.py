@@ -1,0 +1,89 @@
+"""What RSA claims, measured: how often an aggressive view's nearest weak view has another class, and how beta followed.
+
+From quality.csv, a row per snapshot: `shift_weak` and `shift_aggressive` are the shares of weak and aggressive views whose
+nearest weak view of another crop has another class. From curve.csv: beta, and by how much the aggressive loss
+exceeds the weak one.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from rsa.reporting.runs import Frames
+from rsa.reporting.statistics import Summary, summarize
+
+STEPS = 25  # of the curve, up to a snapshot, whose mean is taken
+QUALITY = ("rankme", "lidar", "alpha", "alignment", "uniformity")
+
+
+class Snapshot(NamedTuple):
+    """At one point of training, over seeds; shares in percent, NaN where a curve has no such column or step."""
+
+    method: str
+    progress: float
+    weak: Summary
+    aggressive: Summary
+    beta: float
+    gap: float  # aggressive loss - weak loss
+    quality: dict[str, Summary]
+
+
+def snapshots(quality: Frames, curves: Frames) -> list[Snapshot]:
+    """Every snapshot of every method that has some."""
+    found = []
+    for method, seeds in quality.items():
+        rows = pd.concat([frame.assign(seed=seed) for seed, frame in seeds.items()])
+        for progress, at in rows.groupby("progress"):
+            steps = [_before(curves.get(method, {}).get(int(seed)), float(str(progress))) for seed in at["seed"]]
+            found.append(
+                Snapshot(
+                    method=method,
+                    progress=float(str(progress)),
+                    weak=summarize((100 * at["shift_weak"]).tolist()),
+                    aggressive=summarize((100 * at["shift_aggressive"]).tolist()),
+                    beta=_mean([step["beta"].iloc[-1] for step in steps if "beta" in step and len(step)]),
+                    gap=_mean([(step["aggressive"] - step["weak"]).mean() for step in steps if _two_losses(step) and len(step)]),
+                    quality={name: summarize(at[name].dropna().tolist()) for name in QUALITY if name in at},
+                )
+            )
+    return found
+
+
+def _before(curve: pd.DataFrame | None, progress: float) -> pd.DataFrame:
+    if curve is None:
+        return pd.DataFrame()
+    step = progress * curve["step"].max()
+    before: pd.DataFrame = curve[(curve["step"] <= step) & (curve["step"] > step - STEPS)]
+    return before
+
+
+def _two_losses(curve: pd.DataFrame) -> bool:
+    return {"aggressive", "weak"} <= set(curve.columns)
+
+
+def _mean(values: list[Any]) -> float:
+    return summarize([float(value) for value in values]).mean
+
+
+def shift_sentences(found: list[Snapshot]) -> list[str]:
+    """A sentence per method: the shift at its first and last snapshot, and what beta and the losses did between."""
+    sentences = []
+    for method in dict.fromkeys(snapshot.method for snapshot in found):
+        mine = [snapshot for snapshot in found if snapshot.method == method]
+        first, last = mine[0], mine[-1]
+        text = f"{method}: {_shares(first)}" + (f"; {_shares(last)}" if len(mine) > 1 else "")
+        betas = [snapshot.beta for snapshot in mine if not math.isnan(snapshot.beta)]
+        if betas:
+            text += f"; beta went from {betas[0]:.2f} to {betas[-1]:.2f}"
+        gaps = [snapshot.gap for snapshot in mine if not math.isnan(snapshot.gap)]
+        if gaps:
+            text += f", the aggressive loss less the weak one from {gaps[0]:+.3f} to {gaps[-1]:+.3f}"
+        sentences.append(text + ".")
+    return sentences
+
+
+def _shares(snapshot: Snapshot) -> str:
+    when = {0.0: "before training", 1.0: "at its end"}.get(snapshot.progress, f"after {100 * snapshot.progress:g} % of training")
+    shares = f"{snapshot.aggressive.mean:.1f} % of the aggressive and {snapshot.weak.mean:.1f} % of the weak views"
+    return f"{when}, {shares} have shifted"

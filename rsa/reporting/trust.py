@@ -1,0 +1,49 @@
+"""Why a run can be believed: one row per run, from its run.json and its scores."""
+
+import math
+from typing import Any, NamedTuple
+
+from rsa.reporting.results import FLOORS, Results, digest
+
+
+class Trust(NamedTuple):
+    """Of one run; `-` stands for what its run.json does not say."""
+
+    method: str
+    seed: int
+    encoder: str  # tensors written; a stage that loads them refuses any other
+    health: str  # of the embeddings at the end
+    collapsed: bool | None
+    floors: dict[str, str]  # floor -> in how many columns the run lies above it
+    hashes: dict[str, str]  # params, data, code, environment
+    processes: str
+
+
+def trust(manifests: dict[tuple[str, int], dict[str, Any]], results: Results) -> list[Trust]:
+    """Every run of which run.json is there."""
+    rows = []
+    for (method, seed), run in manifests.items():
+        environment = digest({key: run[key] for key in ("versions", "device")})
+        hashes = {"params": run.get("params_sha256"), "data": run.get("index_sha256"), "code": run.get("code_sha256")}
+        health = run.get("health", {})
+        rows.append(
+            Trust(
+                method=method,
+                seed=seed,
+                encoder=f"{run['tensors']} tensors" if "tensors" in run else "-",
+                health=", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in health.items()) or "-",
+                collapsed=run.get("collapsed"),
+                floors={floor: passed(method, seed, floor, results) for floor in FLOORS},
+                hashes={name: value[:8] if value else "-" for name, value in {**hashes, "environment": environment}.items()},
+                processes=f"{run.get('processes', 1)} x {run['device']}",
+            )
+        )
+    return rows
+
+
+def passed(method: str, seed: int, floor: str, results: Results) -> str:
+    """`5 of 6`: in how many columns the run's score lies above the floor's mean."""
+    limits = {task: results.summary(floor, task).mean for task in results.tasks}
+    scores = {task: results.cells[method, *task].get(seed) for task in results.tasks}
+    both = [(score, limits[task]) for task, score in scores.items() if score is not None and not math.isnan(limits[task])]
+    return f"{sum(score > limit for score, limit in both)} of {len(both)}"

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+
+from rsa.params import Params
+from rsa.reporting.results import Missing
+from rsa.reporting.runs import read_runs, require_same
+from tests.reporting.experiment import manifest, write_quality, write_runs, write_scores
+
+
+@pytest.fixture
+def made(tmp_path: Path, tiny: Params) -> Path:
+    write_scores(tmp_path / "scores")
+    write_runs(tmp_path / "runs", tiny)
+    write_quality(tmp_path / "scores", tiny)
+    return tmp_path
+
+
+def test_all_runs_are_read(made: Path, tiny: Params):
+    got = read_runs(made / "runs", made / "scores", tiny)
+    assert list(got.manifests) == [("byol", 0), ("byol", 1), ("rsa", 0), ("rsa", 1)]
+    assert {method: list(seeds) for method, seeds in got.curves.items()} == {"byol": [0, 1], "rsa": [0, 1]}
+    assert len(got.curves["rsa"][1]) == 30
+    assert {method: list(seeds) for method, seeds in got.quality.items()} == {"byol": [0, 1], "rsa": [0, 1]}
+    assert got.missing == []
+
+
+def test_what_is_not_there_is_named(made: Path, tiny: Params):
+    (made / "runs/rsa/s1/curve.csv").unlink()
+    (made / "runs/byol/s0/run.json").unlink()
+    got = read_runs(made / "runs", made / "scores", tiny)
+    assert got.missing == [
+        Missing("runs/byol/s0/run.json", "does not exist", "dvc repro pretrain@byol-0"),
+        Missing("runs/rsa/s1/curve.csv", "does not exist", "dvc repro pretrain@rsa-1"),
+    ]
+    assert ("byol", 0) not in got.manifests
+    assert list(got.curves["rsa"]) == [0]
+
+
+def test_quality_that_is_not_there_is_named(made: Path, tiny: Params):
+    (made / "scores/rsa/s1/quality.csv").unlink()
+    got = read_runs(made / "runs", made / "scores", tiny)
+    assert got.missing == [Missing("scores/rsa/s1/quality.csv", "does not exist", "dvc repro quality@rsa-1")]
+    assert list(got.quality["rsa"]) == [0]
+
+
+def test_runs_of_one_environment_may_be_compared():
+    require_same({})
+    require_same({("byol", seed): manifest("byol", seed) for seed in range(3)})
+    with pytest.raises(ValueError, match=r"all runs must have the same device.*'byol s1': 'cuda'"):
+        require_same({("byol", 0): manifest("byol", 0), ("byol", 1): manifest("byol", 1, device="cuda")})
