@@ -1,6 +1,5 @@
 """A real S3 server on loopback (moto's), and a proxy before it that makes faults."""
 
-import os
 import re
 import socket
 import subprocess
@@ -24,8 +23,8 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": SECRET,
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",  # else whoever has no credentials asks the network for some
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_CONFIG_FILE": "/nowhere/config",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nowhere/credentials",
     "NO_PROXY": "127.0.0.1",
 }
 
