@@ -67,6 +67,11 @@ def missed(cache_bytes: float, dataset_bytes: float) -> float:
     return max(0.0, 1 - cache_bytes / dataset_bytes)
 
 
+def touched(samples: float, shards: int) -> float:
+    """Share of the shards that so many samples of an epoch's order lie in: all that an empty cache fetches for them."""
+    return 1.0 - float((1 - 1 / shards) ** samples)
+
+
 # ---- time -----------------------------------------------------------------------------------------
 
 
@@ -250,6 +255,7 @@ def predict(p: Params, counts: Counts, given: Given, gpus: int) -> dict[str, flo
     else:
         assert p.shards.bytes_per_shard is not None  # checked by the params schema
         per_shard = max(1, math.floor(p.shards.bytes_per_shard / each))
+    shards = math.ceil(given.images / per_shard)
     shard = shard_bytes(min(per_shard, given.images) * each)
     dataset = given.images * each
     checkpoint = checkpoint_bytes(counts.parameters, counts.buffers, counts.trained, counts.states)
@@ -262,15 +268,15 @@ def predict(p: Params, counts: Counts, given: Given, gpus: int) -> dict[str, flo
         "images/s, one GPU": rate,
         "seconds of a step": step_seconds,
         f"hours of {p.pretrain.epochs} epochs": p.pretrain.epochs * epoch_seconds / 3600,
-        "shards": math.ceil(given.images / per_shard),
+        "shards": shards,
         "MB of a shard": shard / 1e6,
         "GB of all shards = cache of a node": dataset / 1e9,
         "GB of the index": index_bytes(given.images, given.name_length) / 1e9,
         "MB/s read from shards, one GPU": rate * (given.image_bytes + BLOCK) / 1e6,
         "MB/s read from shards, one node": rate * (given.image_bytes + BLOCK) * min(gpus, given.gpus_per_node) / 1e6,
-        "MB/s from S3 in the first epoch, one node": dataset / epoch_seconds / 1e6,
-        "MB/s from S3 in the first epoch, all nodes": nodes * dataset / epoch_seconds / 1e6,
-        "MB/s from S3 ever after with 90 % of the cache, one GPU": rate * missed(0.9 * dataset, dataset) * shard / 1e6,
+        "GB from S3 in the first step of an empty cache, one node": touched(batch / nodes, shards) * dataset / 1e9,
+        "GB from S3 in all, all nodes": nodes * dataset / 1e9,
+        "MB/s from S3 ever after if the cache holds 90 %, one GPU": rate * missed(0.9 * dataset, dataset) * shard / 1e6,
         "MB of a checkpoint": checkpoint / 1e6,
         "minutes between checkpoints": interval / 60,
         "MB/s of checkpoints": checkpoint / interval / 1e6,

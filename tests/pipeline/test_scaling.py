@@ -88,6 +88,14 @@ def test_a_cache_that_holds_some_shards_misses_the_predicted_share(
     assert len(fetched) / (3 * len(split)) == pytest.approx(scaling.missed(limit, sum(files)), abs=0.06)
 
 
+@pytest.mark.parametrize("samples", [5, 50, 500])
+def test_an_empty_cache_fetches_the_predicted_share_of_shards(samples: int):
+    shards = 40
+    orders = [Order(4000, samples, seed) for seed in range(50)]
+    found = [len(set(order.batch(0)[0] // 100)) / shards for order in orders]
+    assert np.mean(found) == pytest.approx(scaling.touched(samples, shards), rel=0.05)
+
+
 @pytest.fixture(params=NAMES)
 def method(request: pytest.FixtureRequest, tiny_params: Params) -> tuple[str, Method]:
     model, _ = build_method(tiny_params.methods[request.param], build_backbone(tiny_params.model), tiny_params.views)
@@ -178,8 +186,7 @@ def test_predictions_scale(tiny_params: Params):
     assert two[hours] == pytest.approx(2 * four[hours])
     assert two[hours] == pytest.approx(31 * 32 * counts.flop / (2 * 1e9) / 3600)  # 31 steps of 32 images, 1 epoch, 1 GFLOP/s each
     assert two["shards"] == four["shards"] == 5
-    nodes = "MB/s from S3 in the first epoch, all nodes"
-    assert four[nodes] == pytest.approx(4 * two[nodes])  # two nodes, in half the time
+    assert four["GB from S3 in all, all nodes"] == 2 * two["GB from S3 in all, all nodes"]  # two nodes of two
     assert all(np.isfinite(value) for value in two.values())
 
 
