@@ -37,7 +37,7 @@ from rsa.training.checkpoint import Checkpoints, captured
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
-ROUNDS = 5
+ROUNDS = 3
 PER_SHARD = 20
 CANDIDATES = 4
 P = RECIPE.model_copy(update={"pretrain": RECIPE.pretrain.model_copy(update={"precision": "float32", "accumulate": 1})})
