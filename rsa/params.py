@@ -7,12 +7,13 @@ document to the sections that a stage has declared, so that a stage cannot read 
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -172,11 +173,20 @@ class TinyImageNet(Section):
     raw: str
 
 
+def _no_secret(url: str) -> str:
+    if re.search(r"://[^/]*@|[?&][^=&]*(signature|token|sig)=", url, re.IGNORECASE):  # the message must not show it either
+        raise ValueError("a URL must have no password or signature in it: credentials come from the environment")
+    return url
+
+
+URL = Annotated[str, AfterValidator(_no_secret)]
+
+
 class WebDataset(WithTest):
     source: Literal["webdataset"]
     raw: str
-    train: str | list[str]
-    test: str | list[str] | None
+    train: URL | list[URL]
+    test: URL | list[URL] | None
     image: Annotated[list[Literal["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm"]], Field(min_length=1)]
     label: Annotated[str, Field(pattern=r"^(cls|json\..+)$")]
 
@@ -184,7 +194,7 @@ class WebDataset(WithTest):
 class RemoteShards(Section):
     source: Literal["remote_shards"]
     raw: str
-    url: str
+    url: URL
     cache: str
     cache_bytes: Count
 

@@ -2,25 +2,27 @@
 
 A shard is fetched when a sample of it is first read, checked against the manifest's size and sha256, and kept until the
 space is needed for others, least recently used first. The order of an epoch visits all shards all the time: give the
-cache the size of the dataset, or training waits for the network.
+cache the size of the dataset, or training waits for the network (docs/scaling.md says how long).
+
+    <cache>/SHA256.tar               a shard
+    <cache>/SHA256.SIZE.partial      one on its way, whose space is taken already
+    <cache>/SHA256.lock, all.lock    who works on that shard; who makes room
 """
 
 import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
-
-import fsspec
+from typing import Any, BinaryIO
 
 from rsa.data.files import INDEX, MANIFEST, sha256
+from rsa.data.remote import FULL, download, retried
 from rsa.params import RemoteShards
 
-TRIES = 4  # of a download, with a pause between them that doubles
-FIRST_PAUSE = 0.5  # seconds
+WAIT = 0.2  # seconds between looks for space that others hold
 
 
 class ShardCache:
@@ -30,75 +32,121 @@ class ShardCache:
         self.url, self.folder, self.limit = url.rstrip("/"), folder, limit
         folder.mkdir(parents=True, exist_ok=True)
 
-    def fetch(self, name: str, size: int, digest: str) -> Path:
-        """The local copy of `name`, which must have this size in bytes and sha256. Several processes may ask at once."""
+    def open(self, name: str, size: int, digest: str) -> BinaryIO:
+        """The local copy of `name`, which must have this size in bytes and sha256. Several processes may ask at once.
+
+        OSError where it can't be had.
+        """
         if size > self.limit:
             raise ValueError(
                 f"cache_bytes must be at least the largest shard ({size} bytes, {self.url}/{name}), got {self.limit}"
             )
         path = self.folder / f"{digest}.tar"
-        with self._locked(path.with_suffix(".lock")):
+        with _locked(path.with_suffix(".lock")):
             if not path.exists():
-                with self._locked(self.folder / "all.lock"):
-                    self._make_room(size)
-                retry(lambda: self._download(name, size, digest, path))
+                self._fetch(name, size, digest, path)
             os.utime(path)  # used now
-        return path
+            return path.open("rb")  # others may remove it from here on
 
-    def _download(self, name: str, size: int, digest: str, path: Path) -> None:
-        partial = path.with_suffix(".partial")
-        download(f"{self.url}/{name}", partial)
-        if partial.stat().st_size != size:
-            raise OSError(f"{self.url}/{name} must have {size} bytes, got {partial.stat().st_size}")
-        if (found := sha256(partial)) != digest:
-            raise OSError(f"{self.url}/{name} must have sha256 {digest}, got {found}")
-        partial.rename(path)
+    def _fetch(self, name: str, size: int, digest: str, path: Path) -> None:
+        url = f"{self.url}/{name}"
+        partial = self.folder / f"{digest}.{size}.partial"
 
-    def _make_room(self, size: int) -> None:
-        shards = sorted(self.folder.glob("*.tar"), key=lambda path: path.stat().st_mtime_ns)
-        held = sum(path.stat().st_size for path in shards)
-        while held + size > self.limit:
-            oldest = shards.pop(0)
-            held -= oldest.stat().st_size
-            oldest.unlink()
+        def once() -> None:
+            download(url, partial)
+            if partial.stat().st_size != size:
+                raise OSError(f"it must have {size} bytes, got {partial.stat().st_size}")
+            if (found := sha256(partial)) != digest:
+                raise OSError(f"it must have sha256 {digest}, got {found}")
 
-    @contextmanager
-    def _locked(self, path: Path) -> Any:
-        with path.open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-
-
-def retry(action: Callable[[], None]) -> None:
-    """Try an action on remote storage a few times; OSError says what the last try met."""
-    for left in reversed(range(TRIES)):
+        self._reserve(partial, size)
         try:
-            return action()
-        except (FileNotFoundError, PermissionError) as why:  # no use in trying again
-            raise OSError(f"cannot read remote shards: {why}") from why
+            retried(url, once)
+            with self._room():
+                partial.rename(path)
         except OSError as why:
-            if not left:
-                raise OSError(f"cannot read remote shards after {TRIES} tries: {why}") from why
-            time.sleep(FIRST_PAUSE * 2 ** (TRIES - 1 - left))
+            if why.errno in FULL:
+                raise OSError(why.errno, why.strerror, str(self.folder)) from None
+            raise
+        finally:
+            with self._room():
+                partial.unlink(missing_ok=True)
+
+    def _reserve(self, partial: Path, size: int) -> None:
+        """Make room, and take it."""
+        while True:
+            with self._room():
+                files = [*self.folder.glob("*.tar"), *self.folder.glob("*.partial")]
+                files.sort(key=lambda file: file.stat().st_mtime_ns)
+                held = sum(map(_space, files))
+                for file in files:
+                    if held + size <= self.limit:
+                        break
+                    held -= self._remove(file)
+                if held + size <= self.limit:
+                    partial.touch()
+                    return
+            time.sleep(WAIT)  # others are fetching into it
+
+    def _remove(self, file: Path) -> int:
+        """Remove a shard, or what a killed process has left of one, unless somebody is at work on it; bytes that are free now."""
+        with (self.folder / f"{file.name.partition('.')[0]}.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return 0
+            space = _space(file)
+            file.unlink()
+            return space
+
+    def _room(self) -> AbstractContextManager[None]:
+        """While it lasts nobody else adds or removes a file."""
+        return _locked(self.folder / "all.lock")
 
 
-def download(url: str, path: Path) -> None:
-    """Copy a file from anywhere that fsspec opens."""
-    with fsspec.open(url, "rb") as source, path.open("wb") as copy:
-        while block := source.read(1 << 20):
-            copy.write(block)
+def _space(file: Path) -> int:
+    """Bytes that a file takes, or will take."""
+    _, *size, kind = file.name.split(".")
+    return int(size[0]) if kind == "partial" else file.stat().st_size
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def cache_of(remote: dict[str, Any], split: str) -> ShardCache:
+    """The cache that a manifest's `remote` describes; $NAME and ~ in its path mean what they mean on this machine."""
+    folder = os.path.expanduser(os.path.expandvars(remote["cache"]))
+    if "$" in folder:
+        raise ValueError(f"cache must name a folder, got {remote['cache']!r}: set the variable in the environment")
+    return ShardCache(f"{remote['url']}/{split}", Path(folder), remote["cache_bytes"])
 
 
 def link_shards(p: RemoteShards, folder: Path) -> None:
-    """Write into `folder` the manifest and the indexes of the shards at `p.url`, and where their tars are to be read."""
+    """Write into `folder` the indexes of the shards at `p.url` and the manifest `p.raw`, with where the tars are to be read.
+
+    ValueError where `p.raw` isn't their manifest, OSError where they can't be read.
+    """
+    try:
+        manifest = json.loads(Path(p.raw).read_text())
+        splits = manifest["splits"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"raw must be a copy of the {MANIFEST} beside the shards at {p.url}, got {p.raw}") from None
     url = p.url.rstrip("/")
-    retry(lambda: download(f"{url}/{MANIFEST}", folder / MANIFEST))
-    manifest = json.loads((folder / MANIFEST).read_text())
-    for split, recorded in manifest["splits"].items():
+    for split, recorded in splits.items():
         (folder / split).mkdir()
-        index = folder / split / INDEX
-        retry(lambda: download(f"{url}/{split}/{INDEX}", index))  # noqa: B023 - called here and now
-        if sha256(index) != recorded["index_sha256"]:
-            raise ValueError(f"{url}/{split}/{INDEX} must have sha256 {recorded['index_sha256']}, got {sha256(index)}")
+        _fetch_index(f"{url}/{split}/{INDEX}", folder / split / INDEX, recorded["index_sha256"])
     manifest["remote"] = {"url": url, "cache": p.cache, "cache_bytes": p.cache_bytes}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _fetch_index(url: str, path: Path, digest: str) -> None:
+    def once() -> None:
+        download(url, path)
+        if (found := sha256(path)) != digest:
+            raise OSError(f"it must have sha256 {digest}, got {found}: are these the shards of that {MANIFEST}?")
+
+    retried(url, once)

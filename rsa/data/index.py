@@ -11,12 +11,12 @@ import mmap
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsa.data.cache import ShardCache
+from rsa.data.cache import cache_of
 from rsa.data.files import INDEX, MANIFEST
 
 HEADER = 512  # bytes of a tar member's header, just before its data
@@ -65,7 +65,7 @@ class Split:
         self.index_sha256: str = manifest["splits"][split]["index_sha256"]
         self.shards: list[dict[str, Any]] = manifest["splits"][split]["shards"]
         remote = manifest.get("remote")
-        self._cache = ShardCache(f"{remote['url']}/{split}", Path(remote["cache"]), remote["cache_bytes"]) if remote else None
+        self._cache = cache_of(remote, split) if remote else None
         for shard in self.shards if self._cache is None else []:
             path = self.folder / shard["name"]
             size = path.stat().st_size if path.is_file() else None
@@ -124,12 +124,16 @@ class Split:
         return encoded
 
     def _open(self, number: int) -> mmap.mmap:
-        shard = self.shards[number]
-        path = self.folder / shard["name"]
-        if self._cache is not None:
-            path = self._cache.fetch(shard["name"], shard["bytes"], shard["sha256"])
-        with path.open("rb") as file:
+        with self.open_shard(number) as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def open_shard(self, number: int) -> BinaryIO:
+        """A shard's tar, fetched first where it is kept elsewhere. OSError where it can't be had."""
+        shard = self.shards[number]
+        if self._cache is not None:
+            return self._cache.open(shard["name"], shard["bytes"], shard["sha256"])
+        path: Path = self.folder / shard["name"]
+        return path.open("rb")
 
 
 def member_name(header: bytes) -> bytes:

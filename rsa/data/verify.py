@@ -15,9 +15,10 @@ from rsa.data.index import Split, read_manifest
 def verify(folder: Path) -> list[str]:
     """Every fault found, in words that name split, shard and sample; empty where all is well."""
     faults: list[str] = []
-    for name, recorded in read_manifest(folder)["splits"].items():
+    manifest = read_manifest(folder)
+    for name, recorded in manifest["splits"].items():
         shards = [(folder / name / shard["name"], shard["bytes"], shard["sha256"]) for shard in recorded["shards"]]
-        files = [(folder / name / INDEX, None, recorded["index_sha256"]), *shards]
+        files = [(folder / name / INDEX, None, recorded["index_sha256"]), *([] if "remote" in manifest else shards)]
         damaged = [fault for file in files for fault in _file_faults(*file)]
         faults += damaged
         if not damaged:  # samples of a damaged shard are not where the index says
@@ -43,6 +44,10 @@ def _file_faults(path: Path, size: int | None, digest: str) -> Iterator[str]:
 def _sample_faults(folder: Path, name: str, shard: int) -> list[str]:
     """The faults among the samples of one shard."""
     split = Split(folder, name)
+    try:
+        split.open_shard(shard).close()  # fetches and checks one that is kept elsewhere
+    except OSError as why:
+        return [str(why)]
     faults = []
     for id in np.flatnonzero(split.rows["shard"] == shard):
         try:

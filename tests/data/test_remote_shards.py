@@ -1,12 +1,8 @@
-"""Shards on a real S3 server on loopback (moto's), read through a cache of bounded size."""
+"""Shards on a real S3 server on loopback (moto's), read through a cache of bounded size, and what faults end in."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
+import errno
+import multiprocessing
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,144 +10,263 @@ import fsspec
 import numpy as np
 import pytest
 
-from rsa.data import cache
-from rsa.data.cache import ShardCache, link_shards
+from rsa.data import cache, remote
+from rsa.data.cache import link_shards
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
+from rsa.data.sources import open_source
+from rsa.data.verify import verify
 from rsa.data.views import candidates
-from rsa.params import Params, RemoteShards
+from rsa.params import Params, RemoteShards, WebDataset, load
+from tests.data.s3 import KEY, SECRET, Faulty, faulty, forget, moto
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """A bucket's URL; credentials and address come from the environment, as everywhere."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    settings = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-test", "AWS_DEFAULT_REGION": "us-east-1"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**settings, "AWS_ENDPOINT_URL": address, "NO_PROXY": "127.0.0.1"}.items():
-            patch.setenv(name, value)
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(address, timeout=1).close()
-                break
-            except (urllib.error.URLError, OSError):
-                assert server.poll() is None
-                time.sleep(0.1)
-        fsspec.filesystem("s3").mkdir("shards")
-        yield "s3://shards"
-    server.terminate()
-    server.wait()
+def server() -> Iterator[Faulty]:
+    """The server, and what comes between."""
+    with moto() as port, faulty(port) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def uploaded(s3: str, shards: Path, tmp_path: Path) -> str:
-    url = f"{s3}/{tmp_path.name}"
+def s3(server: Faulty) -> Iterator[Faulty]:
+    yield server
+    server.inject("")
+
+
+@pytest.fixture(scope="module")
+def uploaded(server: Faulty, shards: Path) -> str:
+    return upload(shards, "photos")
+
+
+def upload(shards: Path, name: str) -> str:
+    url = f"s3://shards/{name}"
     fsspec.filesystem("s3").put(str(shards), url, recursive=True)
     return url
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "FIRST_PAUSE", 0.01)
+    """Little patience."""
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
+    monkeypatch.setitem(remote.OPTIONS["s3"]["config_kwargs"], "read_timeout", 1)
 
 
-def linked(url: str, tmp_path: Path, cache_bytes: int = 10**9) -> Path:
+def section(url: str, shards: Path, tmp_path: Path, cache_bytes: int = 10**9) -> RemoteShards:
+    """`raw` is the manifest of the shards as they are here."""
+    where = {"raw": str(shards / "manifest.json"), "url": url, "cache": str(tmp_path / "cache"), "cache_bytes": cache_bytes}
+    return RemoteShards.model_validate({"source": "remote_shards", **where})
+
+
+@pytest.fixture
+def linked(uploaded: str, shards: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "linked"
     folder.mkdir()
-    section = {"source": "remote_shards", "raw": "requirements.lock", "url": url, "cache": str(tmp_path / "cache")}
-    link_shards(RemoteShards.model_validate({**section, "cache_bytes": cache_bytes}), folder)
+    link_shards(section(uploaded, shards, tmp_path), folder)
     return folder
+
+
+def with_cache_of(bytes: int, linked: Path) -> Split:
+    manifest = linked / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"cache_bytes": 1000000000', f'"cache_bytes": {bytes}'))
+    return Split(linked, "train")
 
 
 def held(tmp_path: Path) -> int:
     return sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
 
 
-def test_views_are_those_of_local_shards(uploaded, shards, tmp_path, tiny: Params):
+def test_views_are_those_of_local_shards(linked: Path, shards: Path, tiny: Params):
     def first(folder: Path) -> list[np.ndarray]:
         loader = TrainingViews(Split(folder, "train"), candidates(tiny.views), batch_size=20, seed=0, threads=1)
         return [view.numpy() for view in next(iter(loader)).views]
 
-    for got, want in zip(first(linked(uploaded, tmp_path)), first(shards), strict=True):
+    for got, want in zip(first(linked), first(shards), strict=True):
         np.testing.assert_array_equal(got, want)
 
 
-def test_the_cache_stays_within_its_size(uploaded, shards, tmp_path):
+def test_the_cache_stays_within_its_size(linked: Path, shards: Path, tmp_path: Path):
     limit = max(shard["bytes"] for shard in Split(shards, "train").shards) * 2
-    split, local = Split(linked(uploaded, tmp_path, limit), "train"), Split(shards, "train")
+    split, local = with_cache_of(limit, linked), Split(shards, "train")
     for id in np.random.default_rng(0).permutation(len(split)):
         np.testing.assert_array_equal(split.read(int(id)), local.read(int(id)))
         assert held(tmp_path) <= limit
 
 
-def test_a_second_reader_fetches_nothing(uploaded, shards, tmp_path):
-    folder = linked(uploaded, tmp_path)
-    [Split(folder, "train").read(id) for id in range(50)]
-    fsspec.filesystem("s3").rm(uploaded, recursive=True)
-    np.testing.assert_array_equal(Split(folder, "train").read(7), Split(shards, "train").read(7))
+def read_all(folder: Path, seed: int) -> bool:
+    """Whether a process with little cache for all of them reads what is there, and never sees more than it may hold."""
+    split = Split(folder, "train")
+    limit = split._cache.limit  # type: ignore[union-attr]
+    for id in np.random.default_rng(seed).permutation(len(split)):
+        split.read(int(id))  # checks name and checksum
+        with split._cache._room():  # type: ignore[union-attr]
+            sizes = [cache._space(path) for kind in ("tar", "partial") for path in split._cache.folder.glob(f"*.{kind}")]
+        if sum(sizes) > limit:
+            return False
+    return True
 
 
-def test_a_cache_smaller_than_a_shard_is_refused(uploaded, tmp_path):
+def test_processes_share_a_cache_that_holds_less_than_they_read(linked: Path, shards: Path):
+    with_cache_of(max(shard["bytes"] for shard in Split(shards, "train").shards) * 2, linked)
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        assert pool.starmap(read_all, [(linked, seed) for seed in range(3)]) == [True] * 3
+
+
+def test_what_a_killed_download_has_left_gives_way(linked: Path, shards: Path, tmp_path: Path):
+    largest = max(shard["bytes"] for shard in Split(shards, "train").shards)
+    split = with_cache_of(largest, linked)
+    left = tmp_path / "cache" / f"{'0' * 64}.{largest}.partial"
+    left.touch()
+    split.read(0)
+    assert not left.exists()
+
+
+def test_a_second_reader_fetches_nothing(linked: Path, shards: Path, s3: Faulty):
+    [Split(linked, "train").read(id) for id in range(50)]
+    s3.inject("error")
+    np.testing.assert_array_equal(Split(linked, "train").read(7), Split(shards, "train").read(7))
+    assert s3.met == []
+
+
+def test_a_cache_smaller_than_a_shard_is_refused(linked: Path):
     with pytest.raises(ValueError, match=r"cache_bytes must be at least the largest shard \(\d+ bytes, s3://.*\), got 1000"):
-        Split(linked(uploaded, tmp_path, 1000), "train").read(0)
+        with_cache_of(1000, linked).read(0)
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_changed_shard_is_refused_by_its_sha256_and_not_kept(uploaded, tmp_path):
-    folder = linked(uploaded, tmp_path)
-    files = fsspec.filesystem("s3")
-    for path in files.glob(f"{uploaded}/train/*.tar"):
-        data = files.cat(path)
-        files.pipe(path, data[:-1] + b"x")
-    with pytest.raises(OSError, match=r"after 4 tries: s3://.*\.tar must have sha256 \w+, got \w+"):
-        Split(folder, "train").read(0)
-    assert not list((tmp_path / "cache").glob("*.tar"))
+def test_the_cache_is_where_the_environment_of_the_reader_says(linked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    manifest = linked / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(str(tmp_path / "cache"), "$SHARD_CACHE/shards"))
+    with pytest.raises(ValueError, match=r"cache must name a folder, got '\$SHARD_CACHE/shards': set the variable"):
+        Split(linked, "train")
+    monkeypatch.setenv("SHARD_CACHE", str(tmp_path / "there"))
+    Split(linked, "train").read(0)
+    assert len(list((tmp_path / "there" / "shards").glob("*.tar"))) == 1
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_truncated_shard_is_refused_by_its_size(uploaded, tmp_path):
-    folder = linked(uploaded, tmp_path)
-    files = fsspec.filesystem("s3")
-    for path in files.glob(f"{uploaded}/train/*.tar"):
-        files.pipe(path, files.cat(path)[:1000])
-    with pytest.raises(OSError, match=r"must have \d+ bytes, got 1000"):
-        Split(folder, "train").read(0)
+def test_verify_fetches_and_checks_every_shard(linked: Path, s3: Faulty):
+    assert verify(linked) == []
+    shutil.rmtree(linked.parent / "cache")
+    s3.inject("altered", "train/000001.tar")
+    (fault,) = verify(linked)
+    assert "train/000001.tar must be readable, got 6 times in a row: it must have sha256" in fault
 
 
-def test_what_is_not_there_is_named(uploaded, tmp_path):
-    folder = linked(uploaded, tmp_path)
-    fsspec.filesystem("s3").rm(f"{uploaded}/train", recursive=True)
-    fsspec.filesystem("s3").invalidate_cache()
-    with pytest.raises(OSError, match=r"cannot read remote shards: .*train/00000\d\.tar"):
-        Split(folder, "train").read(0)
+# ---- faults ----
 
 
-def test_a_passing_fault_is_tried_again(shards, tmp_path, monkeypatch, quick):
-    shard = Split(shards, "train").shards[0]
-    calls = []
-
-    def failing(url: str, path: Path) -> None:
-        calls.append(url)
-        if len(calls) < 3:
-            raise ConnectionResetError("cut")
-        path.write_bytes((shards / "train" / shard["name"]).read_bytes())
-
-    monkeypatch.setattr(cache, "download", failing)
-    ShardCache("s3://x", tmp_path, 10**9).fetch(shard["name"], shard["bytes"], shard["sha256"])
-    assert len(calls) == 3
+@pytest.mark.parametrize("fault", ["error", "slow_down", "reset", "cut", "stalled", "truncated", "altered"])
+def test_a_passing_fault_is_tried_again_and_never_gives_wrong_data(fault: str, linked: Path, shards: Path, s3: Faulty):
+    s3.inject(fault, ".tar", times=2)
+    split, local = Split(linked, "train"), Split(shards, "train")
+    for id in range(len(split)):
+        np.testing.assert_array_equal(split.read(id), local.read(id))
+    assert len(s3.met) == 2
 
 
-def test_no_credentials_are_written(uploaded, tmp_path):
-    Split(linked(uploaded, tmp_path), "train").read(0)
-    secret = os.environ["AWS_SECRET_ACCESS_KEY"].encode()
-    texts = [path.read_bytes() for path in (tmp_path / "linked").rglob("*.json")]
-    assert texts
-    assert not any(secret in text for text in texts)
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("error", "got 6 times in a row: .*InternalError, said the test; check the network, the server and the object"),
+        ("slow_down", "got 6 times in a row: .*SlowDown, said the test"),
+        ("reset", "got 6 times in a row: Connection was closed"),
+        ("cut", "got 6 times in a row: .*(payload|Connection)"),
+        ("truncated", r"got 6 times in a row: it must have \d+ bytes, got \d+"),
+        ("altered", r"got 6 times in a row: it must have sha256 \w+, got \w+"),
+    ],
+)
+def test_a_lasting_fault_is_tried_a_few_times_and_named(fault: str, words: str, linked: Path, tmp_path: Path, s3: Faulty):
+    s3.inject(fault, ".tar")
+    with pytest.raises(OSError, match=rf"^s3://shards/.*/train/00000\d\.tar must be readable, {words}"):
+        Split(linked, "train").read(0)
+    assert remote.TRIES <= len(s3.met) <= 2 * remote.TRIES  # aiohttp itself tries once more where nothing was answered
+    assert list((tmp_path / "cache").glob("*.tar")) + list((tmp_path / "cache").glob("*.partial")) == []
+
+
+def test_a_server_that_says_nothing_is_given_up(linked: Path, s3: Faulty, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "TRIES", 2)
+    s3.inject("stalled", ".tar")
+    with pytest.raises(OSError, match=r"must be readable, got 2 times in a row: .*[Tt]imeout"):
+        Split(linked, "train").read(0)
+
+
+def test_what_may_not_be_read_is_named_at_once(linked: Path, s3: Faulty):
+    s3.inject("forbidden", ".tar")
+    with pytest.raises(OSError, match=r"^s3://.*\.tar must be readable, got: AccessDenied.*; set AWS_ACCESS_KEY_ID"):
+        Split(linked, "train").read(0)
+    assert len(s3.met) == 1
+
+
+def test_what_is_not_there_is_named_at_once(linked: Path):
+    manifest = linked / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("s3://shards/photos", "s3://shards/elsewhere"))
+    with pytest.raises(OSError, match=r"^s3://shards/.*/train/00000\d\.tar must exist, got nothing there: put it there"):
+        Split(linked, "train").read(0)
+
+
+@pytest.mark.parametrize("missing", [["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], ["AWS_SECRET_ACCESS_KEY"]])
+def test_missing_credentials_are_one_line(
+    missing: list[str], linked: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    for name in missing:
+        monkeypatch.delenv(name)
+    forget()
+    request.addfinalizer(forget)
+    with pytest.raises(OSError, match=r"^s3://.*\.tar must be readable, got: .*credentials.*; set AWS_ACCESS_KEY_ID") as raised:
+        Split(linked, "train").read(0)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_full_disk_is_not_the_server_s_fault(linked: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(url: str, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache, "download", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/cache'"):
+        Split(linked, "train").read(0)
+
+
+@pytest.mark.usefixtures("s3")
+def test_other_shards_than_those_of_the_manifest_are_refused(shards: Path, tmp_path: Path):
+    uploaded = upload(shards, "others")
+    index = f"{uploaded}/train/index.npy"
+    fsspec.filesystem("s3").pipe(index, (shards / "train/index.npy").read_bytes()[:-1] + b"x")
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    with pytest.raises(OSError, match=r"index\.npy must be readable, .*: it must have sha256 \w+, got \w+: are these the shards"):
+        link_shards(section(uploaded, shards, tmp_path), folder)
+    other = section(uploaded, shards, tmp_path).model_copy(update={"raw": "requirements.lock"})
+    with pytest.raises(ValueError, match=r"raw must be a copy of the manifest\.json beside the shards at s3://.*, got req"):
+        link_shards(other, folder)
+
+
+@pytest.mark.parametrize("fault", ["error", "reset", "cut"])
+def test_shards_of_others_are_read_through_passing_faults(fault: str, uploaded: str, shards: Path, s3: Faulty):
+    described = {"source": "webdataset", "raw": "requirements.lock", "train": f"{uploaded}/train/*.tar", "image": ["jpg"]}
+    s3.inject(fault, ".tar", times=2)
+    source = open_source(WebDataset.model_validate({**described, "test": None, "test_fraction": 0.2, "label": "cls"}), 0)
+    assert len(s3.met) == 2
+    s3.inject(fault, ".tar", times=2)
+    local = Split(shards, "train")
+    want = {row["name"].decode(): local.read(id).tobytes() for id, row in enumerate(local.rows)}
+    got = {f"{sample.key}.jpg": source.read(sample) for samples in source.splits.values() for sample in samples}
+    assert got == want
+    assert len(s3.met) == 2
+    s3.inject(fault, ".tar")
+    with pytest.raises(OSError, match=r"^s3://.*\.tar must be readable, got 6 times in a row: "):
+        source.read(source.splits["train"][0])
+
+
+def test_nothing_of_the_credentials_is_written(linked: Path, tmp_path: Path):
+    Split(linked, "train").read(0)
+    contents = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(contents) > 4
+    assert not any(secret.encode() in content for content in contents for secret in (KEY, SECRET))
+
+
+def test_a_url_with_credentials_in_it_is_refused_and_not_shown(write_params, tmp_path: Path):
+    for url in ("s3://me:hidden@bucket/x", "https://host/x.tar?X-Amz-Signature=hidden"):
+        place = {"raw": "m.json", "url": url, "cache": "c", "cache_bytes": 1}
+        path = write_params({"datasets.digits": {"source": "remote_shards", **place}})
+        with pytest.raises(ValueError, match=r"datasets\.digits\.url: a URL must have no password or signature") as raised:
+            load(path)
+        assert "hidden" not in str(raised.value)

@@ -18,13 +18,14 @@ Each shard is walked once, which reads all of a remote one; then one range is re
 import bisect
 import json
 import re
+from functools import partial
 from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple
 
-import fsspec
 import numpy as np
 from braceexpand import braceexpand
 
+from rsa.data.remote import filesystem_of, retried
 from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, key_of, without_test
 from rsa.data.sources.tarred import walk_tar
 from rsa.params import WebDataset
@@ -75,8 +76,9 @@ class RangeReader:
     def __call__(self, origin: str) -> bytes:
         """The content of a member."""
         shard, offset, size = map(int, self.ranges[bisect.bisect_left(self.origins, origin)])
-        filesystem, path = fsspec.core.url_to_fs(self.urls[shard])
-        data: bytes = filesystem.cat_file(path, start=offset, end=offset + size)
+        url = self.urls[shard]
+        filesystem, path = filesystem_of(url)
+        data: bytes = retried(url, lambda: filesystem.cat_file(path, start=offset, end=offset + size))
         if len(data) != size:
             raise ValueError(f"{origin} must have {size} bytes, got {len(data)}: the shard has changed, run the stage again")
         return data
@@ -94,8 +96,9 @@ def _urls(patterns: list[str]) -> list[str]:
         if not re.search(r"[*?\[]", pattern):
             urls.append(pattern)
             continue
-        filesystem, path = _filesystem(pattern)
-        found = [filesystem.unstrip_protocol(name) if "://" in pattern else name for name in filesystem.glob(path)]
+        filesystem, path = filesystem_of(pattern)
+        names = retried(pattern, partial(filesystem.glob, path))
+        found = [filesystem.unstrip_protocol(name) if "://" in pattern else name for name in names]
         if not found:
             raise ValueError(f"{pattern} must match at least one shard, got none")
         urls += found
@@ -107,44 +110,41 @@ def _urls(patterns: list[str]) -> list[str]:
 
 
 def _shard_rows(params: WebDataset, url: str) -> list[Row]:
-    label_extension, _, json_key = params.label.partition(".")
-    images: dict[str, tuple[str, str, int, int]] = {}  # of a key: member, extension, offset, size
-    labels: dict[str, int | str] = {}
-    filesystem, path = _filesystem(url)
     try:
-        with filesystem.open(path, "rb") as file:
-            for member in walk_tar(file, url):
-                match = MEMBER.fullmatch(member.name)
-                if match is None or not member.isreg():
-                    continue
-                key, extension = match[1], match[2].lower()
-                if extension in params.image:
-                    if key in images:
-                        raise ValueError(f"{url}: {key!r} must have one image, got {images[key][0]} and {member.name}")
-                    images[key] = (member.name, extension, member.offset_data, member.size)
-                elif extension == label_extension:
-                    labels[key] = _label(f"{url}::{member.name}", _content(file, member), json_key)
+        images, labels = retried(url, lambda: _members(params, url))
     except OSError as why:
-        raise ValueError(
-            f"shard {url} can't be read: {type(why).__name__}: {why}; put it there or correct the list of shards"
-        ) from None
+        raise ValueError(f"shard {why}") from None
     if not images:
         raise ValueError(f"{url} must hold images ({', '.join(params.image)}), got none")
     for key, (name, *_) in images.items():
         if key not in labels:
-            raise ValueError(f"{url}: {name} must have its label in {key}.{label_extension}, got no such member")
+            extension = params.label.partition(".")[0]
+            raise ValueError(f"{url}: {name} must have its label in {key}.{extension}, got no such member")
     return [
         Row(f"{url}::{name}", key_of(f"{key}."), EXTENSIONS[extension], labels[key], url, offset, size)
         for key, (name, extension, offset, size) in images.items()
     ]
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
-    try:
-        filesystem, path = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as why:  # its package isn't installed, or there is no such protocol
-        raise ValueError(f"{url} can't be opened: {why}") from None
-    return filesystem, path
+def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, int, int]], dict[str, int | str]]:
+    """({key: member, extension, offset and size of its image}, {key: label}) of a shard."""
+    label_extension, _, json_key = params.label.partition(".")
+    images: dict[str, tuple[str, str, int, int]] = {}
+    labels: dict[str, int | str] = {}
+    filesystem, path = filesystem_of(url)
+    with filesystem.open(path, "rb") as file:
+        for member in walk_tar(file, url):
+            match = MEMBER.fullmatch(member.name)
+            if match is None or not member.isreg():
+                continue
+            key, extension = match[1], match[2].lower()
+            if extension in params.image:
+                if key in images:
+                    raise ValueError(f"{url}: {key!r} must have one image, got {images[key][0]} and {member.name}")
+                images[key] = (member.name, extension, member.offset_data, member.size)
+            elif extension == label_extension:
+                labels[key] = _label(f"{url}::{member.name}", _content(file, member), json_key)
+    return images, labels
 
 
 def _content(file: BinaryIO, member: Any) -> bytes:

@@ -1,0 +1,265 @@
+"""python benchmarks/scaling.py: what `pipeline.scaling` predicts for this machine, and what is measured here.
+
+ResNet-18 with a 3x3 stem at 32 px, batch 64, float32, 2 threads; shards of photographs. How fast the machine is, is taken
+from the backbone alone, forward and backward, and from plain copies of memory to disk; the predictions are of whole steps
+of BYOL, RSA and hard views, of shards, a cache of half their size, checkpoints, ranks and memory.
+"""
+
+import hashlib
+import io
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.input import photographs, sharded
+from benchmarks.step import BATCH, CPU, RECIPE, THREADS, backbone, batches
+from pipeline import scaling
+from rsa import distributed, params
+from rsa.data import cache
+from rsa.data.cache import link_shards
+from rsa.data.index import Split
+from rsa.data.normalize import as_input
+from rsa.data.order import Order
+from rsa.methods import build_method
+from rsa.models.sync_batch_norm import synchronize
+from rsa.training.checkpoint import Checkpoints, captured
+from rsa.training.loop import train
+from rsa.training.optim import build_optimizer
+
+ROUNDS = 3
+PER_SHARD = 20
+CANDIDATES = 4
+P = RECIPE.model_copy(update={"pretrain": RECIPE.pretrain.model_copy(update={"precision": "float32", "accumulate": 1})})
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def row(what: str, predicted: float, measured: float) -> None:
+    print(f"| {what} | {predicted:,.4g} | {measured:,.4g} | {predicted / measured:.2f} |", flush=True)
+
+
+class Step:
+    """A training step of a method, in memory."""
+
+    def __init__(self, p: params.Params, name: str, batch: int = BATCH, ranks: int = 1) -> None:
+        torch.manual_seed(0)
+        section = p.methods[name]
+        self.model, recipe = build_method(section, backbone(), p.views)
+        self.model.to(memory_format=torch.channels_last).train()
+        if ranks > 1:
+            synchronize(self.model)
+        self.optimizer = build_optimizer(self.model.parameters(), self.model.constant_lr(), section.optimizer)
+        self.p, self.schedule, self.views = p.pretrain, section.optimizer, batches(len(recipe.views), batch)
+
+    def __call__(self) -> None:
+        train(
+            self.model, self.views, self.optimizer, self.p, self.schedule,
+            total_steps=1, device=CPU, report=lambda rows: None,
+        )  # fmt: skip
+
+
+def backbone_step() -> tuple[Callable[[], None], float]:
+    """The backbone's forward and backward alone, and its operations."""
+    network = backbone().to(memory_format=torch.channels_last).train()
+    x = as_input(next(batches(1)).views[0], CPU)
+
+    def step() -> None:
+        network(x).sum().backward()
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return step, counter.get_total_flops()
+
+
+def steps() -> None:
+    hard = scaling.with_hard_views(P, "byol", CANDIDATES)
+    described = {"BYOL": (P, "byol"), "RSA": (P, "rsa"), f"BYOL, {CANDIDATES} hard views": (hard, "byol")}
+    alone, alone_flop = backbone_step()
+    ways = {what: Step(*asked) for what, asked in described.items()}
+    taken: dict[str, list[float]] = {what: [] for what in ways}
+    rates = []
+    for round in range(ROUNDS + 1):  # in turns, the first to warm up
+        for what, step in ways.items():
+            rate, took = alone_flop / seconds(alone), seconds(step)
+            if round:
+                rates.append(rate)
+                taken[what].append(took)
+    print(f"Backbone alone: {median(rates) / 1e9:.0f} GFLOP/s.\n")
+    print("| | predicted | measured | ratio |\n| --- | ---: | ---: | ---: |")
+    flop = {what: scaling.count(*asked).flop for what, asked in described.items()}
+    for what, times in taken.items():
+        row(f"images/s, {what}", scaling.images_per_second(flop[what], median(rates)), BATCH / median(times))
+    last = f"BYOL, {CANDIDATES} hard views"
+    row("a step with hard views over a plain one", flop[last] / flop["BYOL"], median(taken[last]) / median(taken["BYOL"]))
+
+
+def storage(scratch: Path) -> None:
+    source = photographs()
+    sizes = [len(source.read(sample)) for sample in source.splits["train"]]
+    split, _ = sharded(source, scratch / "shards", PER_SHARD)
+    mean = float(np.mean(sizes))
+    files = [path.stat().st_size for path in (scratch / "shards/train").glob("*.tar")]
+    row("bytes of a shard", scaling.shard_bytes(PER_SHARD * scaling.sample_bytes(mean)), float(np.mean(files)))
+    row("bytes of all shards per image", scaling.sample_bytes(mean), sum(files) / len(sizes))
+    name_length = split.rows.dtype["name"].itemsize
+    row("bytes of the index", scaling.index_bytes(len(sizes), name_length), (split.folder / "index.npy").stat().st_size)
+    row("bytes read from shards per image", mean + scaling.BLOCK, bytes_read(split))
+    half = sum(files) // 2
+    fetched = bytes_fetched(scratch, half) / len(sizes)
+    row("bytes fetched per image, cache of half", scaling.missed(half, sum(files)) * float(np.mean(files)), fetched)
+
+
+def bytes_read(split: Split) -> float:
+    """Mean, of an epoch: what the samples' views into the shards span, header to end."""
+    order = Order(len(split), 10, 0)
+    ids = np.concatenate([order.batch(i)[0] for i in range(order.steps_per_epoch)])
+    return float(np.mean([512 + split.read(int(id)).nbytes for id in ids]))
+
+
+def bytes_fetched(scratch: Path, limit: int) -> float:
+    """By an epoch after the first, through a cache of `limit` bytes."""
+    where = {"raw": str(scratch / "shards/manifest.json"), "url": f"file://{scratch}/shards", "cache": str(scratch / "cache")}
+    (scratch / "linked").mkdir()
+    section = {"source": "remote_shards", **where, "cache_bytes": limit}
+    link_shards(params.RemoteShards.model_validate(section), scratch / "linked")
+    split = Split(scratch / "linked", "train")
+    fetched = 0
+    download = cache.download
+
+    def counted(url: str, path: Path) -> None:
+        nonlocal fetched
+        download(url, path)
+        fetched += path.stat().st_size
+
+    cache.download = counted
+    try:
+        order = Order(len(split), 10, 0)
+        for i in range(2 * order.steps_per_epoch):
+            if i == order.steps_per_epoch:
+                fetched = 0
+            for id in order.batch(i)[0]:
+                split.read(int(id))
+    finally:
+        cache.download = download
+    return fetched
+
+
+def checkpoints(scratch: Path) -> None:
+    step = Step(P, "rsa")
+    step()
+    counts = scaling.count(P, "rsa")
+    size = scaling.checkpoint_bytes(counts.parameters, counts.buffers, counts.trained, counts.states)
+    kept = Checkpoints(scratch / "checkpoints", 1, 1)
+
+    def save() -> None:
+        kept.save(1, {"step": 1, **captured(step.model, step.optimizer)})
+
+    # A checkpoint is copied into memory, hashed, and written: the same with as many bytes of nothing in particular.
+    block = torch.randn(size // 4)
+    predicted, measured = [], []
+    for _ in range(ROUNDS):
+        predicted.append(seconds(lambda: plain_copy(block, scratch / "plain")))
+        measured.append(seconds(save))
+    (path, *_) = (scratch / "checkpoints").glob("*.ckpt")
+    row("bytes of a checkpoint", size, path.stat().st_size)
+    row("seconds of a checkpoint", median(predicted), median(measured))
+
+
+def plain_copy(block: torch.Tensor, path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(block, buffer)
+    hashlib.sha256(buffer.getbuffer()).hexdigest()
+    with path.open("wb") as file:
+        file.write(buffer.getbuffer())
+        os.fsync(file.fileno())
+
+
+def exchanged(rank: int, meeting: str, answers: Any) -> None:
+    """What two real ranks send in a step: bytes of gradients, bytes of batch norms."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    step = Step(P, "rsa", 8, 2)
+    sent = {"all_reduce": [], "all_gather": []}
+    real = {name: getattr(dist, name) for name in sent}
+    dist.all_reduce = lambda x, *more: sent["all_reduce"].append(x.nbytes) or real["all_reduce"](x, *more)
+    dist.all_gather = lambda parts, x: sent["all_gather"].append(x.nbytes) or real["all_gather"](parts, x)
+    model, views = step.model, [as_input(view, CPU) for view in next(step.views).views]
+    embedded = model.embed(views, next(step.views).samples)
+    model.losses(embedded, 0.5)["loss"].mean().backward()
+    norms = sum(map(sum, sent.values()))
+    sent["all_reduce"].clear()
+
+    distributed.average_gradients(model.parameters())
+    if rank == 0:
+        answers.put((sum(sent["all_reduce"]), norms))
+    dist.destroy_process_group()
+
+
+def ranks(scratch: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    processes = [context.Process(target=exchanged, args=(rank, str(scratch / "meeting"), answers)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    gradients, norms = answers.get(timeout=120)
+    for process in processes:
+        process.join()
+    counts = scaling.count(P, "rsa")
+    row("bytes all-reduced in a step: gradients", scaling.gradient_bytes(counts.trained), gradients)
+    row(
+        "bytes exchanged in a step: batch norms",
+        scaling.batch_norm_bytes(counts.forward_channels, counts.backward_channels),
+        norms,
+    )
+
+
+def peak_of(batch: int, answers: Any) -> None:
+    torch.set_num_threads(THREADS)
+    step = Step(P, "rsa", batch)
+    step()
+    step()
+    answers.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def memory() -> None:
+    """Two sizes of batch, each in a fresh process: the difference leaves out the interpreter and its libraries."""
+    context = multiprocessing.get_context("spawn")
+    peaks = {}
+    for batch in (BATCH // 2, 2 * BATCH):
+        answers = context.Queue()
+        process = context.Process(target=peak_of, args=(batch, answers))
+        process.start()
+        peaks[batch] = answers.get(timeout=120)
+        process.join()
+    counts = scaling.count(P, "rsa")
+    more = 2 * BATCH - BATCH // 2
+    row(f"bytes of memory of {more} images more", counts.activations * more, peaks[2 * BATCH] - peaks[BATCH // 2])
+
+
+def main() -> None:
+    torch.set_num_threads(THREADS)
+    steps()
+    with tempfile.TemporaryDirectory() as scratch:
+        storage(Path(scratch))
+        checkpoints(Path(scratch))
+        ranks(Path(scratch))
+    memory()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Reading files of object storage, or of anything else that fsspec opens: s3://, gs://, https://, memory://, a plain path.
+
+Credentials and the server's address are fsspec's own business: for S3 it takes them from the environment or the AWS
+configuration files (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL, ...). What may pass is tried again a few times; what
+is left ends in an OSError that names the URL and says what to do.
+"""
+
+import errno
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+TRIES = 6
+FIRST_PAUSE = 0.5  # seconds, then twice as long each time: 15.5 in all
+STALLED = 30  # seconds in which nothing comes from S3
+# Tried again here and nowhere below: botocore's five tries of s3fs's five tries would take an hour to notice a dead server.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": STALLED, "retries": {"total_max_attempts": 1}}},
+}
+CREDENTIALS = (
+    "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment, of somebody who may read it "
+    "(docs/object_storage.md)"
+)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+T = TypeVar("T")
+
+
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """fsspec's file system for `url`, and the path on it. ValueError for a protocol that isn't known or installed."""
+    protocol = fsspec.utils.get_protocol(url)
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url, **OPTIONS.get(protocol, {}))
+    except (ImportError, ValueError) as why:
+        raise ValueError(f"{url} can't be opened: {why}") from None
+    if protocol == "s3":
+        filesystem.retries = 1
+    return filesystem, path
+
+
+def retried(url: str, action: Callable[[], T]) -> T:
+    """The result of an action on remote storage. OSError, or ValueError where it never will work, names the URL."""
+    pause = FIRST_PAUSE
+    for left in reversed(range(TRIES)):
+        try:
+            return action()
+        except FileNotFoundError:
+            raise OSError(f"{url} must exist, got nothing there: put it there, or correct params.yaml") from None
+        except _refused() as why:
+            raise OSError(f"{url} must be readable, got: {why}{CREDENTIALS * url.startswith('s3:')}") from None
+        except _passing() as why:
+            if isinstance(why, OSError) and why.errno in FULL:
+                raise
+            if not left:
+                raise OSError(
+                    f"{url} must be readable, got {TRIES} times in a row: {str(why) or type(why).__name__}; "
+                    "check the network, the server and the object, then run again: it goes on where it was"
+                ) from why
+            time.sleep(pause)
+            pause *= 2
+    raise AssertionError("the last try returns or raises")
+
+
+def download(url: str, path: Path) -> None:
+    """Copy a file, once; errors are the file system's own."""
+    filesystem, name = filesystem_of(url)
+    filesystem.get_file(name, str(path))
+
+
+def _refused() -> tuple[type[Exception], ...]:
+    from botocore.exceptions import (  # type: ignore[import-untyped]
+        CredentialRetrievalError,
+        NoCredentialsError,
+        PartialCredentialsError,
+        ProfileNotFound,
+    )
+
+    return (PermissionError, NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound)
+
+
+def _passing() -> tuple[type[Exception], ...]:
+    """What a network, a server or a copy cut short raises."""
+    from aiohttp import ClientError  # a quarter of a second to import
+    from botocore.exceptions import BotoCoreError
+    from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+
+    return (OSError, BotoCoreError, ResponseParserError, ClientError)

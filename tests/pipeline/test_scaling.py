@@ -1,0 +1,205 @@
+"""Predicted bytes against bytes: of shards, an index, a cache, checkpoints and what ranks send."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from pipeline import scaling
+from rsa import distributed, params
+from rsa.data import cache
+from rsa.data.cache import link_shards
+from rsa.data.index import Split
+from rsa.data.order import Order
+from rsa.data.shards import write_shards
+from rsa.methods import build_method
+from rsa.methods.method import Method
+from rsa.models.backbones import build_backbone
+from rsa.models.sync_batch_norm import synchronize
+from rsa.params import Params
+from rsa.training.checkpoint import Checkpoints, captured
+from rsa.training.optim import build_optimizer
+from tests.conftest import TINY
+from tests.data.photos import encoded, photographs, shard_params, source_of
+
+NAMES = ["byol", "rsa"]
+WORLD = 4
+
+
+@pytest.fixture(scope="module")
+def tiny_params() -> Params:
+    return params.load(TINY)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 training photographs, 10 to a shard."""
+    folder = tmp_path_factory.mktemp("scaling") / "photos"
+    folder.mkdir()
+    images = {f"photo_{i:03d}": encoded(image, quality=90) for i, image in enumerate(photographs(104))}
+    write_shards(source_of(images), shard_params(samples_per_shard=10), {}, folder, folder.parent / "work")
+    return folder
+
+
+def test_a_shard_has_the_predicted_bytes(shards: Path):
+    split = Split(shards, "train")
+    for number, shard in enumerate(split.shards):
+        sizes = split.rows["size"][split.rows["shard"] == number]
+        predicted = scaling.shard_bytes(sum(scaling.sample_bytes(int(size)) for size in sizes))
+        assert predicted == (shards / "train" / shard["name"]).stat().st_size
+    mean = split.rows["size"].mean() + 0.5  # not a whole number: what is filled up is a mean too
+    assert len(split) * scaling.sample_bytes(mean) == pytest.approx(sum(shard["bytes"] for shard in split.shards), rel=0.15)
+
+
+def test_an_index_has_the_predicted_bytes(shards: Path):
+    split = Split(shards, "train")
+    predicted = scaling.index_bytes(len(split), split.rows.dtype["name"].itemsize)
+    assert predicted == (shards / "train" / "index.npy").stat().st_size
+
+
+@pytest.mark.parametrize("held", [2, 5, 8])
+def test_a_cache_that_holds_some_shards_misses_the_predicted_share(
+    held: int, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fetched = []
+
+    def download(url: str, path: Path) -> None:
+        fetched.append(url)
+        path.write_bytes(Path(url).read_bytes())
+
+    monkeypatch.setattr(cache, "download", download)
+    files = [shard["bytes"] for shard in Split(shards, "train").shards]
+    limit = held * max(files)
+    where = {"raw": str(shards / "manifest.json"), "url": str(shards), "cache": str(tmp_path / "cache"), "cache_bytes": limit}
+    (tmp_path / "linked").mkdir()
+    link_shards(params.RemoteShards.model_validate({"source": "remote_shards", **where}), tmp_path / "linked")
+    split = Split(tmp_path / "linked", "train")
+    order = Order(len(split), 10, 0)
+    for i in range(4 * order.steps_per_epoch):
+        if i == order.steps_per_epoch:
+            fetched.clear()  # the first epoch fills the cache
+        for id in order.batch(i)[0]:
+            split.read(int(id))
+    assert len(fetched) / (3 * len(split)) == pytest.approx(scaling.missed(limit, sum(files)), abs=0.06)
+
+
+@pytest.mark.parametrize("samples", [5, 50, 500])
+def test_an_empty_cache_fetches_the_predicted_share_of_shards(samples: int):
+    shards = 40
+    orders = [Order(4000, samples, seed) for seed in range(50)]
+    found = [len(set(order.batch(0)[0] // 100)) / shards for order in orders]
+    assert np.mean(found) == pytest.approx(scaling.touched(samples, shards), rel=0.05)
+
+
+@pytest.fixture(params=NAMES)
+def method(request: pytest.FixtureRequest, tiny_params: Params) -> tuple[str, Method]:
+    model, _ = build_method(tiny_params.methods[request.param], build_backbone(tiny_params.model), tiny_params.views)
+    return request.param, model.train()
+
+
+def take_step(p: Params, model: Method, images: int = 4) -> None:
+    scaling._step(model, [p.views.size] * (4 if hasattr(model, "beta") else 2), images, False)
+
+
+def tensors_in(state: object) -> Iterator[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, dict | list):
+        for value in state.values() if isinstance(state, dict) else state:
+            yield from tensors_in(value)
+
+
+def test_a_checkpoint_has_the_predicted_bytes(method: tuple[str, Method], tiny_params: Params, tmp_path: Path):
+    name, model = method
+    optimizer = build_optimizer(model.parameters(), model.constant_lr(), tiny_params.methods[name].optimizer)
+    take_step(tiny_params, model)
+    optimizer.step()
+    state = captured(model, optimizer)
+    counts = scaling.count(tiny_params, name)
+    predicted = scaling.checkpoint_bytes(counts.parameters, counts.buffers, counts.trained, counts.states)
+    assert predicted == sum(tensor.nbytes for part in ("model", "optimizer") for tensor in tensors_in(state[part]))
+    Checkpoints(tmp_path, 1, 1).save(1, state)
+    assert predicted < next(tmp_path.glob("*.ckpt")).stat().st_size < predicted + 1000 * len(list(tensors_in(state)))
+
+
+def test_ranks_send_the_predicted_bytes(method: tuple[str, Method], tiny_params: Params, monkeypatch: pytest.MonkeyPatch):
+    name, model = method
+    sent: list[int] = []
+    dist.init_process_group("fake", rank=0, world_size=WORLD, store=FakeStore())  # sends nothing to nobody
+    try:
+        monkeypatch.setattr(dist, "all_reduce", lambda x, *more: sent.append(x.nbytes))
+        monkeypatch.setattr(
+            dist, "all_gather", lambda parts, x: sent.append(x.nbytes) or ([part.copy_(x) for part in parts] and None)
+        )
+        synchronize(model)
+        take_step(tiny_params, model)
+        norms = sum(sent)
+        sent.clear()
+        distributed.average_gradients(model.parameters())
+        gradients = sum(sent)
+    finally:
+        dist.destroy_process_group()
+    counts = scaling.count(tiny_params, name)
+    assert gradients == scaling.gradient_bytes(counts.trained)
+    assert norms == scaling.batch_norm_bytes(counts.forward_channels, counts.backward_channels)
+
+
+def test_a_ring_sends_each_part_to_everyone_but_its_owner_twice():
+    assert scaling.ring_bytes(800, 1) == 0
+    assert scaling.ring_bytes(800, 2) == 800
+    assert scaling.ring_bytes(800, 8) == 2 * 7 * 100
+
+
+@pytest.mark.parametrize("candidates", [3, 4])
+def test_scoring_candidates_costs_their_forward_through_both_networks(candidates: int, tiny_params: Params):
+    plain = scaling.count(scaling.with_hard_views(tiny_params, "byol", None), "byol")
+    hard = scaling.count(scaling.with_hard_views(tiny_params, "byol", candidates), "byol")
+    # A plain step has two views: forward through both networks, and backward, twice a forward, through the online one.
+    # The first convolution needs no gradient of its input, and the predictor is the online network's alone: little of both.
+    assert hard.flop / plain.flop == pytest.approx(1 + candidates * 2 / (2 * 4), rel=0.03)
+    assert hard.trained == plain.trained
+    assert hard.activations == pytest.approx(plain.activations, rel=0.01)
+    assert hard.backward_channels == plain.backward_channels
+    assert hard.forward_channels > plain.forward_channels
+
+
+def test_what_is_kept_for_the_backward_pass_grows_with_the_batch(tiny_params: Params):
+    model, _ = build_method(tiny_params.methods["byol"], build_backbone(tiny_params.model), tiny_params.views)
+    kept = []
+    for images in (8, 16):
+        with scaling._kept_bytes(model.train()) as bytes_kept:
+            take_step(tiny_params, model, images)
+        kept.append(bytes_kept())
+    assert (kept[1] - kept[0]) / 8 == pytest.approx(scaling.count(tiny_params, "byol").activations, rel=0.01)
+
+
+def test_predictions_scale(tiny_params: Params):
+    counts = scaling.count(tiny_params, "byol")
+    given = scaling.Given(1000, 500.5, 24, 2, 0.001)
+    two, four = (scaling.predict(tiny_params, counts, given, gpus) for gpus in (2, 4))
+    hours = next(label for label in two if label.startswith("hours of"))
+    assert two[hours] == pytest.approx(2 * four[hours])
+    assert two[hours] == pytest.approx(31 * 32 * counts.flop / (2 * 1e9) / 3600)  # 31 steps of 32 images, 1 epoch, 1 GFLOP/s each
+    assert two["shards"] == four["shards"] == 5
+    assert four["GB from S3 in all, all nodes"] == 2 * two["GB from S3 in all, all nodes"]  # two nodes of two
+    assert all(np.isfinite(value) for value in two.values())
+
+
+def test_the_command_prints_a_column_for_each_number_of_gpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    given = ["--tflops", "1", "--images", "1000", "--image-bytes", "500.5", "--gpus", "1", "8", "--candidates", "3"]
+    monkeypatch.setattr(sys, "argv", ["scaling", "--params", str(TINY), "--method", "rsa", *given])
+    scaling.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| rsa, 1,000 images | 1 GPUs | 8 GPUs |"
+    assert lines[2].startswith("| operations over those of the plain method | 1.7")
+    assert {line.count("|") for line in lines} == {4}
+    monkeypatch.setattr(sys, "argv", ["scaling", "--params", str(TINY), "--method", "rsb", *given])
+    with pytest.raises(
+        SystemExit, match=r"scaling: error: --method must be a section of `methods`, got rsb \(did you mean rsa\?\)"
+    ):
+        scaling.main()
