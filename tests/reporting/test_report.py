@@ -175,17 +175,18 @@ def test_a_collapsed_run_is_marked(made: Path, tiny: Params):
     edit_run(made / "runs/rsa/s1/run.json", collapsed=True)
     text = text_of(made, tiny)
     assert "**1 runs collapsed**" in text
-    assert rows(text, "rsa s1")[0][2] == "**yes**"
+    assert rows(text, "rsa s1")[0][3] == "**yes**"
 
 
 def test_every_run_has_a_row_of_trust(made: Path, tiny: Params):
     edit_run(made / "runs/byol/s0/run.json", code_sha256="0123456789ab")
     text = section(text_of(made, tiny), "### Trust")
     first, *others = [rows(text, f"{method} s{seed}")[0] for method in ("byol", "rsa") for seed in (0, 1)]
-    assert first[:5] == ["62 tensors", "embedding std 0.90, effective rank 40.50", "no", "4 of 6", "4 of 6"]
-    assert first[5:8] == ["`aaaaaaaa`", "`dddddddd`", "`01234567`"]
-    assert {row[7] for row in others} == {"`cccccccc`"}
-    assert len({row[8] for row in (first, *others)}) == 1  # one environment
+    assert first[0] == "random"
+    assert first[1:6] == ["62 tensors", "embedding std 0.90, effective rank 40.50", "no", "4 of 6", "4 of 6"]
+    assert first[6:9] == ["`aaaaaaaa`", "`dddddddd`", "`01234567`"]
+    assert {row[8] for row in others} == {"`cccccccc`"}
+    assert len({row[9] for row in (first, *others)}) == 1  # one environment
 
 
 def test_every_column_says_its_file_and_command(made: Path, tiny: Params):
