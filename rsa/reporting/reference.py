@@ -120,6 +120,8 @@ def _reasons(p: Params, row: Published) -> list[str]:
     part = [key for key in ("train_samples", "test_samples", "test_fraction") if getattr(dataset, key, None) is not None]
     if part:
         reasons.append(f"ours is a part of {row.dataset} ({', '.join(part)})")
+    if p.pretrain.start.weights != "random":
+        reasons.append(f"ours started from {p.pretrain.start.weights} weights")
     if row.backbone != model.backbone:
         reasons.append(f"backbone {row.backbone}")
     elif changed := model.backbone_args.keys() - SAME_NETWORK:

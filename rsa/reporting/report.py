@@ -144,8 +144,9 @@ def summary(p: Params, scores: Scores, results: Results, runs: Runs) -> list[str
     e = p.experiment
     first: dict[str, Any] = next(iter(runs.manifests.values()), {})
     size = f", {first['parameters']:,} parameters" if first else ""
+    trained = _epochs(p.pretrain.epochs)
     return [
-        f"**Question**: {_question(p)}; {_seeds(e.seeds)}; {p.model.backbone}{size}, {p.pretrain.epochs} epochs on {e.dataset}.",
+        f"**Question**: {_question(p)}; {_seeds(e.seeds)}; {p.model.backbone}{size}, {trained} on {e.dataset}.",
         f"**Finding**: {_finding(results, e.dataset)}",
         f"**Floors**: {_floors(results)}",
         f"**Cost**: {_cost(runs, results)}",
@@ -158,6 +159,10 @@ def _question(p: Params) -> str:
     return (
         f"is {' or '.join(others)} better than {p.experiment.baseline}?" if others else f"what is {p.experiment.baseline} worth?"
     )
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' if count > 1 else ''}"
 
 
 def _seeds(seeds: list[int]) -> str:

@@ -53,6 +53,8 @@ def snapshots(quality: Frames, curves: Frames) -> list[Snapshot]:
 def _before(curve: pd.DataFrame | None, progress: float) -> pd.DataFrame:
     if curve is None:
         return pd.DataFrame()
+    if progress == 0:
+        return curve.head(1)
     step = progress * curve["step"].max()
     before: pd.DataFrame = curve[(curve["step"] <= step) & (curve["step"] > step - STEPS)]
     return before

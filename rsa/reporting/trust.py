@@ -11,6 +11,7 @@ class Trust(NamedTuple):
 
     method: str
     seed: int
+    start: str  # what the encoder's weights were before training
     encoder: str  # tensors written; a stage that loads them refuses any other
     health: str  # of the embeddings at the end
     collapsed: bool | None
@@ -30,6 +31,7 @@ def trust(manifests: dict[tuple[str, int], dict[str, Any]], results: Results) ->
             Trust(
                 method=method,
                 seed=seed,
+                start=started(run.get("start", {})),
                 encoder=f"{run['tensors']} tensors" if "tensors" in run else "-",
                 health=", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in health.items()) or "-",
                 collapsed=run.get("collapsed"),
@@ -39,6 +41,14 @@ def trust(manifests: dict[tuple[str, int], dict[str, Any]], results: Results) ->
             )
         )
     return rows
+
+
+def started(start: dict[str, Any]) -> str:
+    """`random`, or how many tensors were loaded, how many were not, and the first digits of their hash."""
+    if "loaded" not in start:
+        return str(start.get("weights", "-"))
+    left = f", {len(start['left_random'])} left random" if start["left_random"] else ""
+    return f"{start['weights']}: {len(start['loaded'])} tensors loaded{left}, `{start['sha256'][:8]}`"
 
 
 def passed(method: str, seed: int, floor: str, results: Results) -> str:

@@ -79,6 +79,7 @@ def manifest(method: str, seed: int, **changes: Any) -> dict[str, Any]:
         "views": views,
         "versions": versions,
         "processes": 1,
+        "start": {"weights": "random"},
         "tensors": 62,
         "health": {"embedding_std": 0.9, "effective_rank": 40.5},
         "params_sha256": "aaaaaaaaaaaa",

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rsa import params
-from rsa.params import Params
+from rsa.params import EncoderStart, Params
 from rsa.reporting.reference import beside_ours, described, known_as, reference_numbers
 from rsa.reporting.results import Column, Results
 from tests.engines.imports import ROOT
@@ -140,3 +140,11 @@ def test_names_that_mean_the_same_are_one():
     assert known_as("MoCo V3") == known_as("moco_v3") == known_as("mocov3")
     assert known_as("Barlow Twins") == known_as("BarlowTwins") == known_as("barlow_twins")
     assert known_as("CIFAR-10") == known_as("CIFAR10") != known_as("CIFAR-100")
+
+
+def test_a_warm_start_is_not_the_published_one():
+    start = EncoderStart(weights="encoder", file="encoder.safetensors")
+    same, others = found(imagenet(epochs=100, start=start), LIGHTLY_KNN, "knn-lightly")
+    assert same == []
+    lightly = "lightly/docs/source/getting_started/benchmarks.rst"
+    assert others["BYOL", "kNN top1 k=200 T=0.1", lightly, "resnet50", "100"] == ["ours started from encoder weights"]

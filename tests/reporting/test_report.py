@@ -85,7 +85,7 @@ def test_the_summary_is_five_lines_on_top(made: Path, tiny: Params):
     ]
     assert lines[7] == ""
     assert "is rsa better than byol?" in lines[2]
-    assert "2 seeds, paired; resnet18, 12,345 parameters, 1 epochs on digits" in lines[2]
+    assert "2 seeds, paired; resnet18, 12,345 parameters, 1 epoch on digits" in lines[2]
     assert "rsa: no difference is shown, among 6 comparisons (digits: +2.0 ± 0.6 knn, +2.0 ± 0.6 sklearn points)." in lines[3]
     assert "above pixels in 4 of 6 columns, all methods above random in 4 of 6" in lines[4]  # few-shot is equal
     assert "byol 7.04e+11 FLOPs, rsa 1.06e+12 FLOPs (1.50 of byol)" in lines[5]
@@ -175,17 +175,18 @@ def test_a_collapsed_run_is_marked(made: Path, tiny: Params):
     edit_run(made / "runs/rsa/s1/run.json", collapsed=True)
     text = text_of(made, tiny)
     assert "**1 runs collapsed**" in text
-    assert rows(text, "rsa s1")[0][2] == "**yes**"
+    assert rows(text, "rsa s1")[0][3] == "**yes**"
 
 
 def test_every_run_has_a_row_of_trust(made: Path, tiny: Params):
     edit_run(made / "runs/byol/s0/run.json", code_sha256="0123456789ab")
     text = section(text_of(made, tiny), "### Trust")
     first, *others = [rows(text, f"{method} s{seed}")[0] for method in ("byol", "rsa") for seed in (0, 1)]
-    assert first[:5] == ["62 tensors", "embedding std 0.90, effective rank 40.50", "no", "4 of 6", "4 of 6"]
-    assert first[5:8] == ["`aaaaaaaa`", "`dddddddd`", "`01234567`"]
-    assert {row[7] for row in others} == {"`cccccccc`"}
-    assert len({row[8] for row in (first, *others)}) == 1  # one environment
+    assert first[0] == "random"
+    assert first[1:6] == ["62 tensors", "embedding std 0.90, effective rank 40.50", "no", "4 of 6", "4 of 6"]
+    assert first[6:9] == ["`aaaaaaaa`", "`dddddddd`", "`01234567`"]
+    assert {row[8] for row in others} == {"`cccccccc`"}
+    assert len({row[9] for row in (first, *others)}) == 1  # one environment
 
 
 def test_every_column_says_its_file_and_command(made: Path, tiny: Params):
@@ -197,7 +198,7 @@ def test_every_column_says_its_file_and_command(made: Path, tiny: Params):
 
 def test_the_semantic_shift_is_told_where_it_was_measured(made: Path, tiny: Params):
     text = section(text_of(made, tiny), "## Semantic shift")
-    assert rows(text, "rsa")[0] == ["0 %", "20.0 ± 0.0 (2)", "50.5 ± 0.7 (2)", "–", "–"]
+    assert rows(text, "rsa")[0] == ["0 %", "20.0 ± 0.0 (2)", "50.5 ± 0.7 (2)", "0.20", "0.500"]
     assert rows(text, "rsa")[1] == ["100 %", "5.0 ± 0.0 (2)", "10.5 ± 0.7 (2)", "0.20", "0.500"]
     assert (
         "- rsa: before training, 50.5 % of the aggressive and 20.0 % of the weak views have shifted; at its end, 10.5 %" in text

@@ -129,11 +129,14 @@ def test_a_command_has_the_items_in_the_order_of_the_stages_matrix():
         "transfer": ["method", "seed", "dataset"],
         "linear": ["method", "seed", "dataset", "protocol"],
         "finetune": ["method", "seed", "dataset", "percent"],
+        "detect": ["method", "seed", "detection"],
+        "robustness": ["method", "seed", "dataset"],
+        "quality": ["method", "seed"],
         "floor": ["floor", "seed"],
     }
-    found = {name: list(stages[name]["matrix"]) for name in want if name in stages}
-    assert found == {name: want[name] for name in found}
-    assert found.keys() >= {"probe", "transfer", "floor"}
+    assert {name: list(stages[name]["matrix"]) for name in want} == want
+    assert command("rsa", 1, "detect_voc07.json") == "dvc repro detect@rsa-1-voc07"
+    assert command("rsa", 1, "robustness_photo_tiles.json") == "dvc repro robustness@rsa-1-photo_tiles"
 
 
 def test_a_dataset_may_have_an_underscore_where_protocols_have_none():

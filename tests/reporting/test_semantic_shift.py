@@ -35,8 +35,8 @@ def test_shares_beta_and_gap_by_hand():
     assert last.quality["rankme"].mean == 8.0
     assert last.beta == pytest.approx(0.0)
     assert last.gap == pytest.approx(0.3)  # of the last 25 steps, the mean over both seeds
-    assert math.isnan(first.beta)  # there is no step before training
-    assert math.isnan(first.gap)
+    assert first.beta == pytest.approx(0.396)  # of the first step: there is none before
+    assert first.gap == pytest.approx(9.0)
 
 
 def test_a_method_without_beta_or_curve_has_its_shift():
@@ -55,7 +55,7 @@ def test_the_sentence_says_how_beta_followed():
     half = pd.DataFrame({"progress": [0.5], "shift_weak": [0.1], "shift_aggressive": [0.3]})
     rows = pd.concat([quality((0.5, 0.1)), half])
     (said,) = shift_sentences(snapshots({"rsa": {0: rows}}, {"rsa": {0: curve(0.2)}}))
-    assert said.endswith("; beta went from 0.20 to 0.00, the aggressive loss less the weak one from +9.000 to +0.200.")
+    assert said.endswith("; beta went from 0.40 to 0.00, the aggressive loss less the weak one from +9.000 to +0.200.")
 
 
 def test_nothing_measured_is_nothing_said():
