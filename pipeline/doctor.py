@@ -141,7 +141,7 @@ def ranks(p: Params) -> str:
                 asked = params.Launch(nodes=1, processes=world, timeout_minutes=5)
                 changes = {"launch": asked, "batch_size": SMALL, "accumulate": 1, "device": "cpu"}
                 launched = p.pretrain.model_copy(update=changes)
-                launch(launched, train_rank, p, name, Path(folder))
+                launch(launched, Path(folder), train_rank, p, name, Path(folder))
             torch.set_default_dtype(torch.float32)
             one, many = (torch.load(Path(folder) / f"{world}.pt") for world in (1, RANKS))
         for key, value in one.items():
