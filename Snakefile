@@ -65,7 +65,9 @@ def several_nodes(family):
     """For Slurm: a job of several nodes starts its processes itself, by srun."""
     meta = next(stage["meta"] for name, stage in stages.items() if name.partition("@")[0] == family)
     count = meta.get("nodes", 1)
-    return dict(nodes=count, tasks=count, mpi="srun", gres=f"gpu:{meta['gpu']}") if count > 1 else {}
+    if count == 1:
+        return {}
+    return dict(nodes=count, tasks=count, tasks_per_gpu=0, mpi="srun", gres=f"gpu:{meta['gpu']}")
 
 
 onsuccess:

@@ -136,21 +136,30 @@ def by_hand() -> bool:
 def torchrun(p: Pretrain) -> list[str]:
     """The command that runs this node's part of a run on several nodes: ranks are this process's own command."""
     if not by_hand():
-        job = int(os.environ["SLURM_JOB_ID"])
-        host, port, name = socket.gethostname(), 20000 + job % 10000, f"{job}"
+        job = os.environ["SLURM_JOB_ID"]
+        meeting = [f"--rdzv-endpoint={socket.gethostname()}:{20000 + int(job) % 10000}", f"--rdzv-id={job}"]
     elif "MASTER_ADDR" in os.environ:
-        host, port, name = os.environ["MASTER_ADDR"], int(os.environ.get("MASTER_PORT", "29400")), "by-hand"
+        address, port = os.environ["MASTER_ADDR"], int(os.environ.get("MASTER_PORT", "29400"))
+        meeting = [f"--rdzv-endpoint={address}:{port}", "--rdzv-id=by-hand", f"--rdzv-conf=is_host={int(not is_other_node())}"]
+        meeting.append(f"--local-addr={_own_address(address, port)}")  # a host's name may be another interface's
     else:
         raise ValueError(
             f"pretrain.launch.nodes {p.launch.nodes} needs a Slurm job, or MASTER_ADDR to name the first node's address: not set"
         )
     return [
         *(sys.executable, "-m", "torch.distributed.run"),
-        *(f"--nnodes={p.launch.nodes}", f"--nproc-per-node={processes(p)}"),
-        *("--rdzv-backend=c10d", f"--rdzv-endpoint={host}:{port}", f"--rdzv-id={name}"),
+        *(f"--nnodes={p.launch.nodes}", f"--nproc-per-node={processes(p)}", "--rdzv-backend=c10d", *meeting),
         *(f"--max-restarts={RESTARTS}", f"--shutdown-timeout={GRACE}"),
         *("-m", _module(), *sys.argv[1:]),
     ]
+
+
+def _own_address(other: str, port: int) -> str:
+    """By which this host reaches another one (no packet is sent)."""
+    family, kind, protocol, _, place = socket.getaddrinfo(other, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.connect(place)
+        return str(probe.getsockname()[0])
 
 
 def _module() -> str:

@@ -31,7 +31,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.sock,cred_expire=3
+AuthInfo=socket={folder}/munge.sock
 CredType=cred/munge
 SlurmctldPort={port}
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -145,13 +145,10 @@ class Slurm:
         self.daemons[node].wait()
 
     def steps(self, node: str) -> list[psutil.Process]:
-        """The slurmstepd of every step on a node; they are children of nobody, and have the node's spool folder in their files."""
-        mine = f"{self.folder}/spool-{node}"
-        return [
-            process
-            for process in psutil.process_iter(["name"])
-            if process.info["name"] == "slurmstepd" and any(mine in part for part in files_of(process))
-        ]
+        """The slurmstepd of every step on a node: children of nobody, with a socket in the node's spool folder."""
+        mine = f"{self.folder}/spool-{node}/"
+        found = [process for process in psutil.process_iter(["name"]) if process.info["name"] == "slurmstepd"]
+        return [process for process in found if any(mine in socket for socket in sockets_of(process))]
 
     def call(self, *command: str) -> str:
         """What a client prints."""
@@ -165,25 +162,26 @@ class Slurm:
         """Ids of the jobs that have not ended."""
         return self.call("squeue", "--noheader", "--format=%i").split()
 
+    def hurry(self, job: str) -> None:
+        """Start a job that was queued again now: Slurm lets it wait two minutes."""
+        wait_until(
+            lambda: "PENDING" in self.call("squeue", "--noheader", "--jobs", job, "--format=%T"), f"job {job} is queued again"
+        )
+        self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+
     def log(self) -> str:
         """The end of what each daemon said."""
         tails = [f"{file.name}:\n" + "\n".join(file.read_text().splitlines()[-15:]) for file in self.folder.glob("*.out")]
         return "\n".join(tails)
 
     def stop(self) -> None:
-        """End all jobs, then all daemons."""
-        if "slurmctld" in self.daemons and self.daemons["slurmctld"].poll() is None and self.jobs():
-            self.call("scancel", "--signal=KILL", "--full", "--quiet", *self.jobs())
-            self.call("scancel", "--quiet", *self.jobs())
-            end = time.monotonic() + 10
-            while self.jobs() and time.monotonic() < end:
-                time.sleep(0.2)
+        """End all jobs, then all daemons, whatever state they are in."""
         left = [one for node in self.nodes for step in self.steps(node) for one in [step, *step.children(recursive=True)]]
         for process in left:
             process.kill()
         for name in reversed(list(self.daemons)):
             daemon = self.daemons[name]
-            daemon.send_signal(signal.SIGTERM)
+            daemon.terminate()
             try:
                 daemon.wait(10)
             except subprocess.TimeoutExpired:
@@ -192,12 +190,10 @@ class Slurm:
         shutil.rmtree(self.folder)
 
 
-def files_of(process: psutil.Process) -> list[str]:
-    """Paths of what a process has open, and of its socket."""
+def sockets_of(process: psutil.Process) -> list[str]:
     try:
-        links = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
-        return [*links, *(connection.laddr or "" for connection in process.net_connections("unix")), *process.cmdline()]
-    except (psutil.Error, OSError):
+        return [connection.laddr for connection in process.net_connections("unix")]
+    except psutil.Error:  # it has just ended
         return []
 
 
@@ -218,12 +214,12 @@ def main() -> None:
     nodes, gpus = (int(number) for number in [*sys.argv[1:], "2", "2"][:2])
     require()
     slurm = Slurm(nodes, gpus)
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, lambda *_: sys.exit())
     try:
         slurm.start()
         print(f"export PATH={slurm.folder / 'bin'}:$PATH", flush=True)
         signal.pause()
-    except KeyboardInterrupt:
-        pass
     finally:
         slurm.stop()
 
