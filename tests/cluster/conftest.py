@@ -12,7 +12,7 @@ from tests.cluster.checkout import Checkout
 from tests.cluster.slurm import MissingError, Slurm, require
 
 PRETRAIN: dict[str, Any] = {
-    "epochs": 8,
+    "epochs": 12,
     "warmup_epochs": 1,
     "checkpoint": {"steps": 5, "minutes": 10},
 }

@@ -5,6 +5,7 @@ character devices that do nothing: Slurm hands them out and sets CUDA_VISIBLE_DE
 into the environment and stays until Ctrl-C.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -138,11 +139,9 @@ class Slurm:
 
     def kill_node(self, node: str) -> None:
         """As at a power cut: kill -9 of its daemon and of all that runs on it."""
-        theirs = self.steps(node)
-        for process in [psutil.Process(self.daemons[node].pid), *theirs]:
-            for one in [process, *process.children(recursive=True)]:
-                one.kill()
+        self.daemons[node].kill()
         self.daemons[node].wait()
+        kill_all(self.steps(node))
 
     def steps(self, node: str) -> list[psutil.Process]:
         """The slurmstepd of every step on a node: children of nobody, with a socket in the node's spool folder."""
@@ -163,11 +162,11 @@ class Slurm:
         return self.call("squeue", "--noheader", "--format=%i").split()
 
     def hurry(self, job: str) -> None:
-        """Start a job that was queued again now: Slurm lets it wait two minutes."""
+        """Start a job that was queued again: Slurm lets it wait two minutes."""
         wait_until(
             lambda: "PENDING" in self.call("squeue", "--noheader", "--jobs", job, "--format=%T"), f"job {job} is queued again"
         )
-        self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+        self.call("scontrol", "update", f"JobId={job}", "StartTime=now+3")  # its credentials are revoked to the second
 
     def log(self) -> str:
         """The end of what each daemon said."""
@@ -176,9 +175,8 @@ class Slurm:
 
     def stop(self) -> None:
         """End all jobs, then all daemons, whatever state they are in."""
-        left = [one for node in self.nodes for step in self.steps(node) for one in [step, *step.children(recursive=True)]]
-        for process in left:
-            process.kill()
+        for node in self.nodes:
+            kill_all(self.steps(node))
         for name in reversed(list(self.daemons)):
             daemon = self.daemons[name]
             daemon.terminate()
@@ -195,6 +193,14 @@ def sockets_of(process: psutil.Process) -> list[str]:
         return [connection.laddr for connection in process.net_connections("unix")]
     except psutil.Error:  # it has just ended
         return []
+
+
+def kill_all(processes: list[psutil.Process]) -> None:
+    """And what they have started."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in [process, *process.children(recursive=True)]:
+                one.kill()
 
 
 def free_port() -> int:
