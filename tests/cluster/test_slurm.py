@@ -36,7 +36,7 @@ def test_the_workflow_ends_as_if_nothing_had_happened(slurm: Slurm, checkout: Ch
     snakemake = checkout.start("snakemake", *SNAKEMAKE)
 
     def until(true, what: str) -> None:
-        wait_until(lambda: true() or snakemake.poll() is not None, what, checkout.logs, patience=240)
+        wait_until(lambda: true() or snakemake.poll() is not None, what, checkout.logs)
         assert snakemake.poll() is None, f"{what}:\n{checkout.logs()}"
 
     def go_on(what: str) -> None:
