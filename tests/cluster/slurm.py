@@ -51,7 +51,7 @@ SelectTypeParameters=CR_CPU_Memory
 GresTypes=gpu
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
-SlurmdTimeout=10
+SlurmdTimeout=120
 KillWait=30
 MinJobAge=3600
 SlurmdParameters=config_overrides
@@ -138,10 +138,11 @@ class Slurm:
         self.daemon(node, "slurmd", "-D", "-N", node, "-f", f"{self.folder}/slurm.conf")
 
     def kill_node(self, node: str) -> None:
-        """As at a power cut: kill -9 of its daemon and of all that runs on it."""
+        """As at a power cut: kill -9 of its daemon and of all that runs on it; then, as a site's health check does, Slurm is told."""
         self.daemons[node].kill()
         self.daemons[node].wait()
         kill_all(self.steps(node))
+        self.call("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=killed")
 
     def steps(self, node: str) -> list[psutil.Process]:
         """The slurmstepd of every step on a node: children of nobody, with a socket in the node's spool folder."""

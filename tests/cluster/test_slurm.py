@@ -66,8 +66,8 @@ def test_the_workflow_ends_as_if_nothing_had_happened(slurm: Slurm, checkout: Ch
         go_on("queued again by the job itself")
 
         slurm.kill_node("n2")
-        slurm.hurry(job)  # when Slurm has noticed
         slurm.start_node("n2")
+        slurm.hurry(job)
         assert snakemake.wait(400) == 0, checkout.logs()
     finally:
         stop(snakemake)
