@@ -19,6 +19,7 @@ TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL
 
 def run(stage: str) -> int:
     """The exit code of the job."""
+    incarnation = slurm_state()
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder)  # a stage that is still starting finds `stop`; one that was stopped leaves `again`
 
@@ -38,7 +39,8 @@ def run(stage: str) -> int:
         code = dvc.wait()
         if code == 0 or not any(notes.iterdir()):
             return code
-    requeue()
+    if incarnation.startswith("RUNNING") and slurm_state() == incarnation:  # neither queued again already nor cancelled
+        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]])
     return TRY_AGAIN
 
 
@@ -47,14 +49,12 @@ def ignore_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def requeue() -> None:
-    """Ask Slurm to queue this job again, unless it is ending the job (a `scancel`) or has queued it again already."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None:
-        return
-    asked = subprocess.run(["squeue", "--noheader", "--jobs", job, "--format=%T"], capture_output=True, text=True)
-    if asked.stdout.strip() == "RUNNING":
-        subprocess.run(["scontrol", "requeue", job])
+def slurm_state() -> str:
+    """What Slurm says of this job, and since when it has run; empty outside of Slurm."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return ""
+    command = ["squeue", "--noheader", "--jobs", os.environ["SLURM_JOB_ID"], "--format=%T %S"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -141,7 +141,8 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
                 if rank == 0:
                     checkpoints.save(step, state | {"curve_size": curve.size})
             if stop:
-                print(f"{method} s{seed}  ended by SIGTERM after step {step}: run again to continue", flush=True)
+                if rank == 0:
+                    print(f"{method} s{seed}  ended by SIGTERM after step {step}: run again to continue", flush=True)
                 raise Interrupted
 
         train(

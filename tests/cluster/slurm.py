@@ -138,7 +138,7 @@ class Slurm:
         self.daemon(node, "slurmd", "-D", "-N", node, "-f", f"{self.folder}/slurm.conf")
 
     def kill_node(self, node: str) -> None:
-        """As at a power cut: kill -9 of its daemon and of all that runs on it; then, as a site's health check does, Slurm is told."""
+        """As at a power cut: kill -9 of its daemon and of all that runs on it; a site's health check then tells Slurm."""
         self.daemons[node].kill()
         self.daemons[node].wait()
         kill_all(self.steps(node))

@@ -62,23 +62,28 @@ def test_an_error_is_not_tried_again(built: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "asked"),
+    ("states", "asked"),
     [
-        ("RUNNING", True),  # a time limit, or the time that a pre-emption leaves
-        ("COMPLETING", False),  # a scancel: it must not come back; or Slurm has queued it again itself
-        ("PENDING", False),
+        (("RUNNING 10:00", "RUNNING 10:00"), True),  # a time limit, or the time that a pre-emption leaves
+        (("RUNNING 10:00", "COMPLETING 10:00"), False),  # a scancel: it must not come back
+        (("RUNNING 10:00", "PENDING 10:09"), False),  # Slurm has queued it again ...
+        (("RUNNING 10:00", "RUNNING 10:09"), False),  # ... and started
     ],
 )
-def test_slurm_is_asked_to_queue_a_running_job_again(state: str, asked: bool, built: Project, tmp_path: Path) -> None:
+def test_slurm_is_asked_to_queue_a_running_job_again(
+    states: tuple[str, str], asked: bool, built: Project, tmp_path: Path
+) -> None:
     edit(built)
-    for name, does in (("squeue", f"echo {state}"), ("scontrol", f'echo "$@" > {tmp_path}/asked')):
+    for name, does in (("squeue", f"cat {tmp_path}/state"), ("scontrol", f'echo "$@" > {tmp_path}/asked')):
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     built.environment |= {"SLURM_JOB_ID": "42", "PATH": f"{tmp_path}/bin:{built.environment['PATH']}"}
+    (tmp_path / "state").write_text(states[0])
     release = built.hold(STAGE)
     job = built.start(*JOB)
     built.wait_until_held(STAGE, job)
+    (tmp_path / "state").write_text(states[1])
     for process in reversed([*below(job), psutil.Process(job.pid)]):  # as Slurm does: everyone is told
         process.terminate()
     assert job.wait(60) == TRY_AGAIN
