@@ -64,7 +64,11 @@ def pretrain(p: Params, method: str, seed: int, shards: Path, start: Path, out: 
 def part() -> Callable[..., None] | None:
     """What this process does where it has a part in a run that another process leads."""
     if is_rank():
-        return lambda p, method, seed, shards, start, work: in_group(p.pretrain, work / NOTE, train_rank, p, method, seed, shards, work)
+
+        def rank(p: Params, method: str, seed: int, shards: Path, start: Path, work: Path) -> None:
+            in_group(p.pretrain, work / NOTE, train_rank, p, method, seed, shards, work)
+
+        return rank
     if is_other_node():
         return lambda p, **rest: follow(p.pretrain)
     return None

@@ -17,8 +17,9 @@ from tests.engines.toy import dump_yaml, load_yaml
 
 PRETRAIN = "pretrain@byol-0"
 OUT = "runs/byol/s0"
-FLAGS = ("--method", "byol", "--seed", "0", "--shards", "data/shards/digits", "--out", OUT)
+FLAGS = ("--method", "byol", "--seed", "0", "--shards", "data/shards/digits", "--start", "weights/none", "--out", OUT)
 FILES = ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles", "requirements.lock")
+PLACEHOLDERS = ("live/metrics/none.json", "weights/none")
 
 
 class Checkout:
@@ -27,8 +28,9 @@ class Checkout:
     def __init__(self, folder: Path, home: Path, environment: dict[str, str], **pretrain: Any) -> None:
         self.folder = folder
         folder.mkdir()
-        for name in (*PACKAGES, *FILES):
+        for name in (*PACKAGES, *FILES, *PLACEHOLDERS):
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             copy(ROOT / name, folder / name)
         params = load_yaml(TINY)
         params["experiment"].update(methods=["byol"], seeds=[0], transfer=["digits"])
