@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from engines.job import TRY_AGAIN
-from tests.engines.project import Project, below
+from tests.engines.project import PATIENCE, Project, below
 
 STAGE = "pretrain@rsa-0"
 JOB = ("python", "-m", "engines.job", STAGE)
@@ -23,7 +23,7 @@ def stopped(project: Project) -> int:
     job = project.start(*JOB)
     project.wait_until_held(STAGE, job)
     job.send_signal(signal.SIGTERM)
-    code = job.wait(60)
+    code = job.wait(PATIENCE)
     release()
     return code
 
@@ -47,7 +47,7 @@ def test_a_job_of_snakemake_that_is_told_to_stop_fails_and_the_next_run_does_it(
     built.wait_until_held(STAGE, run)
     job = next(process for process in below(run) if "engines.job" in process.cmdline())
     job.terminate()
-    assert run.wait(120) != 0
+    assert run.wait(PATIENCE) != 0
     release()
     assert built.ran().count(STAGE) == 1
     built.snakemake()
@@ -58,7 +58,7 @@ def test_an_error_is_not_tried_again(built: Project) -> None:
     edit(built)
     built.fail(STAGE)
     job = built.start(*JOB)
-    assert job.wait(60) not in (0, TRY_AGAIN)
+    assert job.wait(PATIENCE) not in (0, TRY_AGAIN)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_slurm_is_asked_to_queue_a_running_job_again(
     (tmp_path / "state").write_text(states[1])
     for process in reversed([*below(job), psutil.Process(job.pid)]):  # as Slurm does: everyone is told
         process.terminate()
-    assert job.wait(60) == TRY_AGAIN
+    assert job.wait(PATIENCE) == TRY_AGAIN
     release()
     assert (tmp_path / "asked").exists() == asked
     if asked:
