@@ -150,7 +150,7 @@ def torchrun(p: Pretrain) -> list[str]:
         *(sys.executable, "-m", "torch.distributed.run"),
         *(f"--nnodes={p.launch.nodes}", f"--nproc-per-node={processes(p)}", "--rdzv-backend=c10d", *meeting),
         *(f"--max-restarts={RESTARTS}", f"--shutdown-timeout={GRACE}"),
-        *("-m", _module(), *sys.argv[1:]),
+        *("-m", "--", _module(), *sys.argv[1:]),  # else `--start` is taken for an abbreviation of torchrun's own
     ]
 
 
