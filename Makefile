@@ -3,18 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-# `make test-slow` adds the tests that take minutes.
-.PHONY: run test test-slow check lint types lock
+# `make test-slow` adds the tests that take minutes, `make test-cluster` those that start a cluster's services.
+.PHONY: run test test-slow test-cluster check lint types lock
 
 run: $(VENV)/.ready
 	$(IN_VENV) snakemake --quiet host progress reason rules
 	$(IN_VENV) python -m pipeline.show
 
 test: $(VENV)/.ready
-	$(IN_VENV) pytest -n 2 -m "not slow"
+	$(IN_VENV) pytest -n 2 -m "not slow and not cluster"
 
 test-slow: $(VENV)/.ready
-	$(IN_VENV) pytest -n 2 -m slow
+	$(IN_VENV) pytest -n 2 -m "slow and not cluster"
+
+test-cluster: $(VENV)/.ready
+	$(IN_VENV) pytest -m cluster -rs --durations=0 --durations-min=1
 
 check: lint types test
 

@@ -1,5 +1,6 @@
 # WHERE and WHEN the stages of dvc.yaml run; WHAT they are, and which are stale, only DVC says. A job is
-# `dvc repro --single-item STAGE`; a file in FRESH stands for each stage that DVC calls fresh.
+# `dvc repro --single-item STAGE`, on this machine or, with --profile profiles/slurm, on a cluster's nodes; a file in FRESH
+# stands for each stage that DVC calls fresh.
 import json
 import re
 import sys
@@ -19,8 +20,11 @@ def marker(name):
 if workflow.is_main_process:
     from engines.lock_order import recorded, restore_order
     from engines.plan import plan
+    from pipeline.file_locks import unsafe
     from snakemake.exceptions import WorkflowError
 
+    if why := unsafe(Path(), shared=workflow.non_local_exec):
+        raise WorkflowError(why)
     try:
         stages = {name: stage._asdict() for name, stage in plan().items()}
     except ValueError as why:
@@ -43,10 +47,27 @@ def of(wildcards):
     return stages[names[wildcards.stage]]
 
 
+def meta(key, default=None):
+    return lambda wildcards: of(wildcards)["meta"].get(key, default)
+
+
+def nodes(wildcards):
+    return 1 if workflow.local_exec else meta("nodes", 1)(wildcards)
+
+
 def gpus(wildcards):
     if workflow.local_exec and not visible_gpus():  # a cluster's nodes have their own
         return 0
-    return of(wildcards)["meta"]["gpu"]
+    return meta("gpu")(wildcards) * nodes(wildcards)
+
+
+def several_nodes(family):
+    """For Slurm: a job of several nodes starts its processes itself, by srun."""
+    meta = next(stage["meta"] for name, stage in stages.items() if name.partition("@")[0] == family)
+    count = meta.get("nodes", 1)
+    if count == 1:
+        return {}
+    return dict(nodes=count, tasks=count, tasks_per_gpu=0, mpi="srun", gres=f"gpu:{meta['gpu']}")
 
 
 onsuccess:
@@ -73,8 +94,12 @@ for family in dict.fromkeys(name.partition("@")[0] for name in names):
             touch(f"{FRESH}/{{stage,{re.escape(family)}(@.*)?}}"),
         params:
             stage=lambda wildcards: names[wildcards.stage],
-        threads: lambda wildcards: of(wildcards)["meta"]["threads"]
+            gpus=lambda wildcards, resources: resources.gpu // nodes(wildcards),
+        threads: meta("threads")
         resources:
             gpu=gpus,
+            mem_mb=meta("mem_mb"),
+            runtime=meta("minutes"),
+            **several_nodes(family),
         shell:
-            "python -m engines.devices {resources.gpu} dvc --wait-for-lock repro --quiet --single-item {params.stage:q}"
+            "exec python -m engines.devices {params.gpus} python -m engines.job {params.stage:q}"

@@ -1,11 +1,13 @@
 """python -m engines.devices N COMMAND...: run COMMAND with N GPUs of this host that no other such command has.
 
 Snakemake's `gpu` resource only counts; this makes the devices of jobs on one host disjoint. A device is held by a lock
-on a file, which COMMAND inherits, so that the end of COMMAND frees it, a kill -9 included.
+on a file, which COMMAND inherits, so that the end of COMMAND frees it, a kill -9 included. The file's name has the host,
+because nodes may share a TMPDIR, and the Slurm job, because Slurm may call the first device of every job 0.
 """
 
 import fcntl
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -44,7 +46,8 @@ def acquire(count: int, gpus: list[str]) -> dict[str, int]:
 
 
 def _lock(gpu: str) -> int | None:
-    path = Path(tempfile.gettempdir()) / f"gpu-{os.getuid()}-{gpu.replace('/', '_')}.lock"
+    name = ["gpu", platform.node(), str(os.getuid()), *filter(None, [os.environ.get("SLURM_JOB_ID")]), gpu.replace("/", "_")]
+    path = Path(tempfile.gettempdir()) / f"{'-'.join(name)}.lock"
     handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

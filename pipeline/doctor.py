@@ -1,7 +1,7 @@
 """python -m pipeline.doctor: does this machine compute what params.yaml asks for, exactly?  Exits with 1 if a check fails.
 
 Checks on random images of the recipe's sizes, small batches, every method of the experiment: two ranks against one, a
-continued run against a straight one, colours against torchvision, time and memory of a step, devices and disk.
+continued run against a straight one, colours against torchvision, time and memory of a step, devices, disk and file locks.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from nvidia import dali
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
+from pipeline.file_locks import mount, unsafe
 from rsa import distributed, params
 from rsa.data.color import BRIGHTNESS, HUE, identity, jitter_steps
 from rsa.data.coloring import apply_colors
@@ -114,6 +115,15 @@ def disk(p: Params) -> str:
     return f"{free:.0f} GB free"
 
 
+def locks(p: Params) -> str:
+    """Processes are kept apart here, and those of other nodes."""
+    if why := unsafe(Path(), shared=p.pretrain.launch.nodes > 1):
+        raise FailedError(why)
+    kind, _ = mount(Path())
+    others = unsafe(Path(), shared=True)
+    return f"file locks hold on {kind}" + (f", for this node alone: {others}" if others else "")
+
+
 def colors(p: Params) -> str:
     """Each jitter operation alone, exact, on photographs."""
     tiles = np.stack([image[top : top + 128, 100:228] for image in load_sample_images().images for top in (0, 200)])
@@ -141,7 +151,7 @@ def ranks(p: Params) -> str:
                 asked = params.Launch(nodes=1, processes=world, timeout_minutes=5)
                 changes = {"launch": asked, "batch_size": SMALL, "accumulate": 1, "device": "cpu"}
                 launched = p.pretrain.model_copy(update=changes)
-                launch(launched, train_rank, p, name, Path(folder))
+                launch(launched, Path(folder), train_rank, p, name, Path(folder))
             torch.set_default_dtype(torch.float32)
             one, many = (torch.load(Path(folder) / f"{world}.pt") for world in (1, RANKS))
         for key, value in one.items():
@@ -203,6 +213,7 @@ CHECKS: dict[str, Check] = {
     "GPU": devices,
     "decoder": decoding,
     "disk": disk,
+    "locks": locks,
     "colours": colors,
     "ranks": ranks,
     "resume": resuming,

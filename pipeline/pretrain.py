@@ -28,7 +28,7 @@ from rsa.training.collapse import Health, beyond
 from rsa.training.cost import cost_per_image
 from rsa.training.curve import Curve, Row
 from rsa.training.device import gpu_number, setup
-from rsa.training.launch import launch, processes
+from rsa.training.launch import NOTE, follow, in_group, is_other_node, is_rank, launch, processes
 from rsa.training.live import Live
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
@@ -46,7 +46,7 @@ def pretrain(p: Params, method: str, seed: int, shards: Path, start: Path, out: 
     """
     if start != Path(p.pretrain.start.file):
         raise ValueError(f"start must be pretrain.start.file ({p.pretrain.start.file}), got {start}")
-    launch(p.pretrain, train_rank, p, method, seed, shards, work)
+    launch(p.pretrain, work, train_rank, p, method, seed, shards, work)
     for name in ("encoder.safetensors", "curve.csv"):
         shutil.copyfile(work / name, out / name)
     shutil.copytree(work / "snapshots", out / "snapshots")
@@ -61,6 +61,19 @@ def pretrain(p: Params, method: str, seed: int, shards: Path, start: Path, out: 
     sections = [section.format(method=method) for section in READS]
     described |= {"params_sha256": p.sha256(sections), "code_sha256": code_sha256()}
     write_json(out / "run.json", described)
+
+
+def part() -> Callable[..., None] | None:
+    """What this process does where it has a part in a run that another process leads."""
+    if is_rank():
+
+        def rank(p: Params, method: str, seed: int, shards: Path, start: Path, work: Path) -> None:
+            in_group(p.pretrain, work / NOTE, train_rank, p, method, seed, shards, work)
+
+        return rank
+    if is_other_node():
+        return lambda p, **rest: follow(p.pretrain)
+    return None
 
 
 def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> None:
@@ -81,7 +94,8 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     optimizer = build_optimizer(model.parameters(), model.constant_lr(), described.optimizer)
 
     checkpoints = Checkpoints(work, p.pretrain.checkpoint.steps, p.pretrain.checkpoint.minutes)
-    saved = checkpoints.load(device) or {"step": 0, "unreported": [], "curve_size": 0}
+    newest = distributed.of_first(lambda: checkpoints.load(torch.device("cpu")))  # another node may not see it yet
+    saved = newest or {"step": 0, "unreported": [], "curve_size": 0}
     start = saved["step"]
     if start:
         restore(saved, model, optimizer)
@@ -133,7 +147,8 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
                 if rank == 0:
                     checkpoints.save(step, state | {"curve_size": curve.size})
             if stop:
-                print(f"{method} s{seed}  ended by SIGTERM after step {step}: run again to continue", flush=True)
+                if rank == 0:
+                    print(f"{method} s{seed}  ended by SIGTERM after step {step}: run again to continue", flush=True)
                 raise Interrupted
 
         train(
@@ -184,4 +199,4 @@ def save_views(batch: Batch, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(pretrain, READS, UNWATCHED)
+    run(pretrain, READS, UNWATCHED, part())

@@ -4,43 +4,58 @@ a check that nothing the stage read has changed under it.
 A stage is a function of the params it declares and of paths and names. `out` is what it writes: a folder, or a file if
 the name has a suffix. It is written under `.NAME.partial` beside it and renamed at the end. A stage that takes `work` gets a
 folder that outlives a failure or a kill, for the same stage with the same params, code and inputs to continue from.
+SIGTERM ends a stage with exit code 75, `try again`.
 """
 
 import argparse
 import contextlib
 import errno
-import fcntl
 import hashlib
 import inspect
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from pipeline.file_locks import held
 from rsa import params, provenance
 
 STARTED = time.time_ns()
 ROOT = Path(__file__).resolve().parents[1]
 WORK = Path(".work")  # for what a killed run continues from; outside of every stage's outputs
+TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL
 
 
-def run(stage: Callable[..., None], reads: tuple[str, ...], unwatched: tuple[str, ...] = ()) -> None:
+def run(
+    stage: Callable[..., None],
+    reads: tuple[str, ...],
+    unwatched: tuple[str, ...] = (),
+    part: Callable[..., None] | None = None,
+) -> None:
     """Run a stage from the command line; a user's error is printed without a traceback and exits with 1.
 
     `reads` are the dotted sections of params.yaml that the stage may read, with flags in braces: `methods.{method}`.
     `unwatched` are further ones, which must not change its result: neither DVC nor a run that continues looks at them.
+    `part` is given in a process that has a part in a run of the stage elsewhere: it is called with all that the stage is
+    called with but `out`, and writes nothing but in `work`.
     """
     flags = _flags(stage)
     name = stage.__name__
     path, out = flags.pop("params"), flags.pop("out")
     sections = [section.format(**flags) for section in reads]
     try:
+        _end_at_sigterm()
         watch = Watch(path, sections, [flag for flag in flags.values() if isinstance(flag, Path)], unwatched)
         work = {"work": WORK / name / watch.key({**flags, "out": out})} if "work" in inspect.signature(stage).parameters else {}
+        if part is not None:
+            part(watch.params, **flags, **work)
+            return
         resumed = any(checkpoint for folder in work.values() for checkpoint in folder.glob("*.ckpt"))
         with _whole(out) as partial:
             stage(watch.params, **flags, out=partial, **work)
@@ -53,6 +68,11 @@ def run(stage: Callable[..., None], reads: tuple[str, ...], unwatched: tuple[str
         sys.exit(f"{name}: error: {why}")
     except (ValueError, ArithmeticError) as why:
         sys.exit(f"{name}: error: {why}")
+    except SystemExit as why:
+        notes = os.environ.get("JOB_NOTES")  # of engines.job: DVC does not pass an exit code on
+        if why.code == TRY_AGAIN and notes and part is None:
+            (Path(notes) / "again").touch()
+        raise
     seconds = round((time.time_ns() - STARTED) / 1e9, 2)
     _log(os.environ.get("DVC_STAGE", name), flags, out, seconds, resumed)
     print(f"{name}: {out} made in {seconds:.1f} s", flush=True)
@@ -138,14 +158,23 @@ def _listing(inputs: list[Path]) -> dict[str, tuple[int, int, int]]:
     return {str(file): (stat.st_ino, stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]}
 
 
+def _end_at_sigterm() -> None:
+    def end(*_: object) -> None:
+        raise SystemExit(TRY_AGAIN)
+
+    signal.signal(signal.SIGTERM, end)
+    if (notes := os.environ.get("JOB_NOTES")) and (Path(notes) / "stop").exists():  # it came while this process started
+        end()
+
+
 @contextlib.contextmanager
 def _whole(out: Path) -> Iterator[Path]:
     """A path to write instead of `out`, which replaces `out` at the end; nothing is left of it after an error."""
     partial = out.parent / f".{out.name}.partial"
-    with _locked(partial):
+    with held(WORK / "locks" / quote(str(out), safe=""), f"another run is writing {partial}: wait for it to end"):
+        shutil.rmtree(partial, ignore_errors=True)  # of a killed run
+        partial.mkdir(parents=True)
         try:
-            for leftover in partial.iterdir():  # of a killed run
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             new = partial / out.name
             if not out.suffix:
                 new.mkdir()
@@ -155,27 +184,6 @@ def _whole(out: Path) -> Iterator[Path]:
             os.replace(new, out)
         finally:
             shutil.rmtree(partial)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make `folder` and hold it alone; a kill frees it."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise ValueError(f"another run is writing {folder}: wait for it to end") from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.stat(folder).st_ino == os.fstat(handle).st_ino:
-                break
-        os.close(handle)  # the run before removed it just now
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def _log(name: str, flags: dict[str, Any], out: Path, seconds: float, resumed: bool) -> None:

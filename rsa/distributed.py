@@ -1,12 +1,14 @@
 """What the ranks of one run tell each other. Without a process group there is one rank, and nothing is sent."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -78,3 +80,12 @@ def of_all(thing: Any) -> list[Any]:
     things = [None] * world()
     dist.all_gather_object(things, thing)
     return things
+
+
+def of_first(make: Callable[[], T]) -> T:
+    """What the first rank makes, on every rank; its tensors must be on the CPU."""
+    if world() == 1:
+        return make()
+    things = [make() if rank() == 0 else None]
+    dist.broadcast_object_list(things)
+    return cast(T, things[0])

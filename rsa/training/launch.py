@@ -1,11 +1,21 @@
-"""Starting the processes of a run: torchrun's own launcher, one process per GPU, or as many as params.yaml asks for."""
+"""Starting the processes of a run by torchrun: on each node one per GPU, or as many as params.yaml asks for.
+
+On one node its launcher runs here. For several nodes `torchrun` starts the command of this process again as each rank: in
+a Slurm job on all nodes at once, by `srun`; elsewhere on this node, and on each of the others where someone gives the same
+command with MASTER_ADDR and NODE_RANK. Processes that die are started again, all together, from the last checkpoint.
+"""
 
 import ctypes
 import os
 import signal
+import socket
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +24,15 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+import __main__
+from rsa import distributed
 from rsa.params import Pretrain
-from rsa.training.checkpoint import Interrupted
+from rsa.training.checkpoint import Interrupted, terminations
 
+RESTARTS = 3  # times that processes which died are started again before the run fails
+GRACE = 120  # seconds that they have for a checkpoint after SIGTERM
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
+NOTE = "ended"  # a file in the run's folder: why a rank ended the run, which no exit code tells
 
 
 def processes(p: Pretrain) -> int:
@@ -27,56 +42,172 @@ def processes(p: Pretrain) -> int:
     return max(1, torch.cuda.device_count()) if p.device != "cpu" else 1
 
 
-def launch(p: Pretrain, function: Callable[..., None], *arguments: Any) -> None:
-    """Run `function(*arguments)` in every process of the run, or here if there is one. ValueError names the rank that died.
+def launch(p: Pretrain, folder: Path, function: Callable[..., None], *arguments: Any) -> None:
+    """Run `function(*arguments)` in every process of the run, or here if there is one; `folder` is seen by all nodes.
 
-    Several nodes meet at MASTER_ADDR:MASTER_PORT.
+    ValueError says what ended a rank, Interrupted that SIGTERM did.
     """
-    count = processes(p)
-    if count * p.launch.nodes == 1:
+    count, nodes = processes(p), p.launch.nodes
+    if count * nodes == 1:
         function(*arguments)
         return
-    if p.batch_size % (count * p.launch.nodes * p.accumulate):
+    if p.batch_size % (count * nodes * p.accumulate):
         raise ValueError(
-            f"pretrain.batch_size must be a multiple of processes x accumulate ({count * p.launch.nodes} x {p.accumulate}), "
+            f"pretrain.batch_size must be a multiple of processes x accumulate ({count * nodes} x {p.accumulate}), "
             f"got {p.batch_size}"
         )
-    if p.launch.nodes > 1 and "MASTER_ADDR" not in os.environ:
-        raise ValueError(f"MASTER_ADDR must name the first node's address for pretrain.launch.nodes {p.launch.nodes}: not set")
+    note = folder / NOTE
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text("")  # ranks write into a file that is there: what NFS remembers of a missing one may be old
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # else a restarted worker may hang
-    endpoint = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '29400')}" if p.launch.nodes > 1 else "localhost:0"
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        if nodes == 1:
+            _on_this_node(p, count, note, function, *arguments)
+        else:
+            _on_all_nodes(p, note)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _on_this_node(p: Pretrain, count: int, note: Path, function: Callable[..., None], *arguments: Any) -> None:
     config = LaunchConfig(
-        min_nodes=p.launch.nodes,
-        max_nodes=p.launch.nodes,
+        min_nodes=1,
+        max_nodes=1,
         nproc_per_node=count,
-        run_id=os.environ.get("SLURM_JOB_ID", uuid.uuid4().hex if p.launch.nodes == 1 else "rsa"),
+        run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
-        rdzv_endpoint=endpoint,
-        max_restarts=0,
+        rdzv_endpoint="localhost:0",
+        max_restarts=RESTARTS,
+        shutdown_timeout=GRACE,
         start_method="spawn",
     )
     try:
-        elastic_launch(config, _in_group)(p, function, *arguments)
+        elastic_launch(config, in_group)(p, note, function, *arguments)
     except SignalException as why:
         raise Interrupted from why
     except ChildFailedError as why:
+        _raise_noted(note)
         rank, failure = why.get_first_failure()
-        if failure.exitcode == Interrupted.code:
-            raise Interrupted from why
         message = failure.message if isinstance(failure.message, str) else failure.message.get("message", failure.message)
-        raise ValueError(f"rank {rank} of {count * p.launch.nodes} ended with exit code {failure.exitcode}: {message}") from why
+        raise ValueError(f"rank {rank} of {count} ended with exit code {failure.exitcode}: {message}") from why
+
+
+def _on_all_nodes(p: Pretrain, note: Path) -> None:
+    command = torchrun(p)
+    if by_hand():
+        print(
+            f"waiting for {p.launch.nodes - 1} other nodes, on each of which someone gives, in this folder: MASTER_ADDR="
+            f"{os.environ['MASTER_ADDR']} NODE_RANK=1 python -m {_module()} {' '.join(sys.argv[1:])}",
+            flush=True,
+        )
+    else:
+        nodes = p.launch.nodes
+        start = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={p.threads}"]
+        command = [*start, "--kill-on-bad-exit=1", *command]
+    with terminations() as terminated:
+        job = subprocess.Popen(command)
+        while job.poll() is None and not (terminated() and by_hand()):
+            time.sleep(0.5)
+        if job.poll() is None:  # Slurm tells every process itself, and its srun would kill them
+            job.terminate()
+        code = job.wait()
+    if code == 0:
+        return
+    if terminated():
+        raise Interrupted
+    _raise_noted(note)
+    raise ValueError(f"{command[0]} ended with exit code {code}: above is why; run again to continue from the last checkpoint")
+
+
+def _raise_noted(note: Path) -> None:
+    kind, _, text = note.read_text().partition(" ")
+    if kind == "error":
+        raise ValueError(text)
+    if kind == "interrupted":
+        raise Interrupted
+
+
+def by_hand() -> bool:
+    """Whether other nodes' processes are started by someone else, not by Slurm."""
+    return "MASTER_ADDR" in os.environ or "SLURM_JOB_ID" not in os.environ
+
+
+def torchrun(p: Pretrain) -> list[str]:
+    """The command that runs this node's part of a run on several nodes: ranks are this process's own command."""
+    if not by_hand():
+        job = os.environ["SLURM_JOB_ID"]
+        meeting = [f"--rdzv-endpoint={socket.gethostname()}:{20000 + int(job) % 10000}", f"--rdzv-id={job}"]
+    elif "MASTER_ADDR" in os.environ:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ.get("MASTER_PORT", "29400"))
+        meeting = [f"--rdzv-endpoint={address}:{port}", "--rdzv-id=by-hand", f"--rdzv-conf=is_host={int(not is_other_node())}"]
+        meeting.append(f"--local-addr={_own_address(address, port)}")  # a host's name may be another interface's
+    else:
+        raise ValueError(
+            f"pretrain.launch.nodes {p.launch.nodes} needs a Slurm job, or MASTER_ADDR to name the first node's address: not set"
+        )
+    return [
+        *(sys.executable, "-m", "torch.distributed.run"),
+        *(f"--nnodes={p.launch.nodes}", f"--nproc-per-node={processes(p)}", "--rdzv-backend=c10d", *meeting),
+        *(f"--max-restarts={RESTARTS}", f"--shutdown-timeout={GRACE}"),
+        *("-m", "--", _module(), *sys.argv[1:]),  # else `--start` is taken for an abbreviation of torchrun's own
+    ]
+
+
+def _own_address(other: str, port: int) -> str:
+    """By which this host reaches another one (no packet is sent)."""
+    family, kind, protocol, _, place = socket.getaddrinfo(other, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.connect(place)
+        return str(probe.getsockname()[0])
+
+
+def _module() -> str:
+    spec = __main__.__spec__
+    assert spec is not None, "torchrun starts modules again"
+    return spec.name
+
+
+def is_rank() -> bool:
+    """Whether torchrun has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def is_other_node() -> bool:
+    """Whether this process is to start its node's part of a run that another node leads."""
+    return int(os.environ.get("NODE_RANK", "0")) > 0
+
+
+def follow(p: Pretrain) -> None:
+    """Become the torchrun of a node that another one leads; does not return."""
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    command = torchrun(p)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.execv(command[0], command)
 
 
 @record
-def _in_group(p: Pretrain, function: Callable[..., None], *arguments: Any) -> None:
+def in_group(p: Pretrain, note: Path, function: Callable[..., None], *arguments: Any) -> None:
+    """`function(*arguments)` as one rank of the process group that torchrun's environment describes."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # ranks must not outlive a killed launcher
+    kind, _, text = note.read_text().partition(" ")
+    if kind == "error" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":  # it would end so again
+        raise ValueError(text)
     join(p)
-    function(*arguments)
+    try:
+        function(*arguments)
+    except Interrupted:
+        if distributed.rank() == 0:
+            note.write_text("interrupted")
+        raise
+    except (ValueError, ArithmeticError) as why:
+        note.write_text(f"error {why}")
+        raise
     dist.destroy_process_group()  # not after an error: its closed connections would be blamed first
 
 
 def join(p: Pretrain) -> None:
-    """Join the process group that torchrun's environment describes."""
+    """Join the process group."""
     on_gpu = p.device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

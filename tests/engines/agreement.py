@@ -27,7 +27,7 @@ def agree(start: Project, *, thorough: bool) -> tuple[Project, Project]:
 
 def stages_in(printed: str) -> set[str]:
     """Stages whose job Snakemake starts, or would start, by the commands that it prints."""
-    return set(re.findall(r"--single-item (\S+)", printed))
+    return set(re.findall(r"engines\.job (\S+)", printed))
 
 
 def assert_same(by_dvc: Project, by_snakemake: Project) -> None:

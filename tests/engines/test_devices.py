@@ -91,6 +91,30 @@ def test_jobs_that_want_none_wait_for_nobody(host: Callable[[str | None], Host])
     assert node.devices("without") == set()
 
 
+def test_slurm_jobs_do_not_wait_for_each_others_device_0(host: Callable[[str | None], Host]) -> None:
+    """Where Slurm confines a job to its devices it numbers them from 0 in every job."""
+    node = host("0")
+    for job in ("17", "18"):
+        node.environment["SLURM_JOB_ID"] = job
+        node.start(job, 1)
+    assert node.devices("17") == node.devices("18") == {"0"}
+    node.start("same", 1)  # in job 18
+    with pytest.raises(subprocess.TimeoutExpired):
+        node.jobs["same"].wait(3 * devices.WAIT)
+    assert not node.report("same").exists()
+
+
+def test_hosts_that_share_a_tmpdir_do_not_wait_for_each_others_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    held = []
+    for name in ("node1", "node2"):
+        monkeypatch.setattr(devices.platform, "node", lambda name=name: name)
+        held += devices.acquire(1, ["0"]).values()
+    assert len(held) == 2
+    for handle in held:
+        os.close(handle)
+
+
 @pytest.mark.parametrize(("gpus", "count"), [("0,1", 3), ("", 1)])
 def test_more_than_there_are_is_an_error(gpus: str, count: int, host: Callable[[str | None], Host]) -> None:
     node = host(gpus)

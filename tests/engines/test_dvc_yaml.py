@@ -89,3 +89,10 @@ def test_paths_in_the_command_are_the_deps_and_outs(name: str) -> None:
     paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in outputs(body)]
     assert paths
     assert [path for path in paths if path != out and not path.startswith(f"{out}/")] == []
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_meta_says_what_a_job_needs(name: str) -> None:
+    """A cluster's scheduler is told; `nodes` is for what can use several."""
+    meta = STAGES[name]["meta"]
+    assert list(meta) == [*(["nodes"] if name == "pretrain" else []), "gpu", "threads", "mem_mb", "minutes"]

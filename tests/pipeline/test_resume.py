@@ -146,15 +146,22 @@ def test_sigterm_writes_a_checkpoint_and_says_try_again(kind: str, shards: Path,
     assert result(tmp_path / "out") == result(tmp_path / "straight")
 
 
+@pytest.fixture
+def no_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rsa.training.launch.RESTARTS", 0)
+
+
 @pytest.mark.parametrize("act", ["raise", "die"])
-def test_a_rank_that_ends_early_ends_the_job_with_its_number_and_reason(act: str, tmp_path: Path, write_params: WriteParams):
+def test_a_rank_that_ends_early_ends_the_job_with_its_number_and_reason(
+    act: str, tmp_path: Path, write_params: WriteParams, no_restarts: None
+):
     p = params.load(write_params({"pretrain.launch": TWO}))
     began = time.monotonic()
     text = {"raise": r"rank 1 of 2 ended with exit code 1: (.|\n)*no such luck", "die": r"rank 1 of 2 ended with exit code -9: "}[
         act
     ]
     with pytest.raises(ValueError, match=text):
-        launch(p.pretrain, unlucky, act)
+        launch(p.pretrain, tmp_path, unlucky, act)
     assert time.monotonic() - began < 60
 
 
@@ -167,10 +174,10 @@ def unlucky(act: str) -> None:
     distributed.on_any(False)
 
 
-def test_a_peer_that_hangs_is_noticed_after_the_timeout(tmp_path: Path, write_params: WriteParams):
+def test_a_peer_that_hangs_is_noticed_after_the_timeout(tmp_path: Path, write_params: WriteParams, no_restarts: None):
     p = params.load(write_params({"pretrain.launch": {"nodes": 1, "processes": 2, "timeout_minutes": 0.05}}))
     with pytest.raises(ValueError, match=r"rank 0 of 2 ended with exit code 1: (.|\n)*[Tt]imed out"):
-        launch(p.pretrain, asleep)
+        launch(p.pretrain, tmp_path, asleep)
 
 
 def asleep() -> None:
@@ -180,17 +187,50 @@ def asleep() -> None:
     distributed.on_any(False)
 
 
-def test_a_batch_that_ranks_cannot_share_evenly_is_refused(write_params: WriteParams):
+def test_a_batch_that_ranks_cannot_share_evenly_is_refused(tmp_path: Path, write_params: WriteParams):
     p = params.load(write_params({"pretrain.launch": {"nodes": 1, "processes": 5, "timeout_minutes": 1}}))
     with pytest.raises(ValueError, match=r"batch_size must be a multiple of processes x accumulate \(5 x 1\), got 32"):
-        launch(p.pretrain, asleep)
+        launch(p.pretrain, tmp_path, asleep)
 
 
-def test_several_nodes_need_an_address_to_meet_at(write_params: WriteParams, monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_rank_is_started_again(tmp_path: Path, write_params: WriteParams):
+    p = params.load(write_params({"pretrain.launch": TWO}))
+    launch(p.pretrain, tmp_path, unlucky_once, tmp_path)
+    assert (tmp_path / "tries").read_text() == "xx"
+
+
+def unlucky_once(folder: Path) -> None:
+    """Rank 1 dies at the first try."""
+    if distributed.rank() == 1:
+        with (folder / "tries").open("a") as tries:
+            tries.write("x")
+        if (folder / "tries").read_text() == "x":
+            os.kill(os.getpid(), signal.SIGKILL)
+    distributed.on_any(False)
+
+
+def test_a_users_error_is_not_tried_again(tmp_path: Path, write_params: WriteParams):
+    p = params.load(write_params({"pretrain.launch": TWO}))
+    with pytest.raises(ValueError, match=r"^no such thing$"):
+        launch(p.pretrain, tmp_path, mistaken, tmp_path)
+    assert (tmp_path / "tries").read_text() == "x"
+
+
+def mistaken(folder: Path) -> None:
+    """Rank 1 finds an error in what was asked for."""
+    if distributed.rank() == 1:
+        with (folder / "tries").open("a") as tries:
+            tries.write("x")
+        raise ValueError("no such thing")
+    distributed.on_any(False)
+
+
+def test_several_nodes_need_an_address_to_meet_at(tmp_path: Path, write_params: WriteParams, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     p = params.load(write_params({"pretrain.launch": {"nodes": 2, "processes": 1, "timeout_minutes": 1}}))
-    with pytest.raises(ValueError, match=r"MASTER_ADDR must name the first node's address for pretrain.launch.nodes 2"):
-        launch(p.pretrain, asleep)
+    with pytest.raises(ValueError, match=r"launch.nodes 2 needs a Slurm job, or MASTER_ADDR to name the first node"):
+        launch(p.pretrain, tmp_path, asleep)
 
 
 def test_a_collapse_is_an_error_of_one_line(tmp_path: Path, shards: Path, write_params: WriteParams):
