@@ -4,6 +4,8 @@ ResNet-18 with a 3x3 stem, heads of RSA's paper. Compared: this project's loop (
 written the plain way in float32 (as the reference code does: forward, loss, SGD, a loop over parameters for the moving
 average), and lightly's BYOL modules in the loop of its own example. The machine's limit is the rate of a large matrix
 product, measured in the same run; a step's floating-point operations are counted by torch. Images are in memory.
+`convolutions alone`: those of a step one after the other, and nothing else: what is left to gain is between it and a step.
+Every way has a process of its own, set up as its program would (ours by rsa.training.device.setup); they take turns.
 """
 
 import copy
@@ -12,6 +14,7 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,10 +38,11 @@ from rsa.methods import METHODS
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
+from rsa.training.device import setup
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
-THREADS, BATCH, STEPS, ROUNDS = 2, 64, 3, 2
+THREADS, BATCH, STEPS, ROUNDS = 2, 64, 2, 3
 CPU = torch.device("cpu")
 RECIPE = params.load(Path("recipes/cifar10.yaml"))
 VIEWS = {"byol": 2, "rsa": 4}
@@ -148,6 +152,31 @@ def lightlys() -> Callable[[int], None]:
     return run
 
 
+def convolutions(name: str) -> Callable[[int], None]:
+    """The convolutions of a step in bf16: two views forward and backward, two forward."""
+    network = backbone().to(memory_format=torch.channels_last)
+    layers: list[tuple[nn.Conv2d, Tensor]] = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda layer, inputs, out: layers.append((layer, inputs[0].detach().bfloat16())))
+    network(as_input(next(batches(1)).views[0], CPU))
+    network.bfloat16()
+    outputs = [F.conv2d(x, layer.weight, None, layer.stride, layer.padding).detach() for layer, x in layers]
+
+    def run(steps: int) -> None:
+        for _ in range(steps * 2):
+            for (layer, x), out in zip(layers, outputs, strict=True):
+                with torch.no_grad():
+                    for _ in range(2):
+                        F.conv2d(x, layer.weight, None, layer.stride, layer.padding)
+                    torch.ops.aten.convolution_backward(
+                        out, x, layer.weight, None, layer.stride, layer.padding, (1, 1), False, (0, 0), 1,
+                        [x.shape[1] > 3, True, False],
+                    )  # fmt: skip
+
+    return run
+
+
 def seconds(run: Callable[[int], None], steps: int) -> float:
     started = time.perf_counter()
     run(steps)
@@ -161,6 +190,7 @@ def product_rate(dtype: torch.dtype, size: int = 2048) -> float:
     return max(2 * size**3 / seconds(lambda n: [a @ b for _ in range(n)] and None, 5) / 1e9 for _ in range(4))
 
 
+@cache
 def operations(name: str) -> float:
     """GFLOP of a step for one image."""
     run = ours(name, "float32")
@@ -200,7 +230,7 @@ def outside_share(name: str, precision: str) -> float:
 
 
 def rank_of(rank: int, world: int, name: str, precision: str, meeting: str, answers: Any) -> None:
-    torch.set_num_threads(THREADS // world)
+    setup("cpu", THREADS // world, 0)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     model = method(name)
     if world > 1:
@@ -234,42 +264,76 @@ def of_ranks(world: int, name: str, precision: str) -> tuple[float, float]:
     return result
 
 
+WAYS: dict[tuple[str, str], tuple[Callable[..., Callable[[int], None]], tuple[str, ...]]] = {
+    ("RSA", "this project, bf16"): (ours, ("rsa", "bf16")),
+    ("RSA", "this project, float32"): (ours, ("rsa", "float32")),
+    ("RSA", "plain, float32"): (plain, ("rsa",)),
+    ("BYOL", "this project, bf16"): (ours, ("byol", "bf16")),
+    ("BYOL", "this project, float32"): (ours, ("byol", "float32")),
+    ("BYOL", "plain, float32"): (plain, ("byol",)),
+    ("BYOL", "lightly's example, float32"): (lightlys, ()),
+    ("RSA", "convolutions alone, bf16"): (convolutions, ("rsa",)),
+}
+
+
+def serve(way: tuple[str, str], line: Any) -> None:
+    """In a process of its own: seconds of a step and peak memory (MiB), whenever asked."""
+    build, arguments = WAYS[way]
+    if build is ours:
+        setup("cpu", THREADS, 0)
+    torch.set_num_threads(THREADS)
+    run = build(*arguments)
+    run(1)
+    while line.recv():
+        line.send((seconds(run, STEPS), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def in_turns(ways: list[tuple[str, str]]) -> tuple[dict[tuple[str, str], list[float]], dict[tuple[str, str], float], list[float]]:
+    """Seconds of every way and round, peak memories, and the rates of a bf16 product before each round."""
+    context = multiprocessing.get_context("spawn")
+    taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
+    memory, limits, lines = {}, [], {}
+    for way in ways:
+        lines[way], theirs = context.Pipe()
+        context.Process(target=serve, args=(way, theirs), daemon=True).start()
+    for _ in range(ROUNDS):
+        limits.append(product_rate(torch.bfloat16))
+        for way, line in lines.items():
+            line.send(True)
+            spent, memory[way] = line.recv()
+            taken[way].append(spent)
+    for line in lines.values():
+        line.send(False)
+    return taken, memory, limits
+
+
 def main() -> None:
     torch.set_num_threads(THREADS)
-    ways = {
-        ("RSA", "this project, bf16"): ours("rsa", "bf16"),
-        ("RSA", "this project, float32"): ours("rsa", "float32"),
-        ("RSA", "plain, float32"): plain("rsa"),
-        ("BYOL", "this project, bf16"): ours("byol", "bf16"),
-        ("BYOL", "this project, float32"): ours("byol", "float32"),
-        ("BYOL", "plain, float32"): plain("byol"),
-        ("BYOL", "lightly's example, float32"): lightlys(),
-    }
-    for run in ways.values():
-        run(1)
-    taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
-    limits: dict[torch.dtype, list[float]] = {torch.bfloat16: [], torch.float32: []}
-    for _ in range(ROUNDS):  # in turns
-        for dtype, rates in limits.items():
-            rates.append(product_rate(dtype))
-        for way, run in ways.items():
-            taken[way].append(seconds(run, STEPS))
-    bf16, float32 = (max(rates) for rates in limits.values())
+    float32 = product_rate(torch.float32)
+    taken, memory, limits = {}, {}, []
+    for name in ("RSA", "BYOL"):
+        found = in_turns([way for way in WAYS if way[0] == name])
+        taken |= found[0]
+        memory |= found[1]
+        limits += found[2]
+    bf16 = max(limits)
     print(f"Matrix product: bf16 {bf16:.0f} GFLOP/s, float32 {float32:.0f} GFLOP/s.\n")
-    print("| method | way | images/s | over plain | GFLOP/s | of bf16 limit |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    print("| method | way | images/s | over plain | GFLOP/s | of bf16 limit | peak memory (MiB) |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for (name, way), times in taken.items():
         rate = BATCH / median(times)
-        over = rate * median(taken[name, "plain, float32"]) / BATCH
+        over = median(a / b for a, b in zip(taken[name, "plain, float32"], times, strict=True))
         done = rate * operations(name.lower())
-        print(f"| {name} | {way} | {rate:.1f} | {over:.2f} | {done:.0f} | {100 * done / bf16:.0f} % |", flush=True)
+        share, used = 100 * done / bf16, memory[name, way]
+        print(f"| {name} | {way} | {rate:.1f} | {over:.2f} | {done:.0f} | {share:.0f} % | {used:.0f} |", flush=True)
     for precision in ("bf16", "float32"):
         print(
             f"\nOutside forward, backward and optimiser, RSA, {precision}: "
             f"{100 * outside_share('rsa', precision):.1f} % of a step."
         )
-        (one, memory), (two, _) = of_ranks(1, "rsa", precision), of_ranks(2, "rsa", precision)
+        (one, used), (two, _) = of_ranks(1, "rsa", precision), of_ranks(2, "rsa", precision)
         print(f"2 ranks of 1 thread over 1 rank of 2 threads, RSA, {precision}: {100 * one / two:.0f} % of the speed.")
-        print(f"Peak memory of 1 rank: {memory:.0f} MiB.")
+        print(f"Peak memory of 1 rank: {used:.0f} MiB.")
 
 
 if __name__ == "__main__":
