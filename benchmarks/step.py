@@ -1,4 +1,4 @@
-"""python benchmarks/step.py: images per second of a training step, all ways in one run, batch 64 of 32 px images.
+"""python benchmarks/step.py [gpu]: images per second of a training step, all ways in one run, batch 64 of 32 px images.
 
 ResNet-18 with a 3x3 stem, heads of RSA's paper. Compared: this project's loop (float32 and bf16), the same equations
 written the plain way in float32 (as the reference code does: forward, loss, SGD, a loop over parameters for the moving
@@ -12,6 +12,7 @@ import copy
 import itertools
 import multiprocessing
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -43,7 +44,7 @@ from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
 THREADS, BATCH, STEPS, ROUNDS = 2, 64, 2, 3
-CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if "gpu" in sys.argv else "cpu")
 RECIPE = params.load(Path("recipes/cifar10.yaml"))
 VIEWS = {"byol": 2, "rsa": 4}
 
@@ -54,7 +55,7 @@ def backbone() -> nn.Module:
 
 def method(name: str) -> Method:
     torch.manual_seed(0)
-    return METHODS[name](backbone(), RECIPE.methods[name]).to(memory_format=torch.channels_last).train()
+    return METHODS[name](backbone(), RECIPE.methods[name]).to(DEVICE).to(memory_format=torch.channels_last).train()
 
 
 def batches(views: int, size: int = BATCH) -> Iterator[Batch]:
@@ -70,7 +71,7 @@ def ours(name: str, precision: str) -> Callable[[int], None]:
     pretrain = RECIPE.pretrain.model_copy(update={"precision": precision})
 
     def run(steps: int) -> None:
-        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=steps, device=CPU, report=lambda rows: None)
+        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=steps, device=DEVICE, report=lambda rows: None)
 
     return run
 
@@ -83,11 +84,11 @@ class PlainHead(nn.Sequential):
 def plain(name: str) -> Callable[[int], None]:
     """The equations of BYOL and RSA as a reference code writes them."""
     torch.manual_seed(0)
-    online = nn.Sequential(backbone(), PlainHead(512, 1024, 128)).train()
-    predictor = PlainHead(128, 1024, 128).train()
+    online = nn.Sequential(backbone(), PlainHead(512, 1024, 128)).to(DEVICE).train()
+    predictor = PlainHead(128, 1024, 128).to(DEVICE).train()
     target = copy.deepcopy(online)
     optimizer = torch.optim.SGD([*online.parameters(), *predictor.parameters()], lr=0.03, momentum=0.9, weight_decay=5e-4)
-    views = [as_input(view, CPU).contiguous() for view in next(batches(VIEWS[name])).views]
+    views = [as_input(view, DEVICE).contiguous() for view in next(batches(VIEWS[name])).views]
 
     def d(q: Tensor, z: Tensor) -> Tensor:
         return (2 - 2 * F.cosine_similarity(q, z.detach())).mean()
@@ -132,9 +133,9 @@ class LightlyBYOL(nn.Module):
 
 def lightlys() -> Callable[[int], None]:
     torch.manual_seed(0)
-    model, criterion = LightlyBYOL().train(), NegativeCosineSimilarity()
+    model, criterion = LightlyBYOL().to(DEVICE).train(), NegativeCosineSimilarity()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.06)
-    x0, x1 = (as_input(view, CPU).contiguous() for view in next(batches(2)).views)
+    x0, x1 = (as_input(view, DEVICE).contiguous() for view in next(batches(2)).views)
 
     def run(steps: int) -> None:
         momentum = cosine_schedule(0, 10, 0.996, 1)
@@ -154,12 +155,12 @@ def lightlys() -> Callable[[int], None]:
 
 def convolutions(name: str) -> Callable[[int], None]:
     """The convolutions of a step in bf16: two views forward and backward, two forward."""
-    network = backbone().to(memory_format=torch.channels_last)
+    network = backbone().to(DEVICE).to(memory_format=torch.channels_last)
     layers: list[tuple[nn.Conv2d, Tensor]] = []
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda layer, inputs, out: layers.append((layer, inputs[0].detach().bfloat16())))
-    network(as_input(next(batches(1)).views[0], CPU))
+    network(as_input(next(batches(1)).views[0], DEVICE))
     network.bfloat16()
     outputs = [F.conv2d(x, layer.weight, None, layer.stride, layer.padding).detach() for layer, x in layers]
 
@@ -180,12 +181,14 @@ def convolutions(name: str) -> Callable[[int], None]:
 def seconds(run: Callable[[int], None], steps: int) -> float:
     started = time.perf_counter()
     run(steps)
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     return (time.perf_counter() - started) / steps
 
 
 def product_rate(dtype: torch.dtype, size: int = 2048) -> float:
     """GFLOP/s of a matrix product."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    a, b = (torch.randn(size, size, dtype=dtype, device=DEVICE) for _ in range(2))
     a @ b
     return max(2 * size**3 / seconds(lambda n: [a @ b for _ in range(n)] and None, 5) / 1e9 for _ in range(4))
 
@@ -223,7 +226,7 @@ def outside_share(name: str, precision: str) -> float:
     Tensor.backward = timed(backward)  # type: ignore[method-assign]
     try:
         started = time.perf_counter()
-        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=6, device=CPU, report=lambda rows: None)
+        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=6, device=DEVICE, report=lambda rows: None)
         return 1 - inside / (time.perf_counter() - started)
     finally:
         Tensor.backward = backward  # type: ignore[method-assign]
@@ -241,12 +244,12 @@ def rank_of(rank: int, world: int, name: str, precision: str, meeting: str, answ
 
     def run(steps: int) -> None:
         part = batches(VIEWS[name], BATCH // world)
-        train(model, part, optimizer, pretrain, p, total_steps=steps, device=CPU, report=lambda rows: None)
+        train(model, part, optimizer, pretrain, p, total_steps=steps, device=DEVICE, report=lambda rows: None)
 
     run(1)
     taken = [seconds(run, STEPS) for _ in range(ROUNDS)]
     if rank == 0:
-        answers.put((median(taken), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        answers.put((median(taken), peak_resident()))
     dist.destroy_process_group()
 
 
@@ -276,16 +279,23 @@ WAYS: dict[tuple[str, str], tuple[Callable[..., Callable[[int], None]], tuple[st
 }
 
 
+def peak_resident() -> float:
+    """MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def serve(way: tuple[str, str], line: Any) -> None:
     """In a process of its own: seconds of a step and peak memory (MiB), whenever asked."""
     build, arguments = WAYS[way]
     if build is ours:
-        setup("cpu", THREADS, 0)
+        setup("gpu" if DEVICE.type == "cuda" else "cpu", THREADS, 0)
     torch.set_num_threads(THREADS)
     run = build(*arguments)
     run(1)
     while line.recv():
-        line.send((seconds(run, STEPS), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        spent = seconds(run, STEPS)
+        used = torch.cuda.max_memory_allocated() / 2**20 if DEVICE.type == "cuda" else peak_resident()
+        line.send((spent, used))
 
 
 def in_turns(ways: list[tuple[str, str]]) -> tuple[dict[tuple[str, str], list[float]], dict[tuple[str, str], float], list[float]]:
@@ -331,6 +341,8 @@ def main() -> None:
             f"\nOutside forward, backward and optimiser, RSA, {precision}: "
             f"{100 * outside_share('rsa', precision):.1f} % of a step."
         )
+        if DEVICE.type == "cuda":
+            continue
         (one, used), (two, _) = of_ranks(1, "rsa", precision), of_ranks(2, "rsa", precision)
         print(f"2 ranks of 1 thread over 1 rank of 2 threads, RSA, {precision}: {100 * one / two:.0f} % of the speed.")
         print(f"Peak memory of 1 rank: {used:.0f} MiB.")

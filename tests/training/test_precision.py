@@ -14,7 +14,8 @@ from rsa.data.shards import write_shards
 from rsa.data.sources import open_source
 from tests.engines.imports import ROOT
 
-SEEDS, EPOCHS, WINDOWS = range(4), 5, 5
+SEEDS, EPOCHS, WINDOWS = range(3), 4, 5
+UNTRAINED = 4.0  # of embeddings that know nothing of each other
 
 
 @pytest.fixture(autouse=True)
@@ -49,5 +50,5 @@ def test_loss_curves_of_bf16_lie_within_the_spread_of_seeds_of_float32(tmp_path:
     print(f"mean difference {paired.mean(0).round(4)}\nlargest difference of a seed {np.abs(paired).max(0).round(4)}")
     assert (np.abs(paired.mean(0)) < spread).all()
     assert (np.abs(paired).max(0) < between_seeds).all()
-    assert (float32[:, -1] < 0.8 * float32[:, 0]).all()  # it has learnt something, at both precisions
-    assert (bf16[:, -1] < 0.8 * bf16[:, 0]).all()
+    assert (float32 < 0.75 * UNTRAINED).all()  # something is learnt
+    assert (bf16 < 0.75 * UNTRAINED).all()
