@@ -230,11 +230,13 @@ def memory(p: Params) -> str:
     share = -(-p.pretrain.batch_size // (count * p.pretrain.launch.nodes * p.pretrain.accumulate))  # at once, of one process
     words, most = [], 0.0
     for name in p.experiment.methods:
-        small, large = (
-            peak_above(lambda name=name, size=size: Run(p, name, size, device).train(0, 1, p.pretrain.precision), device)  # type: ignore[misc]
-            for size in (SMALL, LARGE)
-        )
-        wanted = (small + (large - small) * (share - SMALL) / (LARGE - SMALL)) / 1e9
+
+        def work(size: int, name: str = name) -> int:
+            return peak_above(lambda: Run(p, name, size, device).train(0, 1, p.pretrain.precision), device)
+
+        work(LARGE)  # the first time, code is made and kept
+        small, large = work(SMALL), work(LARGE)
+        wanted = (small + max(0, large - small) * (share - SMALL) / (LARGE - SMALL)) / 1e9
         words.append(f"{name} {wanted:.2f} GB")
         most = max(most, wanted)
     if device.type == "cuda":
