@@ -1,17 +1,21 @@
-"""python benchmarks/step.py: images per second of a training step, all ways in one run, batch 64 of 32 px images.
+"""python benchmarks/step.py [gpu]: images per second of a training step, all ways in one run, batch 64 of 32 px images.
 
 ResNet-18 with a 3x3 stem, heads of RSA's paper. Compared: this project's loop (float32 and bf16), the same equations
 written the plain way in float32 (as the reference code does: forward, loss, SGD, a loop over parameters for the moving
 average), and lightly's BYOL modules in the loop of its own example. The machine's limit is the rate of a large matrix
 product, measured in the same run; a step's floating-point operations are counted by torch. Images are in memory.
+`convolutions alone`: those of a step one after the other, and nothing else: what is left to gain is between it and a step.
+Every way has a process of its own, set up as its program would (ours by rsa.training.device.setup); they take turns.
 """
 
 import copy
 import itertools
 import multiprocessing
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,11 +39,12 @@ from rsa.methods import METHODS
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
+from rsa.training.device import setup
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
-THREADS, BATCH, STEPS, ROUNDS = 2, 64, 3, 2
-CPU = torch.device("cpu")
+THREADS, BATCH, STEPS, ROUNDS = 2, 64, 2, 3
+DEVICE = torch.device("cuda" if "gpu" in sys.argv else "cpu")
 RECIPE = params.load(Path("recipes/cifar10.yaml"))
 VIEWS = {"byol": 2, "rsa": 4}
 
@@ -50,7 +55,7 @@ def backbone() -> nn.Module:
 
 def method(name: str) -> Method:
     torch.manual_seed(0)
-    return METHODS[name](backbone(), RECIPE.methods[name]).to(memory_format=torch.channels_last).train()
+    return METHODS[name](backbone(), RECIPE.methods[name]).to(DEVICE).to(memory_format=torch.channels_last).train()
 
 
 def batches(views: int, size: int = BATCH) -> Iterator[Batch]:
@@ -66,7 +71,7 @@ def ours(name: str, precision: str) -> Callable[[int], None]:
     pretrain = RECIPE.pretrain.model_copy(update={"precision": precision})
 
     def run(steps: int) -> None:
-        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=steps, device=CPU, report=lambda rows: None)
+        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=steps, device=DEVICE, report=lambda rows: None)
 
     return run
 
@@ -79,11 +84,11 @@ class PlainHead(nn.Sequential):
 def plain(name: str) -> Callable[[int], None]:
     """The equations of BYOL and RSA as a reference code writes them."""
     torch.manual_seed(0)
-    online = nn.Sequential(backbone(), PlainHead(512, 1024, 128)).train()
-    predictor = PlainHead(128, 1024, 128).train()
+    online = nn.Sequential(backbone(), PlainHead(512, 1024, 128)).to(DEVICE).train()
+    predictor = PlainHead(128, 1024, 128).to(DEVICE).train()
     target = copy.deepcopy(online)
     optimizer = torch.optim.SGD([*online.parameters(), *predictor.parameters()], lr=0.03, momentum=0.9, weight_decay=5e-4)
-    views = [as_input(view, CPU).contiguous() for view in next(batches(VIEWS[name])).views]
+    views = [as_input(view, DEVICE).contiguous() for view in next(batches(VIEWS[name])).views]
 
     def d(q: Tensor, z: Tensor) -> Tensor:
         return (2 - 2 * F.cosine_similarity(q, z.detach())).mean()
@@ -128,9 +133,9 @@ class LightlyBYOL(nn.Module):
 
 def lightlys() -> Callable[[int], None]:
     torch.manual_seed(0)
-    model, criterion = LightlyBYOL().train(), NegativeCosineSimilarity()
+    model, criterion = LightlyBYOL().to(DEVICE).train(), NegativeCosineSimilarity()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.06)
-    x0, x1 = (as_input(view, CPU).contiguous() for view in next(batches(2)).views)
+    x0, x1 = (as_input(view, DEVICE).contiguous() for view in next(batches(2)).views)
 
     def run(steps: int) -> None:
         momentum = cosine_schedule(0, 10, 0.996, 1)
@@ -148,19 +153,47 @@ def lightlys() -> Callable[[int], None]:
     return run
 
 
+def convolutions(name: str) -> Callable[[int], None]:
+    """The convolutions of a step in bf16: two views forward and backward, two forward."""
+    network = backbone().to(DEVICE).to(memory_format=torch.channels_last)
+    layers: list[tuple[nn.Conv2d, Tensor]] = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda layer, inputs, out: layers.append((layer, inputs[0].detach().bfloat16())))
+    network(as_input(next(batches(1)).views[0], DEVICE))
+    network.bfloat16()
+    outputs = [F.conv2d(x, layer.weight, None, layer.stride, layer.padding).detach() for layer, x in layers]
+
+    def run(steps: int) -> None:
+        for _ in range(steps * 2):
+            for (layer, x), out in zip(layers, outputs, strict=True):
+                with torch.no_grad():
+                    for _ in range(2):
+                        F.conv2d(x, layer.weight, None, layer.stride, layer.padding)
+                    torch.ops.aten.convolution_backward(
+                        out, x, layer.weight, None, layer.stride, layer.padding, (1, 1), False, (0, 0), 1,
+                        [x.shape[1] > 3, True, False],
+                    )  # fmt: skip
+
+    return run
+
+
 def seconds(run: Callable[[int], None], steps: int) -> float:
     started = time.perf_counter()
     run(steps)
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     return (time.perf_counter() - started) / steps
 
 
 def product_rate(dtype: torch.dtype, size: int = 2048) -> float:
     """GFLOP/s of a matrix product."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    a, b = (torch.randn(size, size, dtype=dtype, device=DEVICE) for _ in range(2))
     a @ b
     return max(2 * size**3 / seconds(lambda n: [a @ b for _ in range(n)] and None, 5) / 1e9 for _ in range(4))
 
 
+@cache
 def operations(name: str) -> float:
     """GFLOP of a step for one image."""
     run = ours(name, "float32")
@@ -193,14 +226,14 @@ def outside_share(name: str, precision: str) -> float:
     Tensor.backward = timed(backward)  # type: ignore[method-assign]
     try:
         started = time.perf_counter()
-        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=6, device=CPU, report=lambda rows: None)
+        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=6, device=DEVICE, report=lambda rows: None)
         return 1 - inside / (time.perf_counter() - started)
     finally:
         Tensor.backward = backward  # type: ignore[method-assign]
 
 
 def rank_of(rank: int, world: int, name: str, precision: str, meeting: str, answers: Any) -> None:
-    torch.set_num_threads(THREADS // world)
+    setup("cpu", THREADS // world, 0)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     model = method(name)
     if world > 1:
@@ -211,12 +244,12 @@ def rank_of(rank: int, world: int, name: str, precision: str, meeting: str, answ
 
     def run(steps: int) -> None:
         part = batches(VIEWS[name], BATCH // world)
-        train(model, part, optimizer, pretrain, p, total_steps=steps, device=CPU, report=lambda rows: None)
+        train(model, part, optimizer, pretrain, p, total_steps=steps, device=DEVICE, report=lambda rows: None)
 
     run(1)
     taken = [seconds(run, STEPS) for _ in range(ROUNDS)]
     if rank == 0:
-        answers.put((median(taken), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        answers.put((median(taken), peak_resident()))
     dist.destroy_process_group()
 
 
@@ -234,42 +267,85 @@ def of_ranks(world: int, name: str, precision: str) -> tuple[float, float]:
     return result
 
 
+WAYS: dict[tuple[str, str], tuple[Callable[..., Callable[[int], None]], tuple[str, ...]]] = {
+    ("RSA", "this project, bf16"): (ours, ("rsa", "bf16")),
+    ("RSA", "this project, float32"): (ours, ("rsa", "float32")),
+    ("RSA", "plain, float32"): (plain, ("rsa",)),
+    ("BYOL", "this project, bf16"): (ours, ("byol", "bf16")),
+    ("BYOL", "this project, float32"): (ours, ("byol", "float32")),
+    ("BYOL", "plain, float32"): (plain, ("byol",)),
+    ("BYOL", "lightly's example, float32"): (lightlys, ()),
+    ("RSA", "convolutions alone, bf16"): (convolutions, ("rsa",)),
+}
+
+
+def peak_resident() -> float:
+    """MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def serve(way: tuple[str, str], line: Any) -> None:
+    """In a process of its own: seconds of a step and peak memory (MiB), whenever asked."""
+    build, arguments = WAYS[way]
+    if build is ours:
+        setup("gpu" if DEVICE.type == "cuda" else "cpu", THREADS, 0)
+    torch.set_num_threads(THREADS)
+    run = build(*arguments)
+    run(1)
+    while line.recv():
+        spent = seconds(run, STEPS)
+        used = torch.cuda.max_memory_allocated() / 2**20 if DEVICE.type == "cuda" else peak_resident()
+        line.send((spent, used))
+
+
+def in_turns(ways: list[tuple[str, str]]) -> tuple[dict[tuple[str, str], list[float]], dict[tuple[str, str], float], list[float]]:
+    """Seconds of every way and round, peak memories, and the rates of a bf16 product before each round."""
+    context = multiprocessing.get_context("spawn")
+    taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
+    memory, limits, lines = {}, [], {}
+    for way in ways:
+        lines[way], theirs = context.Pipe()
+        context.Process(target=serve, args=(way, theirs), daemon=True).start()
+    for _ in range(ROUNDS):
+        limits.append(product_rate(torch.bfloat16))
+        for way, line in lines.items():
+            line.send(True)
+            spent, memory[way] = line.recv()
+            taken[way].append(spent)
+    for line in lines.values():
+        line.send(False)
+    return taken, memory, limits
+
+
 def main() -> None:
     torch.set_num_threads(THREADS)
-    ways = {
-        ("RSA", "this project, bf16"): ours("rsa", "bf16"),
-        ("RSA", "this project, float32"): ours("rsa", "float32"),
-        ("RSA", "plain, float32"): plain("rsa"),
-        ("BYOL", "this project, bf16"): ours("byol", "bf16"),
-        ("BYOL", "this project, float32"): ours("byol", "float32"),
-        ("BYOL", "plain, float32"): plain("byol"),
-        ("BYOL", "lightly's example, float32"): lightlys(),
-    }
-    for run in ways.values():
-        run(1)
-    taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
-    limits: dict[torch.dtype, list[float]] = {torch.bfloat16: [], torch.float32: []}
-    for _ in range(ROUNDS):  # in turns
-        for dtype, rates in limits.items():
-            rates.append(product_rate(dtype))
-        for way, run in ways.items():
-            taken[way].append(seconds(run, STEPS))
-    bf16, float32 = (max(rates) for rates in limits.values())
+    float32 = product_rate(torch.float32)
+    taken, memory, limits = {}, {}, []
+    for name in ("RSA", "BYOL"):
+        found = in_turns([way for way in WAYS if way[0] == name])
+        taken |= found[0]
+        memory |= found[1]
+        limits += found[2]
+    bf16 = max(limits)
     print(f"Matrix product: bf16 {bf16:.0f} GFLOP/s, float32 {float32:.0f} GFLOP/s.\n")
-    print("| method | way | images/s | over plain | GFLOP/s | of bf16 limit |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    print("| method | way | images/s | over plain | GFLOP/s | of bf16 limit | peak memory (MiB) |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for (name, way), times in taken.items():
         rate = BATCH / median(times)
-        over = rate * median(taken[name, "plain, float32"]) / BATCH
+        over = median(a / b for a, b in zip(taken[name, "plain, float32"], times, strict=True))
         done = rate * operations(name.lower())
-        print(f"| {name} | {way} | {rate:.1f} | {over:.2f} | {done:.0f} | {100 * done / bf16:.0f} % |", flush=True)
+        share, used = 100 * done / bf16, memory[name, way]
+        print(f"| {name} | {way} | {rate:.1f} | {over:.2f} | {done:.0f} | {share:.0f} % | {used:.0f} |", flush=True)
     for precision in ("bf16", "float32"):
         print(
             f"\nOutside forward, backward and optimiser, RSA, {precision}: "
             f"{100 * outside_share('rsa', precision):.1f} % of a step."
         )
-        (one, memory), (two, _) = of_ranks(1, "rsa", precision), of_ranks(2, "rsa", precision)
+        if DEVICE.type == "cuda":
+            continue
+        (one, used), (two, _) = of_ranks(1, "rsa", precision), of_ranks(2, "rsa", precision)
         print(f"2 ranks of 1 thread over 1 rank of 2 threads, RSA, {precision}: {100 * one / two:.0f} % of the speed.")
-        print(f"Peak memory of 1 rank: {memory:.0f} MiB.")
+        print(f"Peak memory of 1 rank: {used:.0f} MiB.")
 
 
 if __name__ == "__main__":

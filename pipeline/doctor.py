@@ -1,12 +1,13 @@
 """python -m pipeline.doctor: does this machine compute what params.yaml asks for, exactly?  Exits with 1 if a check fails.
 
-Checks on random images of the recipe's sizes, small batches, every method of the experiment: two ranks against one, a
-continued run against a straight one, colours against torchvision, time and memory of a step, devices, disk and file locks.
+Checks on random images of the recipe's sizes, small batches, every method of the experiment: several ranks against one, a
+continued run against a straight one, crops and colours against torchvision, time and memory of a step, devices, disk and
+file locks.
 """
 
 import argparse
+import io
 import itertools
-import resource
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 import torchvision.transforms.v2.functional as tv
 from nvidia import dali
+from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
@@ -25,20 +27,24 @@ from pipeline.file_locks import mount, unsafe
 from rsa import distributed, params
 from rsa.data.color import BRIGHTNESS, HUE, identity, jitter_steps
 from rsa.data.coloring import apply_colors
-from rsa.data.loader import Batch
+from rsa.data.index import Split
+from rsa.data.loader import Batch, TrainingViews
 from rsa.data.samples import Samples
-from rsa.data.views import Colors
+from rsa.data.shards import write_shards
+from rsa.data.sources import open_source
+from rsa.data.views import Colors, weak_views
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params import Params
 from rsa.training.checkpoint import captured, restore
-from rsa.training.device import choose, setup
-from rsa.training.launch import launch
+from rsa.training.device import choose, gpu_number, setup
+from rsa.training.launch import launch, processes
 from rsa.training.loop import train
+from rsa.training.memory import peak_above
 from rsa.training.optim import build_optimizer
 
-SMALL = 8  # images of a batch
+SMALL, LARGE = 8, 32  # images of a batch
 RANKS = 2
 TOLERANCE = 1e-9  # relative, in float64
 FREE_GB = 10
@@ -124,6 +130,30 @@ def locks(p: Params) -> str:
     return f"file locks hold on {kind}" + (f", for this node alone: {others}" if others else "")
 
 
+def crops(p: Params) -> str:
+    """Photographs through shards and DALI, cut, resized and flipped, against torchvision."""
+    recipe, count = weak_views(p.views), 2 * SMALL
+    described = params.PhotoTiles(source="photo_tiles", raw="", tile=96, stride=48)
+    device = choose(p.pretrain.device)
+    with tempfile.TemporaryDirectory() as folder:
+        shards, work = Path(folder) / "shards", Path(folder) / "work"
+        shards.mkdir()
+        write_shards(open_source(described, 0), p.shards, {}, shards, work)
+        split = Split(shards, "train")
+        loader = TrainingViews(split, recipe, batch_size=count, seed=0, threads=1, gpu=gpu_number(device))
+        batch = next(iter(loader))
+        images = [np.array(Image.open(io.BytesIO(bytes(split.read(int(id))))).convert("RGB")) for id in batch.samples.ids]
+    worst = 0.0
+    for image, (top, left, height, width, flip), ours in zip(images, batch.samples.boxes[0], batch.views[0].cpu(), strict=True):
+        size = [p.views.size] * 2
+        want = tv.resized_crop(torch.from_numpy(image).permute(2, 0, 1), int(top), int(left), int(height), int(width), size)
+        want = (want.flip(2) if flip else want).permute(1, 2, 0)
+        worst = max(worst, float((ours.int() - want.int()).abs().float().mean()))
+    if worst > 2:
+        raise FailedError(f"an image differs from torchvision's by {worst:.2f} of 255 on average")
+    return f"{count} images differ from torchvision's by at most {worst:.2f} of 255 on average ({device.type})"
+
+
 def colors(p: Params) -> str:
     """Each jitter operation alone, exact, on photographs."""
     tiles = np.stack([image[top : top + 128, 100:228] for image in load_sample_images().images for top in (0, 200)])
@@ -143,30 +173,30 @@ def colors(p: Params) -> str:
 
 
 def ranks(p: Params) -> str:
-    """Two ranks against one, in float64."""
-    worst = 0.0
+    """As many as params.yaml asks for on a node, at least two, against one, in float64 on the CPU."""
+    count, worst = max(RANKS, processes(p.pretrain)), 0.0
     for name in p.experiment.methods:
         with tempfile.TemporaryDirectory() as folder:
-            for world in (1, RANKS):
+            for world in (1, count):
                 asked = params.Launch(nodes=1, processes=world, timeout_minutes=5)
-                changes = {"launch": asked, "batch_size": SMALL, "accumulate": 1, "device": "cpu"}
+                changes = {"launch": asked, "batch_size": 4 * count, "accumulate": 1, "device": "cpu"}
                 launched = p.pretrain.model_copy(update=changes)
-                launch(launched, Path(folder), train_rank, p, name, Path(folder))
+                launch(launched, Path(folder), train_rank, p, name, 4 * count, Path(folder))
             torch.set_default_dtype(torch.float32)
-            one, many = (torch.load(Path(folder) / f"{world}.pt") for world in (1, RANKS))
+            one, many = (torch.load(Path(folder) / f"{world}.pt") for world in (1, count))
         for key, value in one.items():
             if value.is_floating_point():
                 worst = max(worst, float((many[key] - value).abs().max() / value.abs().max().clamp(min=1e-3)))
     if worst > TOLERANCE:
-        raise FailedError(f"{RANKS} ranks differ from one by {worst:.1e}")
-    return f"{RANKS} ranks equal one to {worst:.0e} after 2 steps in float64"
+        raise FailedError(f"{count} ranks differ from one by {worst:.1e}")
+    return f"{count} ranks equal one to {worst:.0e} after 2 steps in float64"
 
 
-def train_rank(p: Params, name: str, folder: Path) -> None:
+def train_rank(p: Params, name: str, size: int, folder: Path) -> None:
     """In every process of `ranks`."""
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    run = Run(p, name, SMALL, torch.device("cpu"), distributed.rank(), distributed.world())
+    run = Run(p, name, size, torch.device("cpu"), distributed.rank(), distributed.world())
     run.train(0, 2, "float32")
     if distributed.rank() == 0:
         torch.save(run.state(), folder / f"{distributed.world()}.pt")
@@ -192,9 +222,9 @@ def resuming(p: Params) -> str:
 
 
 def step(p: Params) -> str:
-    """Time and memory."""
+    """Time of a step."""
     device = choose(p.pretrain.device)
-    size = min(p.pretrain.batch_size, 32)
+    size = min(p.pretrain.batch_size, LARGE)
     words = []
     for name in p.experiment.methods:
         run = Run(p, name, size, device)
@@ -202,11 +232,38 @@ def step(p: Params) -> str:
         started = time.perf_counter()
         run.train(1, 3, p.pretrain.precision)
         words.append(f"{name} {2 * size / (time.perf_counter() - started):.0f} images/s")
+    return f"{', '.join(words)}, forward, backward and optimiser, in batches of {size}"
+
+
+def memory(p: Params) -> str:
+    """Peak of building and one step, measured for two sizes; a straight line through them gives that of params.yaml's batch."""
+    device, count = choose(p.pretrain.device), processes(p.pretrain)
+    share = -(-p.pretrain.batch_size // (count * p.pretrain.launch.nodes * p.pretrain.accumulate))  # at once, of one process
+    words, most = [], 0.0
+    for name in p.experiment.methods:
+
+        def work(size: int, name: str = name) -> int:
+            return peak_above(lambda: Run(p, name, size, device).train(0, 1, p.pretrain.precision), device)
+
+        work(LARGE)  # the first time, code is made and kept
+        small, large = work(SMALL), work(LARGE)
+        wanted = (small + max(0, large - small) * (share - SMALL) / (LARGE - SMALL)) / 1e9
+        words.append(f"{name} {wanted:.2f} GB")
+        most = max(most, wanted)
     if device.type == "cuda":
-        used = torch.cuda.max_memory_allocated() / 1e9 * p.pretrain.batch_size / size
+        free, where = torch.cuda.mem_get_info(device)[0] / 1e9, "on the GPU"
     else:
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return f"{', '.join(words)}; {used:.1f} GB with batches of {size if device.type == 'cpu' else p.pretrain.batch_size}"
+        free, where, most = available() / 1e9, "here", most * count
+    found = f"{', '.join(words)} for {share} images at once; {free:.1f} GB free {where}"
+    if most > free:
+        raise FailedError(f"{found}: raise pretrain.accumulate or lower batch_size")
+    return found
+
+
+def available() -> int:
+    """Bytes that processes here may still take."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
 
 
 CHECKS: dict[str, Check] = {
@@ -214,10 +271,12 @@ CHECKS: dict[str, Check] = {
     "decoder": decoding,
     "disk": disk,
     "locks": locks,
+    "views": crops,
     "colours": colors,
     "ranks": ranks,
     "resume": resuming,
     "step": step,
+    "memory": memory,
 }
 
 

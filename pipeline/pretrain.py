@@ -18,7 +18,7 @@ from rsa import distributed, provenance
 from rsa.data.index import Split, pretraining_split
 from rsa.data.loader import Batch, Position, TrainingViews
 from rsa.methods import build_method, require_parts
-from rsa.models.backbones import build_backbone
+from rsa.models.backbones import build_backbone, compile_copies
 from rsa.models.encoder import save_encoder
 from rsa.models.start import warm_start
 from rsa.models.sync_batch_norm import synchronize
@@ -87,6 +87,10 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
     model, recipe = build_method(described, backbone, p.views)
     require_parts(model, p.pretrain)
     model.to(device).to(memory_format=torch.channels_last).train()
+    if p.pretrain.compile:
+        if world > 1:
+            raise ValueError("pretrain.compile must be false for several processes: what batch norms exchange cannot be compiled")
+        compile_copies(model, model.backbone)
     if world > 1:
         synchronize(model)
         torch.manual_seed(seed * world + rank)  # weights are the same everywhere, what is dropped at random is not

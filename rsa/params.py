@@ -329,6 +329,7 @@ class Pretrain(Section):
     device: Literal["auto", "cpu", "gpu"]
     threads: Count
     accumulate: Count
+    compile: bool
     collapse: Collapse
     checkpoint: Checkpoint
     launch: Launch

@@ -11,5 +11,7 @@ def as_input(images: Tensor, device: torch.device) -> Tensor:
     batch, height, width, _ = images.shape
     # Whole rows of pixels at a time: to broadcast over the three channels alone is several times slower.
     mean, std = (255 * torch.tensor(values, device=device).repeat(width) for values in (MEAN, STD))
+    if device.type == "cuda" and images.device.type == "cpu":
+        images = images.pin_memory()  # else the transfer is waited for
     x = images.to(device, non_blocking=True).reshape(batch, height, 3 * width).to(torch.get_default_dtype())
     return torch.addcmul(-mean / std, x, 1 / std, out=x).reshape(batch, height, width, 3).permute(0, 3, 1, 2)

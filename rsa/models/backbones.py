@@ -44,6 +44,13 @@ def first_convolution(backbone: nn.Module) -> str:
     return f"{path}.0" if isinstance(backbone.get_submodule(path), nn.Sequential) else path  # a deep stem
 
 
+def compile_copies(network: nn.Module, backbone: nn.Module) -> None:
+    """Compile `backbone` and its copies in `network` by torch's compiler, in place: their tensors keep their names."""
+    for module in network.modules():
+        if type(module) is type(backbone):
+            module.compile()
+
+
 def representation(backbone: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """h (B, D), float32 or float64."""
     return full_precision(cast(torch.Tensor, backbone(x)).flatten(1))

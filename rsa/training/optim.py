@@ -25,18 +25,19 @@ def build_optimizer(
         if parameter.requires_grad:
             decayed = isinstance(p, SGD) or parameter.ndim > 1
             groups.setdefault((decayed, id(parameter) in constant), []).append(parameter)
-    described = [
+    described: list[dict[str, Any]] = [
         {"params": members, "decayed": decayed, "constant_lr": fixed, "weight_decay": p.weight_decay if decayed else 0.0}
         for (decayed, fixed), members in groups.items()
     ]
+    fused = all(member.device.type != "meta" for group in described for member in group["params"])  # one pass over memory
     if isinstance(p, AdamW):
-        return torch.optim.AdamW(described, lr=0.0, betas=p.betas)
+        return torch.optim.AdamW(described, lr=0.0, betas=p.betas, fused=fused)
     if isinstance(p, LARS):
         for group in described:
             group["always_adapt"] = group["decayed"]
         lars: torch.optim.Optimizer = Lars(described, lr=0.0, momentum=p.momentum, trust_coeff=p.trust)
         return lars
-    return torch.optim.SGD(described, lr=0.0, momentum=p.momentum)
+    return torch.optim.SGD(described, lr=0.0, momentum=p.momentum, fused=fused)
 
 
 def set_schedules(optimizer: torch.optim.Optimizer, p: Optimizer, pretrain: Pretrain, progress: float) -> dict[str, float]:

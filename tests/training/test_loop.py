@@ -20,7 +20,9 @@ from tests.methods.sections import SECTIONS, section
 CPU = torch.device("cpu")
 PRETRAIN = {
     "epochs": 4, "batch_size": 256, "warmup_epochs": 0, "precision": "float32", "device": "cpu", "threads": 1, "accumulate": 1,
-    "checkpoint": {"steps": 1000, "minutes": 10}, "launch": {"nodes": 1, "processes": "auto", "timeout_minutes": 10},
+    "compile": False, "start": {"weights": "random", "file": "weights/none"}, "snapshots": [1.0],
+    "checkpoint": {"steps": 1000, "minutes": 10},
+    "launch": {"nodes": 1, "processes": "auto", "timeout_minutes": 10},
     "collapse": {"action": "mark", "after": 0.0, "min_std": 0.0, "min_rank": 0.0},
 }  # fmt: skip
 PLAIN = SGD(name="sgd", base_lr=0.1, momentum=0.0, weight_decay=0.0, clip=None)
