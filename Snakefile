@@ -78,9 +78,26 @@ onerror:
     restore_order(recorded_before, stages)
 
 
+# `snakemake --report FILE` shows the report and its figures. Only then are they outputs of a rule: else Snakemake would
+# delete before a run what DVC looks after.
+shown = any(argument.partition("=")[0] == "--report" for argument in sys.argv)
+
+
 rule all:
     input:
         [marker(name) for name in stages],
+        ["reports/report.html", "reports/scores.csv", "reports/figures"] if shown else [],
+
+
+if shown:
+
+    rule show:
+        input:
+            marker("report"),
+        output:
+            report("reports/report.html", category="Report"),
+            report("reports/scores.csv", category="Report"),
+            report(directory("reports/figures"), patterns=["{figure}.svg"], category="Figures"),
 
 
 for family in dict.fromkeys(name.partition("@")[0] for name in names):

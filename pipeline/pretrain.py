@@ -8,16 +8,20 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.stage import code_sha256, run, write_json
 from rsa import distributed, provenance
 from rsa.data.index import Split, pretraining_split
 from rsa.data.loader import Batch, Position, TrainingViews
+from rsa.data.normalize import as_input
 from rsa.methods import build_method, require_parts
+from rsa.methods.hard_views import HardViews
 from rsa.models.backbones import build_backbone, compile_copies
 from rsa.models.encoder import save_encoder
 from rsa.models.start import warm_start
@@ -169,6 +173,10 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
             step_done=step_done,
         )
     progress.close()
+    chosen = None
+    if isinstance(model, HardViews):  # every rank has to take part: batch norms see the global batch
+        again = TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1, rank=rank, world=world)
+        chosen = choices(model, next(iter(again)), device, p.pretrain.precision)
     if rank > 0:
         return
     live.close()
@@ -186,6 +194,7 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
             "parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
             "tensors": len(model.backbone.state_dict()),
             "views": recipe.names,
+            "hard_views": chosen,
             "health": found._asdict(),
             "collapsed": beyond(found, p.pretrain.collapse) is not None,
             "device": device.type,
@@ -197,9 +206,22 @@ def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> N
 
 
 def save_views(batch: Batch, path: Path) -> None:
-    """A picture with one column per sample and one row per view."""
-    rows = [np.concatenate(list(view[:SHOWN].cpu().numpy()), axis=1) for view in batch.views]
+    """A picture with one column per sample and one row per view; local views are enlarged to the others' size."""
+    side = max(view.shape[1] for view in batch.views)
+    rows = [np.concatenate([_enlarged(tile, side) for tile in view[:SHOWN].cpu().numpy()], axis=1) for view in batch.views]
     Image.fromarray(np.concatenate(rows, axis=0)).save(path)
+
+
+def _enlarged(tile: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    return tile if len(tile) == side else np.asarray(Image.fromarray(tile).resize((side, side), Image.Resampling.NEAREST))
+
+
+def choices(model: HardViews, batch: Batch, device: torch.device, precision: str) -> dict[str, Any] | None:
+    """What the trained method chooses for the samples in views.png: see HardViews.choices."""
+    views = [as_input(view, device) for view in batch.views]
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        found = model.choices(views, batch.samples)
+    return found and {name: values[:SHOWN] for name, values in found.items()}
 
 
 if __name__ == "__main__":

@@ -157,6 +157,18 @@ class HardViews(Method):
             "color_all": distance.mean(0),
         }
 
+    def choices(self, views: list[Tensor], samples: Samples) -> dict[str, list[Any]] | None:
+        """To be looked at: of each sample the places in `views` of what is chosen (`rows`), and the loss of the chosen set and
+        the mean over all sets (`score`, `score_all`). None where there is nothing to choose from."""
+        if len(self.all_sets) == 1:
+            return None
+        selection = self.select(views, samples)
+        count = len(views) // self.duo  # candidates
+        candidates = selection.sets[selection.chosen].tolist()
+        rows = [[part * count + i for part in range(self.duo) for i in numbers] for numbers in candidates]
+        scores = selection.losses
+        return {"rows": rows, "score": scores.max(0).values.tolist(), "score_all": scores.mean(0).tolist()}
+
     def observe(self, embedded: Any) -> None:
         """As the method."""
         self.method.observe(embedded)

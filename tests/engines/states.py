@@ -102,8 +102,8 @@ fewer_seeds = edit("params.yaml", "seeds: [0, 1]", "seeds: [0]")
 fewer_methods = edit("params.yaml", "methods: [byol, rsa]", "methods: [byol]")
 more_methods = edit("params.yaml", "methods: [byol]", "methods: [byol, rsa]")
 
-OF_RSA = ("pretrain@rsa-*", "extract@rsa-*", "probe@rsa-*", "transfer@rsa-*", "quality@rsa-*", "report")
-OF_RUNS = ("pretrain@*", "extract@*", "probe@*", "transfer@*", "quality@*", "report")
+OF_RSA = ("pretrain@rsa-*", "extract@rsa-*", "probe@rsa-*", "feature_map@rsa", "transfer@rsa-*", "quality@rsa-*", "report")
+OF_RUNS = ("pretrain@*", "extract@*", "probe@*", "feature_map@*", "transfer@*", "quality@*", "report")
 OF_TILES = ("shard@photo_tiles", "extract@*-photo_tiles", "transfer@*-photo_tiles", "floor@*", "report")
 
 STATES = {

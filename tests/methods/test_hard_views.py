@@ -266,3 +266,26 @@ def test_too_few_or_too_many_local_candidates_are_refused(tiny: Params):
         ValueError, match=r"must have at most 100000 sets, got 6 pairs of global views x 91390 choices of 4 of 40"
     ):
         build("dino", hard(4, 40), views)
+
+
+@pytest.mark.parametrize("name", ["byol", "rsa"])
+def test_choices_to_look_at_are_those_that_are_trained_on(name: str, tiny: Params):
+    """Their rows in the list of views hold the very views that `embed` picks; looking moves nothing."""
+    method, views = build(name, hard(4), tiny.views), candidates_of(name, 4)
+    before = copy.deepcopy(method.state_dict())
+    found = method.choices(views, samples(4))
+    assert found is not None
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    selection = method.select(views, samples(4))
+    picked = method.pick(views, selection.sets[selection.chosen].T)
+    for sample, rows in enumerate(found["rows"]):
+        assert [torch.equal(view[sample], views[row][sample]) for view, row in zip(picked, rows, strict=True)] == [True] * len(
+            picked
+        )
+    assert found["score"] == pytest.approx(selection.losses.max(0).values.tolist())
+    assert found["score_all"] == pytest.approx(selection.losses.mean(0).tolist())
+
+
+def test_without_a_choice_there_is_nothing_to_look_at(tiny: Params):
+    assert build("byol", hard(2), tiny.views).choices(candidates_of("byol", 2), samples(2)) is None

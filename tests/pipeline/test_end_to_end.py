@@ -1,5 +1,6 @@
 """The whole chain on tiny.yaml, every stage run as its command line runs it, in this process: torch is imported once."""
 
+import base64
 import hashlib
 import importlib
 import json
@@ -14,13 +15,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline import floor, pretrain, stage
 from rsa.data.index import Split
+from rsa.data.loader import Batch
+from rsa.data.samples import Samples
 from rsa.params import Params
+from rsa.reporting.figures.views import draw_choices
 from tests.conftest import TINY
 
 RunStage = Callable[..., None]
@@ -91,6 +96,9 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
                 run("transfer", seed=seed, features=f"features/{cell}/{dataset}", out=out)
         for name in ("random", "pixels"):
             run("floor", floor=name, seed=seed, data="data/shards", out=f"scores/{name}/s{seed}")
+    for method in e.methods:
+        cell = f"{method}/s{e.seeds[0]}"
+        run("feature_map", seed=e.seeds[0], features=f"features/{cell}/{e.dataset}", out=f"scores/{cell}/feature_map")
     run("report", scores="scores", runs="runs", out="reports")
 
     check_curves(tmp_path / "runs", tiny)
@@ -193,8 +201,13 @@ def check_report(reports: Path, scores: Path, tiny: Params) -> None:
     assert "nothing is missing, every column has one protocol, no run collapsed" in text
     for heading in ("Differences", "Cost", "Semantic shift", "Published numbers"):
         assert f"\n## {heading}\n" in text
-    for figure in re.findall(r"!\[.*?\]\((.*?)\)", text):
+    page = (reports / "report.html").read_text()
+    figures = set(re.findall(r"!\[.*?\]\((.*?)\)", text))
+    assert figures == {f"figures/{file.name}" for file in (reports / "figures").iterdir()}
+    assert {"figures/scores.svg", "figures/shift.svg", "figures/feature_map.svg", "figures/confusion.svg"} <= figures
+    for figure in figures:
         assert (reports / figure).stat().st_size > 1000, figure
+        assert base64.b64encode((reports / figure).read_bytes()).decode() in page, figure
     pixels = table.query("method == 'pixels' and task == 'sklearn' and dataset == 'digits'")["value"]
     assert (pixels > 80).all()  # digits are easy: labels and images have kept together through the chain
 
@@ -207,6 +220,35 @@ def test_the_same_run_is_the_same_to_the_byte_and_another_seed_is_not(run: RunSt
         for file in ("encoder.safetensors", "curve.csv", "views.png", "run.json"):
             assert sha256(tmp_path / f"{method}_first" / file) == sha256(tmp_path / f"{method}_again" / file), file
             assert sha256(tmp_path / f"{method}_first" / file) != sha256(tmp_path / f"{method}_other" / file), file
+
+
+def test_a_run_on_hard_views_says_what_it_chooses(run: RunStage, tmp_path: Path):
+    scoring = {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False}
+    document = YAML(typ="safe").load(tmp_path / "params.yaml")
+    hard = {"candidates": 3, "local_candidates": None, "max_sets": 64, "scoring": scoring}
+    document["methods"]["byol"]["hard_views"] = hard
+    YAML(typ="safe").dump(document, tmp_path / "params.yaml")
+    run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
+    run("pretrain", method="byol", seed=0, shards="data/digits", start="weights/none", out="byol")
+    described = json.loads((tmp_path / "byol/run.json").read_text())
+    chosen = described["hard_views"]
+    assert len(chosen["rows"]) == pretrain.SHOWN
+    assert {tuple(rows) for rows in chosen["rows"]} <= {(0, 1), (0, 2), (1, 2)}
+    assert all(score >= mean for score, mean in zip(chosen["score"], chosen["score_all"], strict=True))
+    with Image.open(tmp_path / "byol/views.png") as picture:
+        assert picture.size == (pretrain.SHOWN * 16, len(described["views"]) * 16) == (128, 48)
+    draw_choices(tmp_path / "byol/views.png", described["views"], chosen, tmp_path / "choices.svg")
+    assert (tmp_path / "choices.svg").stat().st_size > 1000
+
+
+def test_local_views_are_enlarged_in_the_picture(tmp_path: Path):
+    views = [torch.full((9, side, side, 3), side, dtype=torch.uint8) for side in (16, 16, 6)]
+    pretrain.save_views(
+        Batch(0, Samples(np.arange(9), torch.zeros(9), np.zeros((3, 9, 5), int), 0, 0), views), tmp_path / "a.png"
+    )
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (pretrain.SHOWN * 16, 48)
+        assert {picture.getpixel((127, y)) for y in (0, 31, 32, 47)} == {(16, 16, 16), (6, 6, 6)}
 
 
 def test_every_method_of_a_seed_starts_from_the_same_encoder_as_the_random_floor(

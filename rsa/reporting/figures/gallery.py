@@ -1,0 +1,196 @@
+"""Which figures a report has, in its order, and what is said of each. What no run has anything for is left out."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rsa.params import Params
+from rsa.reporting.figures.features import draw_confusion, draw_maps
+from rsa.reporting.figures.quality import QUALITY, draw_quality, draw_shift
+from rsa.reporting.figures.scores import draw_cost, draw_scores
+from rsa.reporting.figures.style import SMOOTH, Curves
+from rsa.reporting.figures.training import HEALTH, SCHEDULES, draw_health, draw_losses, draw_schedules
+from rsa.reporting.figures.views import draw_choices, draw_selection, draw_views
+
+SCALES = ((1e18, "10¹⁸ "), (1e15, "10¹⁵ "), (1e12, "10¹² "), (1e9, "10⁹ "))
+
+Manifests = dict[str, dict[int, dict[str, Any]]]  # method -> seed -> run.json
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A file, what it shows in a few words (for who cannot see it), and what a reader has to know."""
+
+    section: str  # scores | cost | training | quality | hard views | features | views
+    file: str
+    alt: str
+    caption: str
+
+
+def draw_figures(p: Params, table: pd.DataFrame, scores: Path, runs: Path, folder: Path) -> list[Figure]:
+    """Draw what there is data for into `folder`; `table` as rsa.reporting.results.read_scores gives it."""
+    e = p.experiment
+    methods = [e.baseline, *(method for method in e.methods if method != e.baseline)]
+    curves = tables(runs, methods, e.seeds, "curve.csv")
+    quality = tables(scores, methods, e.seeds, "quality.csv")
+    manifests = _manifests(runs, methods, e.seeds)
+    return [
+        *_of_scores(table, manifests, methods, e.dataset, folder),
+        *_of_training(curves, folder),
+        *_of_quality(quality, curves, folder),
+        *_of_hard_views(curves, manifests, runs, folder),
+        *_of_features(scores, methods, e.seeds[0], folder),
+        *_of_views(manifests, runs, folder),
+    ]
+
+
+def tables(where: Path, methods: list[str], all_seeds: list[int], name: str) -> Curves:
+    """Every method's tables of that name that exist, by seed. All methods are there: their places give them their colours."""
+    found: Curves = {method: {} for method in methods}
+    for method in methods:
+        for seed in all_seeds:
+            if (file := where / method / f"s{seed}" / name).is_file():
+                found[method][seed] = pd.read_csv(file)
+    return found
+
+
+def _manifests(runs: Path, methods: list[str], all_seeds: list[int]) -> Manifests:
+    found: Manifests = {}
+    for method in methods:
+        for seed in all_seeds:
+            if (file := runs / method / f"s{seed}" / "run.json").is_file():
+                found.setdefault(method, {})[seed] = json.loads(file.read_text())
+    return found
+
+
+def _of_scores(table: pd.DataFrame, manifests: Manifests, methods: list[str], dataset: str, folder: Path) -> list[Figure]:
+    drawn = []
+    if len(table):
+        draw_scores(table, methods, folder / "scores.svg")
+        caption = (
+            "A point per seed, a bar and the number on the right for the mean over seeds; grey lines join the same seed of all "
+            "methods, dotted lines continue the floors."
+        )
+        drawn.append(Figure("scores", "scores.svg", f"Scores of every seed: {_listed(methods)}", caption))
+    costs, unit = _costs(manifests)
+    compared = table[table["method"].isin(list(costs)) & (table["dataset"] == dataset)]
+    if len(compared) and costs:
+        draw_cost(compared, costs, methods, unit, folder / "compute.svg")
+        caption = (
+            f"Score on {dataset} against {unit} of pretraining, scoring of hard views included: "
+            "a small point per seed, a large one for the mean."
+        )
+        drawn.append(Figure("cost", "compute.svg", f"Scores of {_listed(costs)} against {unit}", caption))
+    return drawn
+
+
+def _costs(manifests: Manifests) -> tuple[dict[str, dict[int, float]], str]:
+    """FLOPs of every run that has counted them, in a unit that keeps numbers short."""
+    flops = {m: {seed: run["cost"]["flops"] for seed, run in runs.items() if "cost" in run} for m, runs in manifests.items()}
+    flops = {method: runs for method, runs in flops.items() if runs}
+    largest = max((cost for runs in flops.values() for cost in runs.values()), default=0.0)
+    scale, name = next(((scale, name) for scale, name in SCALES if largest >= scale), (1.0, ""))
+    return {method: {seed: cost / scale for seed, cost in runs.items()} for method, runs in flops.items()}, f"{name}FLOPs"
+
+
+def _of_training(curves: Curves, folder: Path) -> list[Figure]:
+    if not _any(curves, ("loss",)):
+        return []
+    draw_losses(curves, folder / "loss.svg")
+    what = f"mean over seeds of the mean of {SMOOTH} steps, with the range from the lowest to the highest seed"
+    drawn = [Figure("training", "loss.svg", f"Loss of {_having(curves)} over training", f"Loss: {what}.")]
+    if _any(curves, SCHEDULES):
+        draw_schedules(curves, folder / "schedules.svg")
+        caption = "Learning rate, τ and β as the runs recorded them; where methods have the same, the lines lie on each other."
+        drawn.append(Figure("training", "schedules.svg", "Schedules of learning rate, tau and beta", caption))
+    if _any(curves, HEALTH):
+        draw_health(curves, folder / "health.svg")
+        caption = "Do the embeddings still tell samples apart? Standard deviation 0 or effective rank 1 would be a collapse."
+        drawn.append(Figure("training", "health.svg", "Spread of the embeddings over training", caption))
+    return drawn
+
+
+def _of_quality(quality: Curves, curves: Curves, folder: Path) -> list[Figure]:
+    drawn = []
+    if _any(quality, QUALITY):
+        draw_quality(quality, folder / "quality.svg")
+        caption = "Quality of the representation without labels, at every snapshot: mean and range over seeds."
+        drawn.append(Figure("quality", "quality.svg", f"Quality of the representations of {_having(quality)}", caption))
+    if _any(quality, ("shift_aggressive",)) or _any(curves, ("aggressive", "beta")):
+        draw_shift(quality, curves, folder / "shift.svg")
+        caption = (
+            "Semantic shift: the share of views whose nearest weak view of another crop has another class. Gap: the loss of "
+            "aggressive pairs less that of weak pairs, both before β weighs them. Mean and range over seeds."
+        )
+        drawn.append(Figure("quality", "shift.svg", "Semantic shift, gap of the losses, and beta over training", caption))
+    return drawn
+
+
+def _of_hard_views(curves: Curves, manifests: Manifests, runs: Path, folder: Path) -> list[Figure]:
+    drawn = []
+    if _any(curves, ("score",)):
+        draw_selection(curves, folder / "hard_views.svg")
+        caption = "What was chosen, against all candidates: harder pairs overlap less and differ more in colour. Mean and range."
+        drawn.append(Figure("hard views", "hard_views.svg", "Overlap, colour distance and loss of the views chosen", caption))
+    for method, of_method in manifests.items():
+        seed, manifest = next(iter(of_method.items()))
+        picture = runs / method / f"s{seed}" / "views.png"
+        if manifest.get("hard_views") and picture.is_file():
+            file = f"choices_{method}.svg"
+            draw_choices(picture, manifest["views"], manifest["hard_views"], folder / file)
+            caption = (
+                f"{method}: what the trained network of seed {seed} chooses of the first batch's candidates (framed) and what it "
+                "refuses (pale); a column per image."
+            )
+            drawn.append(Figure("hard views", file, f"Views chosen and refused by {method}", caption))
+    return drawn
+
+
+def _of_features(scores: Path, methods: list[str], seed: int, folder: Path) -> list[Figure]:
+    drawn = []
+    found = {m: where for m in methods if (where := scores / m / f"s{seed}" / "feature_map") / "about.json" in where.glob("*")}
+    maps = {method: pd.read_csv(where / "points.csv") for method, where in found.items()}
+    confusions = {method: pd.read_csv(where / "confusion.csv") for method, where in found.items()}
+    confusions = {method: table for method, table in confusions.items() if len(table)}
+    about = {method: json.loads((where / "about.json").read_text()) for method, where in found.items()}
+    if maps:
+        draw_maps(maps, folder / "feature_map.svg")
+        shown = max(one["samples"] for one in about.values())
+        caption = (
+            f"Frozen features of {shown:,} test samples in two dimensions, seed {seed}; colours and numbers are classes. "
+            "t-SNE shows who is near whom; distances between groups and their sizes mean nothing."
+        )
+        drawn.append(Figure("features", "feature_map.svg", f"Features of {_listed(maps)} by PCA and t-SNE", caption))
+    if confusions:
+        draw_confusion(confusions, folder / "confusion.svg")
+        protocols = _listed(dict.fromkeys(one["protocol"] for one in about.values()))
+        caption = f"Of each class, percent of the test samples taken for each class by {protocols}; seed {seed}."
+        drawn.append(Figure("features", "confusion.svg", f"Confusion matrices of {_listed(confusions)}", caption))
+    return drawn
+
+
+def _of_views(manifests: Manifests, runs: Path, folder: Path) -> list[Figure]:
+    drawn = []
+    for method, of_method in manifests.items():
+        seed, manifest = next(iter(of_method.items()))
+        picture = runs / method / f"s{seed}" / "views.png"
+        if picture.is_file() and not manifest.get("hard_views"):  # whose candidates are shown already
+            draw_views(picture, manifest["views"], folder / f"views_{method}.svg")
+            caption = f"{method}: what it saw in the first batch of seed {seed}; a column per image, a row per view."
+            drawn.append(Figure("views", f"views_{method}.svg", f"Augmented views of {method}", caption))
+    return drawn
+
+
+def _any(recorded: Curves, names: Any) -> bool:
+    return any(name in run for runs in recorded.values() for run in runs.values() for name in names)
+
+
+def _having(recorded: Curves) -> str:
+    return _listed(method for method, runs in recorded.items() if runs)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names)

@@ -1,0 +1,28 @@
+"""Tables of all runs for `dvc plots`, whose plots (dvc.yaml) cannot name methods and seeds: a line per method and seed."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from rsa.reporting.figures.style import Curves, column, thinned
+
+CURVE = ("loss", "lr", "tau", "beta")
+
+
+def write_plots(curves: Curves, quality: Curves, folder: Path) -> None:
+    """curves.csv (method, seed, step, and CURVE, smoothed and thinned), quality.csv (method, seed, and what was measured)."""
+    rows = []
+    for method, runs in curves.items():
+        for seed, run in runs.items():
+            names = [name for name in CURVE if name in run]
+            table = thinned(pd.concat([column({seed: run}, name).set_axis([name], axis=1) for name in names], axis=1))
+            rows.append(table.reset_index().assign(method=method, seed=seed))
+    _write(rows, ["method", "seed", "step", *CURVE], folder / "curves.csv")
+    measured = [run.assign(method=method, seed=seed) for method, runs in quality.items() for seed, run in runs.items()]
+    _write(measured, ["method", "seed"], folder / "quality.csv")
+
+
+def _write(tables: list[pd.DataFrame], first: list[str], path: Path) -> None:
+    whole = pd.concat(tables) if tables else pd.DataFrame(columns=first)
+    columns = [name for name in first if name in whole] + [name for name in whole if name not in first]
+    whole[columns].to_csv(path, index=False, float_format="%.6g", lineterminator="\n")

@@ -1,0 +1,124 @@
+import json
+import shutil
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Drawn
+from matplotlib.text import Text
+
+from rsa.params import Params
+from rsa.reporting.figures.gallery import Figure, draw_figures
+from tests.reporting.figures.conftest import Texts
+from tests.reporting.figures.recordings import METHODS, experiment, score_table, write_everything
+
+TASKS = [("digits", "knn"), ("digits", "sklearn"), ("photo_tiles", "knn"), ("photo_tiles", "1_shot")]
+MANY = [*TASKS, *((name, task) for name in ("cifar100", "flowers") for task in ("knn", "rsa-imagenet", "finetune_100", "5_shot"))]
+
+Draw = Callable[..., list[Figure]]
+
+
+@pytest.fixture
+def draw(tmp_path: Path, tiny: Params) -> Draw:
+    """Draw into tmp_path/figures what lies in tmp_path/runs and tmp_path/scores."""
+
+    def draw(methods: list[str], tasks: list[tuple[str, str]] = TASKS, folder: str = "figures") -> list[Figure]:
+        p = experiment(tiny, methods, [0, 1])
+        if not (tmp_path / "runs").exists():
+            write_everything(tmp_path, p)
+        (tmp_path / folder).mkdir()
+        return draw_figures(p, score_table(methods, [0, 1], tasks), tmp_path / "scores", tmp_path / "runs", tmp_path / folder)
+
+    return draw
+
+
+def test_all_is_drawn_the_same_to_the_byte(draw: Draw, tmp_path: Path):
+    first, again = draw(METHODS[:3]), draw(METHODS[:3], folder="again")
+    assert first == again
+    files = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert files == {figure.file for figure in first}
+    assert {
+        "scores.svg", "compute.svg", "loss.svg", "schedules.svg", "health.svg", "quality.svg", "shift.svg", "hard_views.svg",
+        "choices_rsa_hard.svg", "feature_map.svg", "confusion.svg", "views_byol.svg", "views_rsa.svg",
+    } == files  # fmt: skip
+    for name in files:
+        assert (tmp_path / "figures" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "lost"),
+    [
+        ("scores", "quality.csv", {"quality.svg"}),
+        ("scores", "feature_map", {"feature_map.svg", "confusion.svg"}),
+        ("runs", "views.png", {"views_byol.svg", "views_rsa.svg", "choices_rsa_hard.svg"}),
+        ("runs", "run.json", {"views_byol.svg", "views_rsa.svg", "choices_rsa_hard.svg", "compute.svg"}),
+        ("runs", "curve.csv", {"loss.svg", "schedules.svg", "health.svg", "hard_views.svg"}),
+    ],
+)
+def test_what_is_missing_is_left_out(draw: Draw, tmp_path: Path, folder: str, name: str, lost: set[str]):
+    whole = {figure.file for figure in draw(METHODS[:3])}
+    for file in (tmp_path / folder).glob(f"*/*/{name}"):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    assert whole - {figure.file for figure in draw(METHODS[:3], folder="again")} == lost
+
+
+def test_nothing_at_all_is_no_figure(tmp_path: Path, tiny: Params):
+    p = experiment(tiny, METHODS[:2], [0, 1])
+    assert draw_figures(p, score_table([], [], []), tmp_path / "scores", tmp_path / "runs", tmp_path) == []
+
+
+def test_a_failed_run_is_left_out_and_the_number_of_seeds_says_so(draw: Draw, tmp_path: Path, texts: Texts):
+    draw(METHODS[:2])
+    shutil.rmtree(tmp_path / "runs/rsa/s0")
+    drawn = draw(METHODS[:2], folder="again")
+    assert {"byol (2 seeds)", "rsa (1 seed)"} <= set(texts(tmp_path / "again/loss.svg"))
+    captions = {figure.file: figure.caption for figure in drawn}
+    assert "first batch of seed 1" in captions["views_rsa.svg"]
+
+
+def test_a_run_that_has_not_counted_its_cost_is_left_out(draw: Draw, tmp_path: Path, texts: Texts):
+    draw(METHODS[:3])
+    found = texts(tmp_path / "figures/compute.svg")
+    assert "10¹² FLOPs" in found
+    assert "rsa (2 seeds)" in found
+    run = tmp_path / "runs/rsa/s1/run.json"
+    described = json.loads(run.read_text())
+    del described["cost"]
+    run.write_text(json.dumps(described))
+    draw(METHODS[:3], folder="again")
+    assert "rsa (1 seed)" in texts(tmp_path / "again/compute.svg")
+
+
+@pytest.mark.parametrize("count", [1, 4, 8])
+def test_no_texts_lie_on_each_other(draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int):
+    """Of one to eight methods and of many tasks. Numbers within maps and confusion matrices are where the data is."""
+    clashes: dict[str, list[tuple[str, str]]] = {}
+    save = Drawn.savefig
+
+    def look_and_save(figure: Drawn, *arguments: object, **settings: object) -> None:
+        canvas = FigureCanvasAgg(figure)
+        figure.draw_without_rendering()
+        unseen = set()  # ticks beyond the ends of their axis are not drawn
+        for axis in [one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)]:
+            low, high = sorted(axis.get_view_interval())
+            unseen |= {label for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high for label in (tick.label1,)}
+        shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip() and text not in unseen]
+        boxes = []
+        for text in shown:
+            assert isinstance(text, Text)
+            if text.get_path_effects() or text.get_fontsize() == 6.5:
+                continue
+            box = text.get_window_extent(canvas.get_renderer())
+            boxes.append((text.get_text(), box.padded(-1)))
+        for (one, a), (other, b) in combinations(boxes, 2):
+            if a.overlaps(b):
+                clashes.setdefault(str(len(clashes)), []).append((one, other))
+        outside = [name for name, box in boxes if box.x0 < 0 or box.y0 < 0 or box.x1 > figure.bbox.x1 or box.y1 > figure.bbox.y1]
+        assert outside == []
+        save(figure, *arguments, **settings)
+
+    monkeypatch.setattr(Drawn, "savefig", look_and_save)
+    draw(METHODS[:count], MANY)
+    assert clashes == {}
