@@ -36,12 +36,12 @@ def test_training_on_a_frozen_backbone_finds_shapes_and_leaves_it_as_it_was(tmp_
     p = prepared(draw_coco, tmp_path, 24, 12)
     backbone = tiny_backbone()
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    settings = tiny_detection(p, iterations=80)
+    settings = tiny_detection(p, iterations=60)
     setup("cpu", 1, 0)
     untrained = build_detector(tiny_backbone(), 2, settings)
     test = ObjectImages(tmp_path / "objects/test.json", tmp_path / "raw", masks=True, training=False)
     floor = average_precision(untrained, test, settings, CPU)
-    found = scores(tmp_path, p, backbone, iterations=80)
+    found = scores(tmp_path, p, backbone, iterations=60)
     assert list(found) == [f"{kind} {metric}" for kind in ("detection", "segmentation") for metric in ("AP", "AP50", "AP75")]
     for kind, task in (("bbox", "detection AP50"), ("segm", "segmentation AP50")):
         assert floor[kind]["AP50"] < 5
