@@ -53,7 +53,7 @@ def pretrain(p: Params, method: str, seed: int, shards: Path, start: Path, out: 
     launch(p.pretrain, work, train_rank, p, method, seed, shards, work)
     for name in ("encoder.safetensors", "curve.csv"):
         shutil.copyfile(work / name, out / name)
-    shutil.copytree(work / "snapshots", out / "snapshots")
+    shutil.copytree(work / "snapshots", out / "snapshots", dirs_exist_ok=True)
     model, recipe = build_method(p.methods[method], build_backbone(p.model), p.views)
     split = Split(shards, pretraining_split(shards))
     first = next(iter(TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1)))

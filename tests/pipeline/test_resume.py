@@ -69,8 +69,9 @@ def kill(process: BaseProcess) -> None:
     process.join()
 
 
-def result(out: Path) -> tuple[str, str]:
-    return tuple(hashlib.sha256((out / name).read_bytes()).hexdigest() for name in ("encoder.safetensors", "curve.csv"))
+def result(out: Path) -> tuple[str, ...]:
+    files = [out / "encoder.safetensors", out / "curve.csv", *sorted((out / "snapshots").iterdir())]
+    return tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
 
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -92,7 +93,8 @@ def described(kind: str, write_params: WriteParams) -> tuple[str, Params]:
     if method == "rsa":
         changes = {**changes, "methods.rsa.hard_views": HARD}
         changes |= {"methods.rsa.beta": {"schedule": "adaptive", "start": 0.4, "end": 0.0, "window": 64, "after": 0.0}}
-    return method, params.load(write_params({"pretrain.epochs": 5, "pretrain.warmup_epochs": 1, **changes}))
+    all_kinds = {"pretrain.epochs": 5, "pretrain.warmup_epochs": 1, "pretrain.snapshots": [0.0, 0.3, 0.7, 1.0]}
+    return method, params.load(write_params({**all_kinds, **changes}))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -36,7 +36,7 @@ def killed_and_continued(curve: Curve) -> Live:
     saved = curve.size
     more(curve, first, 26, 50)
     assert first.events is not None
-    first.events.flush()
+    first.events.close()  # a kill ends its thread, too
     curve.cut(saved)
     again = Live("rsa_s0", curve.path, tensorboard=True)
     more(curve, again, 26, 75)
