@@ -137,6 +137,8 @@ class Stages:
         document = YAML(typ="safe").load(TINY)
         document["datasets"]["photos"] = dataset
         YAML(typ="safe").dump(document, folder / "params.yaml")
+        (folder / "weights").mkdir()
+        (folder / "weights" / "none").touch()
 
     def run(self, stage: str, fails: bool = False, without: str = "", **flags: object) -> str:
         """What the stage printed."""
@@ -158,7 +160,8 @@ class Stages:
         return self.run("shard", dataset="photos", raw="manifest.json", out="data/shards/photos", **options)  # type: ignore[arg-type]
 
     def pretrain(self, **options: object) -> str:
-        return self.run("pretrain", method="byol", seed=0, shards="data/shards/photos", out="runs", **options)  # type: ignore[arg-type]
+        named = {"shards": "data/shards/photos", "start": "weights/none", "out": "runs"}
+        return self.run("pretrain", method="byol", seed=0, **named, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
