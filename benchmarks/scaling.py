@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.input import photographs, sharded
-from benchmarks.step import BATCH, CPU, RECIPE, THREADS, backbone, batches
+from benchmarks.step import BATCH, RECIPE, THREADS, backbone, batches
 from pipeline import scaling
 from rsa import distributed, params
 from rsa.data import cache
@@ -37,6 +37,7 @@ from rsa.training.checkpoint import Checkpoints, captured
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
+CPU = torch.device("cpu")
 ROUNDS = 3
 PER_SHARD = 20
 CANDIDATES = 4
@@ -50,7 +51,8 @@ def seconds(action: Callable[[], Any]) -> float:
 
 
 def row(what: str, predicted: float, measured: float) -> None:
-    print(f"| {what} | {predicted:,.4g} | {measured:,.4g} | {predicted / measured:.2f} |", flush=True)
+    ratio = f"{predicted / measured:.2f}" if measured else "not measurable here"  # memory that was freed is kept, and used again
+    print(f"| {what} | {predicted:,.4g} | {measured:,.4g} | {ratio} |", flush=True)
 
 
 class Step:
