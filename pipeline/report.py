@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.stage import run
 from rsa import provenance
 from rsa.params import Params
-from rsa.reporting.figures.gallery import draw_figures, tables
+from rsa.reporting.figures.gallery import draw_figures
 from rsa.reporting.html import page
 from rsa.reporting.plots import write_plots
 from rsa.reporting.report import render
@@ -25,10 +25,9 @@ def report(p: Params, scores: Path, runs: Path, out: Path) -> None:
     results = Results(found.table, p.experiment, p.report.confidence)
 
     (out / "figures").mkdir()
-    figures = draw_figures(p, found.table, scores, runs, out / "figures")
+    figures = draw_figures(p, found.table, made, scores, runs, out / "figures")
     (out / "plots").mkdir()
-    e = p.experiment
-    write_plots(tables(runs, e.methods, e.seeds, "curve.csv"), tables(scores, e.methods, e.seeds, "quality.csv"), out / "plots")
+    write_plots(made.curves, made.quality, out / "plots")
 
     found.table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
     text = render(p, found, results, made, figures, provenance.commit())

@@ -95,6 +95,11 @@ def weak_views(p: Views, count: int = 1) -> Recipe:
     return Recipe([crop_of(p)] * count, [View(i, None) for i in range(count)])
 
 
+def plain_crops(size: int, scale: tuple[float, float]) -> Recipe:
+    """One view with torchvision's RandomResizedCrop(size, scale) and RandomHorizontalFlip: for classifiers."""
+    return Recipe([Crop(size, scale, (3 / 4, 4 / 3), 0.5)], [View(0, None)])
+
+
 def multi_crop(p: Views, count: int = 2, local_count: int | None = None) -> Recipe:
     """`count` global views and a number of local ones (Caron et al. 2020, SwAV): DINO, iBOT."""
     if p.local is None:

@@ -19,15 +19,13 @@ from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.normalize import as_input
 from rsa.data.splits import held_out
-from rsa.data.views import Crop, Recipe, View
+from rsa.data.views import plain_crops
 from rsa.evaluation.score import Score, accuracy
 from rsa.models.backbones import representation
 from rsa.params import Evaluation
 from rsa.params import Finetune as Section
 from rsa.schedules import warmup_cosine
 from rsa.training.device import gpu_number
-
-RATIO, FLIP_PROB = (3 / 4, 4 / 3), 0.5  # torchvision's RandomResizedCrop, RandomHorizontalFlip
 
 
 def labelled(train: Split, percent: int, seed: int) -> Split:
@@ -47,8 +45,7 @@ def finetune(backbone: nn.Module, p: Section, e: Evaluation, train: Split, test:
     classifier.to(device)
 
     batch_size = min(p.batch_size, len(train))
-    crop = Crop(e.crop, p.crop_scale, RATIO, FLIP_PROB)
-    recipe = Recipe([crop], [View(0, None)])
+    recipe = plain_crops(e.crop, p.crop_scale)
     views = TrainingViews(train, recipe, batch_size=batch_size, seed=seed, threads=e.threads, gpu=gpu_number(device))
     optimizer = _optimizer(backbone, classifier, p)
     peak = p.optimizer.base_lr * batch_size / 256

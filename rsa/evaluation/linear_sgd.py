@@ -26,13 +26,11 @@ from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.normalize import as_input
 from rsa.data.splits import held_out
-from rsa.data.views import Crop, Recipe, View
+from rsa.data.views import plain_crops
 from rsa.evaluation.score import Score, accuracy, top1
 from rsa.models.backbones import variants
 from rsa.params import Evaluation, ImageProtocol, Linear, Steps
 from rsa.training.device import gpu_number
-
-RATIO, FLIP_PROB = (3 / 4, 4 / 3), 0.5  # torchvision's RandomResizedCrop, RandomHorizontalFlip
 
 
 @dataclass(frozen=True)
@@ -122,10 +120,9 @@ def _train(
 ) -> dict[Setting, list[NDArray[np.int64]]]:
     """A classifier for each setting: its predictions of `judged` after each epoch, or after the last one alone."""
     batch_size = min(p.batch_size, len(train))
-    crop = Crop(frozen.evaluation.crop, linear.crop_scale, RATIO, FLIP_PROB)
     views = TrainingViews(
         train,
-        Recipe([crop], [View(0, None)]),
+        plain_crops(frozen.evaluation.crop, linear.crop_scale),
         batch_size=batch_size,
         seed=seed,
         threads=frozen.evaluation.threads,
@@ -133,8 +130,7 @@ def _train(
     )
     fixed = frozen.features(judged, p)
     normalize = _normalizations(p, frozen, train) if p.normalize == "l2_standardize" else {}
-    torch.manual_seed(seed)
-    heads = {s: _classifier(fixed[s.blocks, s.pooling].shape[1], len(train.classes)).to(frozen.device) for s in settings}
+    heads = {s: _classifier(fixed[s.blocks, s.pooling].shape[1], len(train.classes), seed).to(frozen.device) for s in settings}
     optimizer = _optimizer(p, heads, batch_size)
     predictions: dict[Setting, list[NDArray[np.int64]]] = {s: [] for s in settings}
     steps = p.epochs * views.steps_per_epoch
@@ -156,7 +152,9 @@ def _train(
     return predictions
 
 
-def _classifier(dimension: int, classes: int) -> nn.Linear:
+def _classifier(dimension: int, classes: int, seed: int) -> nn.Linear:
+    """The same first weights whatever else is tried beside it."""
+    torch.manual_seed(seed)
     head = nn.Linear(dimension, classes)
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)

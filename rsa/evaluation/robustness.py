@@ -67,7 +67,9 @@ def robustness_scores(
     top1 = {name: {str(severity): 100 * count / done for severity, count in of.items()} for name, of in hits.items()}
     mean = float(np.mean([value for of in top1.values() for value in of.values()]))
     protocol = f"corruptions-{p.constants}"
-    details = {"clean_top1": clean_top1, "C": classifier.best_params_["logisticregression__C"], "corruptions": top1}
+    converged = int(classifier.best_estimator_[-1].n_iter_.max()) < p.max_iter
+    details = {"clean_top1": clean_top1, "C": classifier.best_params_["logisticregression__C"], "converged": converged}
+    details["corruptions"] = top1
     return {
         "corrupted": stamped(protocol, p, "top1", mean, **details),
         "corrupted / clean": stamped(protocol, p, "percent of clean top1", 100 * mean / clean_top1),

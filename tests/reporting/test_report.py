@@ -12,7 +12,7 @@ from rsa.reporting.results import Comparison, Results, read_scores
 from rsa.reporting.runs import read_runs
 from rsa.reporting.statistics import paired_difference, summarize
 from tests.conftest import WriteParams
-from tests.reporting.experiment import edit_run, edit_score, write_quality, write_runs, write_scores
+from tests.reporting.experiment import edit_run, edit_score
 
 
 class Figure(NamedTuple):
@@ -24,15 +24,6 @@ class Figure(NamedTuple):
 
 SECTIONS = ("scores", "cost", "quality", "training")
 FIGURES = tuple(Figure(name, f"{name}.svg", f"What {name} shows", f"Of {name}.") for name in SECTIONS)
-
-
-@pytest.fixture
-def made(tmp_path: Path, tiny: Params) -> Path:
-    """Scores and runs of the made-up experiment."""
-    write_scores(tmp_path / "scores")
-    write_runs(tmp_path / "runs", tiny)
-    write_quality(tmp_path / "scores", tiny)
-    return tmp_path
 
 
 def text_of(made: Path, p: Params, figures: tuple[Figure, ...] = FIGURES) -> str:

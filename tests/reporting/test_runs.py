@@ -5,15 +5,7 @@ import pytest
 from rsa.params import Params
 from rsa.reporting.results import Missing
 from rsa.reporting.runs import read_runs, require_same
-from tests.reporting.experiment import manifest, write_quality, write_runs, write_scores
-
-
-@pytest.fixture
-def made(tmp_path: Path, tiny: Params) -> Path:
-    write_scores(tmp_path / "scores")
-    write_runs(tmp_path / "runs", tiny)
-    write_quality(tmp_path / "scores", tiny)
-    return tmp_path
+from tests.reporting.experiment import manifest
 
 
 def test_all_runs_are_read(made: Path, tiny: Params):

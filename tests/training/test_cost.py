@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -6,13 +8,12 @@ from rsa.data.loader import Batch
 from rsa.data.samples import Samples
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone, representation
-from rsa.params import Params
+from rsa.params import LocalViews, Params
 from rsa.training.cost import cost_per_image
+from tests.methods.sections import section
 
 
 def batch(views: int, size: int = 16, count: int = 4) -> Batch:
-    import numpy as np
-
     ids = np.arange(count)
     samples = Samples(ids, torch.zeros(count, dtype=torch.long), np.ones((views, count, 5), np.int64), 0, 0)
     return Batch(0, samples, [torch.randint(0, 255, (count, size, size, 3), dtype=torch.uint8) for _ in range(views)])
@@ -23,6 +24,24 @@ def test_every_forward_of_a_backbone_is_counted(tiny: Params, name: str, views: 
     """BYOL: two views through both networks; RSA: aggressive ones through the online, weak ones through the target network."""
     method, _ = build_method(tiny.methods[name], build_backbone(tiny.model), tiny.views)
     assert cost_per_image(method, batch(views)).forward_passes == passes
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"), [("simsiam", 2), ("simclr", 2), ("barlow_twins", 2), ("moco_v3", 4), ("supervised", 1)]
+)
+def test_every_method_on_a_resnet_is_counted(tiny: Params, name: str, passes: int):
+    method, recipe = build_method(section(name), build_backbone(tiny.model), tiny.views)
+    assert cost_per_image(method.train(), batch(len(recipe.views))).forward_passes == passes
+
+
+def test_multi_crop_counts_local_views_too(tiny: Params):
+    """DINO: two global and three local views through the student, the global ones through the teacher."""
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=16, patch_size=4, num_classes=0, depth=1, dynamic_img_size=True)
+    local = LocalViews(count=3, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
+    method, _ = build_method(section("dino"), vit, tiny.views.model_copy(update={"local": local}))
+    several = batch(5)
+    several.views[2:] = [view[:, :8, :8] for view in several.views[2:]]
+    assert cost_per_image(method.train(), several).forward_passes == 2 + 3 + 2
 
 
 def test_flops_of_a_step_are_those_of_its_forward_and_backward_passes(tiny: Params):

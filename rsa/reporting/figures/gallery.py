@@ -14,6 +14,7 @@ from rsa.reporting.figures.scores import draw_cost, draw_scores
 from rsa.reporting.figures.style import SMOOTH, Curves
 from rsa.reporting.figures.training import HEALTH, SCHEDULES, draw_health, draw_losses, draw_schedules
 from rsa.reporting.figures.views import draw_choices, draw_selection, draw_views
+from rsa.reporting.runs import Runs
 
 SCALES = ((1e18, "10¹⁸ "), (1e15, "10¹⁵ "), (1e12, "10¹² "), (1e9, "10⁹ "))
 
@@ -30,13 +31,16 @@ class Figure:
     caption: str
 
 
-def draw_figures(p: Params, table: pd.DataFrame, scores: Path, runs: Path, folder: Path) -> list[Figure]:
-    """Draw what there is data for into `folder`; `table` as rsa.reporting.results.read_scores gives it."""
+def draw_figures(p: Params, table: pd.DataFrame, made: Runs, scores: Path, runs: Path, folder: Path) -> list[Figure]:
+    """Draw what there is data for into `folder`; `table` and `made` as rsa.reporting.results and .runs read them."""
     e = p.experiment
     methods = [e.baseline, *(method for method in e.methods if method != e.baseline)]
-    curves = tables(runs, methods, e.seeds, "curve.csv")
-    quality = tables(scores, methods, e.seeds, "quality.csv")
-    manifests = _manifests(runs, methods, e.seeds)
+    curves = {method: made.curves.get(method, {}) for method in methods}  # all of them: their places give them their colours
+    quality = {method: made.quality.get(method, {}) for method in methods}
+    manifests: Manifests = {}
+    for method in methods:
+        if of_method := {seed: run for (name, seed), run in made.manifests.items() if name == method}:
+            manifests[method] = of_method
     return [
         *_of_scores(table, manifests, methods, e.dataset, folder),
         *_of_training(curves, folder),
@@ -45,25 +49,6 @@ def draw_figures(p: Params, table: pd.DataFrame, scores: Path, runs: Path, folde
         *_of_features(scores, methods, e.seeds[0], folder),
         *_of_views(manifests, runs, folder),
     ]
-
-
-def tables(where: Path, methods: list[str], all_seeds: list[int], name: str) -> Curves:
-    """Every method's tables of that name that exist, by seed. All methods are there: their places give them their colours."""
-    found: Curves = {method: {} for method in methods}
-    for method in methods:
-        for seed in all_seeds:
-            if (file := where / method / f"s{seed}" / name).is_file():
-                found[method][seed] = pd.read_csv(file)
-    return found
-
-
-def _manifests(runs: Path, methods: list[str], all_seeds: list[int]) -> Manifests:
-    found: Manifests = {}
-    for method in methods:
-        for seed in all_seeds:
-            if (file := runs / method / f"s{seed}" / "run.json").is_file():
-                found.setdefault(method, {})[seed] = json.loads(file.read_text())
-    return found
 
 
 def _of_scores(table: pd.DataFrame, manifests: Manifests, methods: list[str], dataset: str, folder: Path) -> list[Figure]:

@@ -11,6 +11,7 @@ from matplotlib.text import Text
 
 from rsa.params import Params
 from rsa.reporting.figures.gallery import Figure, draw_figures
+from rsa.reporting.runs import read_runs
 from tests.reporting.figures.conftest import Texts
 from tests.reporting.figures.recordings import METHODS, experiment, score_table, write_everything
 
@@ -29,7 +30,9 @@ def draw(tmp_path: Path, tiny: Params) -> Draw:
         if not (tmp_path / "runs").exists():
             write_everything(tmp_path, p)
         (tmp_path / folder).mkdir()
-        return draw_figures(p, score_table(methods, [0, 1], tasks), tmp_path / "scores", tmp_path / "runs", tmp_path / folder)
+        scores, runs = tmp_path / "scores", tmp_path / "runs"
+        made = read_runs(runs, scores, p)
+        return draw_figures(p, score_table(methods, [0, 1], tasks), made, scores, runs, tmp_path / folder)
 
     return draw
 
@@ -66,7 +69,8 @@ def test_what_is_missing_is_left_out(draw: Draw, tmp_path: Path, folder: str, na
 
 def test_nothing_at_all_is_no_figure(tmp_path: Path, tiny: Params):
     p = experiment(tiny, METHODS[:2], [0, 1])
-    assert draw_figures(p, score_table([], [], []), tmp_path / "scores", tmp_path / "runs", tmp_path) == []
+    scores, runs = tmp_path / "scores", tmp_path / "runs"
+    assert draw_figures(p, score_table([], [], []), read_runs(runs, scores, p), scores, runs, tmp_path) == []
 
 
 def test_a_failed_run_is_left_out_and_the_number_of_seeds_says_so(draw: Draw, tmp_path: Path, texts: Texts):

@@ -1,0 +1,17 @@
+"""The made-up experiment as files."""
+
+from pathlib import Path
+
+import pytest
+
+from rsa.params import Params
+from tests.reporting.experiment import write_quality, write_runs, write_scores
+
+
+@pytest.fixture
+def made(tmp_path: Path, tiny: Params) -> Path:
+    """Scores and runs of the made-up experiment."""
+    write_scores(tmp_path / "scores")
+    write_runs(tmp_path / "runs", tiny)
+    write_quality(tmp_path / "scores", tiny)
+    return tmp_path
