@@ -44,12 +44,13 @@ def killed_and_continued(curve: Curve) -> Live:
 
 
 def test_the_live_curve_of_a_continued_run_has_every_step_once(curve: Curve):
-    killed_and_continued(curve)
+    live = killed_and_continued(curve)
     with Path("live/curves/rsa_s0.csv").open() as file:
         assert [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)] == [
             (step, pytest.approx(1 / step)) for step in range(1, 76)
         ]
     assert json.loads(Path("live/metrics/rsa_s0.json").read_text()) == {"step": 75, "loss": 1 / 75, "lr": 0.75}
+    live.close()  # else TensorBoard's thread may write when the test has left its folder
 
 
 def test_tensorboard_of_a_continued_run_has_every_step_once(curve: Curve):
