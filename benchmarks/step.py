@@ -11,10 +11,13 @@ Every way has a process of its own, set up as its program would (ours by rsa.tra
 import copy
 import itertools
 import multiprocessing
+import os
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -22,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
@@ -31,7 +33,7 @@ from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsa import params
+from rsa import distributed, params
 from rsa.data.loader import Batch
 from rsa.data.normalize import as_input
 from rsa.data.samples import Samples
@@ -232,39 +234,67 @@ def outside_share(name: str, precision: str) -> float:
         Tensor.backward = backward  # type: ignore[method-assign]
 
 
-def rank_of(rank: int, world: int, name: str, precision: str, meeting: str, answers: Any) -> None:
+def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, line: Any) -> None:
+    """RSA's step on one of `world` ranks, which tell each other `nothing`, what `batch norms` need, or `all`."""
     setup("cpu", THREADS // world, 0)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    model = method(name)
-    if world > 1:
+    os.environ["LOCAL_WORLD_SIZE"] = str(world)
+    distributed.join("gloo", timedelta(minutes=5), init_method=f"file://{meeting}", rank=rank, world_size=world)
+    model = method("rsa")
+    if world > 1 and told != "nothing":
         synchronize(model)
-    p = RECIPE.methods[name].optimizer
+    if told != "all":
+        distributed.average_gradients = lambda parameters: None
+    p = RECIPE.methods["rsa"].optimizer
     optimizer = build_optimizer(model.parameters(), (), p)
     pretrain = RECIPE.pretrain.model_copy(update={"precision": precision})
 
     def run(steps: int) -> None:
-        part = batches(VIEWS[name], BATCH // world)
+        part = batches(VIEWS["rsa"], BATCH // world)
         train(model, part, optimizer, pretrain, p, total_steps=steps, device=DEVICE, report=lambda rows: None)
 
     run(1)
-    taken = [seconds(run, STEPS) for _ in range(ROUNDS)]
-    if rank == 0:
-        answers.put((median(taken), peak_resident()))
-    dist.destroy_process_group()
+    while distributed.of_first(lambda: line.recv()):
+        spent = seconds(run, STEPS)
+        if rank == 0:
+            line.send((spent, peak_resident()))
+    distributed.leave()
 
 
-def of_ranks(world: int, name: str, precision: str) -> tuple[float, float]:
-    """Seconds of a step and peak memory (MiB) of the first rank."""
+RANKS = {
+    "1 rank of 2 threads": (1, "all"),
+    "2 ranks of 1 thread": (2, "all"),
+    "  without averaging gradients": (2, "batch norms"),
+    "  each for itself": (2, "nothing"),
+}
+
+
+def of_ranks(precision: str, folder: str) -> None:
+    """Print the ways of RANKS, which take turns."""
     context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    meeting = f"/tmp/step_{time.time_ns()}"
-    ranks = [context.Process(target=rank_of, args=(rank, world, name, precision, meeting, answers)) for rank in range(world)]
+    lines, ranks = {}, []
+    for number, (name, (world, told)) in enumerate(RANKS.items()):
+        lines[name], theirs = context.Pipe()
+        meeting = f"{folder}/{number}"
+        arguments = [(rank, world, told, precision, meeting, theirs) for rank in range(world)]
+        ranks += [context.Process(target=serve_rank, args=each) for each in arguments]
     for process in ranks:
         process.start()
-    result: tuple[float, float] = answers.get()
+    taken: dict[str, list[float]] = {name: [] for name in RANKS}
+    memory = {}
+    for _ in range(2 * ROUNDS):
+        for name, line in lines.items():
+            line.send(True)
+            spent, memory[name] = line.recv()
+            taken[name].append(spent)
+    for line in lines.values():
+        line.send(False)
     for process in ranks:
         process.join()
-    return result
+    one = taken["1 rank of 2 threads"]
+    print(f"\n| RSA, {precision} | seconds of a step | speed (%) | peak memory of a rank (MiB) |\n| --- | ---: | ---: | ---: |")
+    for name, times in taken.items():
+        speed = median(a / b for a, b in zip(one, times, strict=True))
+        print(f"| {name} | {median(times):.3f} | {100 * speed:.0f} | {memory[name]:.0f} |", flush=True)
 
 
 WAYS: dict[tuple[str, str], tuple[Callable[..., Callable[[int], None]], tuple[str, ...]]] = {
@@ -343,9 +373,8 @@ def main() -> None:
         )
         if DEVICE.type == "cuda":
             continue
-        (one, used), (two, _) = of_ranks(1, "rsa", precision), of_ranks(2, "rsa", precision)
-        print(f"2 ranks of 1 thread over 1 rank of 2 threads, RSA, {precision}: {100 * one / two:.0f} % of the speed.")
-        print(f"Peak memory of 1 rank: {used:.0f} MiB.")
+        with tempfile.TemporaryDirectory() as folder:
+            of_ranks(precision, folder)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ means over all ranks, after one exchange. Weight and bias get this rank's part, 
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsa.distributed import world
+from rsa.distributed import of_ranks, world
 
 
 class _Normalize(torch.autograd.Function):
@@ -27,18 +26,18 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = context.saved_tensors
-        # As if mean and variance were constants; their part follows.
-        gx, gw, gb = torch.ops.aten.native_batch_norm_backward(
-            gradients[0].contiguous(memory_format=_format(x)), x, weight, mean, var, None, None, False, context.eps, [True] * 3
+        g = gradients[0].contiguous(memory_format=_format(x))
+        # Of weight and bias, as if mean and variance were constants: the sums of g x^ and of g.
+        _, gw, gb = torch.ops.aten.native_batch_norm_backward(
+            g, x, weight, mean, var, None, None, False, context.eps, [False, True, True]
         )
-        sums = torch.stack([gb, gw]).to(mean.dtype)  # of g and of g x^
-        dist.all_reduce(sums)
-        mean_g, mean_gx = sums / context.count
-        inverse = (var + context.eps).rsqrt()
-        slope = -weight * inverse * inverse * mean_gx
-        constant = -weight * inverse * mean_g - slope * mean
-        # slope x + constant, by the fastest kernel there is for it
-        gx += F.batch_norm(x, torch.zeros_like(mean), torch.ones_like(var), slope, constant, False, 0.0, 0.0)
+        mean_g, mean_gx = of_ranks(torch.stack([gb, gw]).to(mean.dtype)).sum(0) / context.count
+        scale = weight * (var + context.eps).rsqrt()
+        slope = -scale * (var + context.eps).rsqrt() * mean_gx
+        constant = -scale * mean_g - slope * mean
+        # scale g + constant + slope x, by the fastest kernels there are
+        gx = F.batch_norm(g, torch.zeros_like(mean), torch.ones_like(var), scale, constant, False, 0.0, 0.0)
+        gx.addcmul_(x, slope.to(x.dtype).view(-1, *[1] * (x.ndim - 2)))
         return gx, gw, gb, None, None, None, None
 
 
@@ -75,9 +74,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Mean and biased variance over all ranks, and how many values each is of; ranks have batches of one size."""
         mean, var = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)  # 30 times faster than torch.var_mean
         mean, var = (s if s.dtype == torch.float64 else s.float() for s in (mean, var))
-        parts = [torch.empty(2, len(mean), dtype=mean.dtype, device=mean.device) for _ in range(world())]
-        dist.all_gather(parts, torch.stack([mean, var]))
-        means, variances = torch.stack(parts).unbind(1)  # (ranks, C)
+        means, variances = of_ranks(torch.stack([mean, var])).unbind(1)  # (ranks, C)
         whole = means.mean(0)
         return whole, (variances + (means - whole) ** 2).mean(0), world() * x.numel() // x.shape[1]
 
