@@ -1,7 +1,9 @@
 """A Slurm for all tests that want one, and the encoder that every interrupted run must end in."""
 
+import fcntl
+import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from tests.cluster.checkout import Checkout
 from tests.cluster.slurm import MissingError, Slurm, require
 
 PRETRAIN: dict[str, Any] = {
-    "epochs": 12,
+    "epochs": 8,
     "warmup_epochs": 1,
     "checkpoint": {"steps": 5, "minutes": 10},
 }
@@ -41,12 +43,23 @@ def slurm() -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """sha256 of the encoder after a run of two ranks on one node that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    checkout = Checkout(folder / "checkout", folder, {}, **PRETRAIN, launch=launch(nodes=1))
-    checkout.call("dvc", "repro", PRETRAIN_STAGE)
-    return checkout.encoder()
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """Gives the encoder's sha256 after a run of two ranks on one node that nothing disturbed; pytest-xdist's workers share it."""
+
+    def encoder() -> str:
+        folder = tmp_path_factory.getbasetemp()
+        shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+        found = shared / "uninterrupted"
+        with (shared / "uninterrupted.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not found.exists():
+                run = tmp_path_factory.mktemp("run")
+                checkout = Checkout(run / "checkout", run, {}, **PRETRAIN, launch=launch(nodes=1))
+                checkout.call("dvc", "repro", PRETRAIN_STAGE)
+                found.write_text(checkout.encoder())
+        return found.read_text()
+
+    return encoder
 
 
 @pytest.fixture
@@ -56,6 +69,9 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two groups of about the same length, one for each of two workers; Slurm's tests share their Slurm."""
     for item in items:
         if "tests/cluster" in str(item.path):
             item.add_marker("cluster")
+            first = "slurm" in item.path.name or "clone_elsewhere" in item.name
+            item.add_marker(pytest.mark.xdist_group("first" if first else "second"))
