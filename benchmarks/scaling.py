@@ -6,12 +6,11 @@ of BYOL, RSA and hard views, of shards, a cache of half their size, checkpoints,
 """
 
 import hashlib
-import io
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -35,6 +34,7 @@ from rsa.methods import build_method
 from rsa.models.sync_batch_norm import synchronize
 from rsa.training.checkpoint import Checkpoints, captured
 from rsa.training.loop import train
+from rsa.training.memory import peak_above
 from rsa.training.optim import build_optimizer
 
 CPU = torch.device("cpu")
@@ -51,8 +51,8 @@ def seconds(action: Callable[[], Any]) -> float:
 
 
 def row(what: str, predicted: float, measured: float) -> None:
-    ratio = f"{predicted / measured:.2f}" if measured else "not measurable here"  # memory that was freed is kept, and used again
-    print(f"| {what} | {predicted:,.4g} | {measured:,.4g} | {ratio} |", flush=True)
+    ratio = predicted / measured
+    print(f"| {what} | {predicted:,.4g} | {measured:,.4g} | {ratio:.2f} |", flush=True)
 
 
 class Step:
@@ -171,10 +171,10 @@ def checkpoints(scratch: Path) -> None:
     def save() -> None:
         kept.save(1, {"step": 1, **captured(step.model, step.optimizer)})
 
-    # A checkpoint is copied into memory, hashed, and written: the same with as many bytes of nothing in particular.
-    block = torch.randn(size // 4)
+    # What any file costs that is checked and replaced whole, the same number of bytes of nothing in particular.
+    block = np.random.default_rng(0).bytes(size)
     predicted, measured = [], []
-    for _ in range(ROUNDS):
+    for _ in range(3 * ROUNDS):
         predicted.append(seconds(lambda: plain_copy(block, scratch / "plain")))
         measured.append(seconds(save))
     (path, *_) = (scratch / "checkpoints").glob("*.ckpt")
@@ -182,13 +182,19 @@ def checkpoints(scratch: Path) -> None:
     row("seconds of a checkpoint", median(predicted), median(measured))
 
 
-def plain_copy(block: torch.Tensor, path: Path) -> None:
-    buffer = io.BytesIO()
-    torch.save(block, buffer)
-    hashlib.sha256(buffer.getbuffer()).hexdigest()
-    with path.open("wb") as file:
-        file.write(buffer.getbuffer())
+def plain_copy(block: bytes, path: Path) -> None:
+    """Checksum (of a zip's member) and sha256, a new file, synced, in the place of the old one, and that synced too."""
+    zlib.crc32(block)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        file.write(hashlib.sha256(block).digest())
+        file.write(block)
+        file.flush()
         os.fsync(file.fileno())
+    partial.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
 
 
 def exchanged(rank: int, meeting: str, answers: Any) -> None:
@@ -230,27 +236,16 @@ def ranks(scratch: Path) -> None:
     )
 
 
-def peak_of(batch: int, answers: Any) -> None:
-    torch.set_num_threads(THREADS)
-    step = Step(P, "rsa", batch)
-    step()
-    step()
-    answers.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-
-
 def memory() -> None:
-    """Two sizes of batch, each in a fresh process: the difference leaves out the interpreter and its libraries."""
-    context = multiprocessing.get_context("spawn")
+    """What a step takes at its peak beyond what was there before, for two sizes of batch: the difference is the images'."""
     peaks = {}
     for batch in (BATCH // 2, 2 * BATCH):
-        answers = context.Queue()
-        process = context.Process(target=peak_of, args=(batch, answers))
-        process.start()
-        peaks[batch] = answers.get(timeout=120)
-        process.join()
-    counts = scaling.count(P, "rsa")
+        step = Step(P, "rsa", batch)
+        step()  # momenta and the libraries' own buffers
+        peaks[batch] = peak_above(step, CPU)
     more = 2 * BATCH - BATCH // 2
-    row(f"bytes of memory of {more} images more", counts.activations * more, peaks[2 * BATCH] - peaks[BATCH // 2])
+    predicted = scaling.count(P, "rsa").activations * more
+    row(f"bytes of memory of {more} images more", predicted, peaks[2 * BATCH] - peaks[BATCH // 2])
 
 
 def main() -> None:

@@ -1,13 +1,15 @@
 """Stage `floor`: the same tasks for what has learnt nothing, a random-initialised encoder or the pixels themselves.
 
 The random encoder of a seed is the one that every method with that seed starts from.
-out/: probe.json, transfer_DATASET.json for every transfer dataset; of the random encoder also what `linear` and `finetune` write
+out/: probe.json, transfer_DATASET.json for every transfer dataset; of the random encoder also what `linear`, `finetune` and
+`robustness` write
 """
 
 import tempfile
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from pipeline.stage import run, write_json
@@ -16,12 +18,23 @@ from rsa.evaluation.encode import encode_split, frozen, pixels
 from rsa.evaluation.features import Features, read_features, write_features
 from rsa.evaluation.finetune import finetune, labelled
 from rsa.evaluation.linear_sgd import Frozen, linear_sgd
+from rsa.evaluation.robustness import robustness_scores
 from rsa.evaluation.tasks import probe_tasks, transfer_tasks
 from rsa.models.backbones import build_backbone
 from rsa.params import Params
 from rsa.training.device import setup
 
-READS = ("experiment.dataset", "experiment.transfer", "model", "evaluation", "probe", "transfer", "linear", "finetune")
+READS = (
+    "experiment.dataset",
+    "experiment.transfer",
+    "model",
+    "evaluation",
+    "probe",
+    "transfer",
+    "linear",
+    "finetune",
+    "robustness",
+)
 
 
 def floor(p: Params, floor: str, seed: int, data: Path, out: Path) -> None:
@@ -42,6 +55,12 @@ def floor(p: Params, floor: str, seed: int, data: Path, out: Path) -> None:
         for dataset in p.experiment.transfer:
             train, test = features(dataset, Path(scratch) / dataset)
             write_json(out / f"transfer_{dataset}.json", transfer_tasks(train, test, p.probe, p.transfer, seed))
+        for dataset, section in p.robustness.items() if floor == "random" else ():
+            clean = features(dataset, Path(scratch) / f"robustness_{dataset}")
+            split = Split(data / dataset, "test")
+            with threadpool_limits(p.evaluation.threads):
+                scores = robustness_scores(section, p.evaluation, encode, *clean, split, seed, device)
+            write_json(out / f"robustness_{dataset}.json", scores)
     if floor == "random":
         score_untrained(p, seed, data, out)
 

@@ -18,7 +18,7 @@ from rsa.params import Experiment, Params
 from rsa.reporting.statistics import Difference, Summary, holm, paired_difference, summarize
 
 FLOORS = ("pixels", "random")
-LACKING = {"pixels": ("linear_", "finetune_", "detect_", "robustness_"), "random": ("detect_", "robustness_")}  # what floors lack
+LACKING = {"pixels": ("linear_", "finetune_", "detect_", "robustness_"), "random": ("detect_",)}  # what floors lack
 TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test", "settings", "file"]
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
@@ -45,13 +45,14 @@ class Checkpoints:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after `step`, atomically."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
         path = self.folder / f"step_{step:010d}.ckpt"
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
-            file.write(buffer.getbuffer())
+            file.write(b"0" * hashlib.sha256().digest_size * 2 + b"\n")  # its place
+            archive = _Hashed(file)
+            torch.save(state, archive)  # type: ignore[arg-type]  # as it goes: no copy of all in memory
+            file.seek(0)
+            file.write(archive.sha256.hexdigest().encode())
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
@@ -75,6 +76,17 @@ class Checkpoints:
             )
             path.unlink(missing_ok=True)
         return None
+
+
+class _Hashed(io.RawIOBase):
+    """A file to write to, and the sha256 of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, part: Any) -> int:
+        self.sha256.update(part)
+        return self.file.write(part)
 
 
 def captured(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline import stage
 from rsa.models.backbones import build_backbone
@@ -105,6 +106,7 @@ def test_robustness_of_digits(run: RunStage, write_params: WriteParams, tiny: Pa
         "max_iter": 50,
     }
     write_params({"robustness": {"digits": section}})
+    torch.manual_seed(0)
     save_encoder(build_backbone(tiny.model), Path(ENCODER), tiny.model.backbone)
     run("shard", dataset="digits", raw="requirements.lock", out="data/shards/digits")
     run("extract", encoder=ENCODER, shards="data/shards/digits", out="features/byol/s0/digits")
@@ -120,3 +122,7 @@ def test_robustness_of_digits(run: RunStage, write_params: WriteParams, tiny: Pa
     assert len(values) == 2 * len(CORRUPTIONS)
     assert score["value"] == pytest.approx(sum(values) / len(values))
     assert score["value"] < score["clean_top1"]
+    write_params({"robustness": {"digits": section}, "experiment.transfer": []})
+    run("floor", floor="random", seed=0, data="data/shards", out="scores/random/s0")
+    floor = json.loads(Path("scores/random/s0/robustness_digits.json").read_text())
+    assert floor == scores  # the encoder above had learnt nothing either
