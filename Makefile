@@ -17,7 +17,7 @@ test-slow: $(VENV)/.ready
 	$(IN_VENV) pytest -n 2 -m "slow and not cluster"
 
 test-cluster: $(VENV)/.ready
-	$(IN_VENV) pytest -n 2 --dist loadgroup tests/cluster -m cluster -rs --durations=0 --durations-min=1
+	$(IN_VENV) pytest -n 2 tests/cluster -m cluster -rs --durations=0 --durations-min=1
 
 check: lint types test
 

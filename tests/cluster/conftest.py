@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.cluster.checkout import PRETRAIN as PRETRAIN_STAGE
 from tests.cluster.checkout import Checkout
@@ -69,9 +71,17 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two groups of about the same length, one for each of two workers; Slurm's tests share their Slurm."""
     for item in items:
         if "tests/cluster" in str(item.path):
             item.add_marker("cluster")
-            first = "slurm" in item.path.name or "clone_elsewhere" in item.name
-            item.add_marker(pytest.mark.xdist_group("first" if first else "second"))
+
+
+class Halves(LoadScopeScheduling):
+    """Two parts of about the same length, one for each of two workers; Slurm's tests share their Slurm."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "first" if "test_slurm" in nodeid or "clone_elsewhere" in nodeid else "second"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
+    return Halves(config, log)
