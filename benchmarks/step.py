@@ -256,7 +256,7 @@ def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, l
     while distributed.of_first(lambda: line.recv()):
         spent = seconds(run, STEPS)
         if rank == 0:
-            line.send((spent, peak_resident()))
+            line.send(spent)
     distributed.leave()
 
 
@@ -280,21 +280,19 @@ def of_ranks(precision: str, folder: str) -> None:
     for process in ranks:
         process.start()
     taken: dict[str, list[float]] = {name: [] for name in RANKS}
-    memory = {}
     for _ in range(2 * ROUNDS):
         for name, line in lines.items():
             line.send(True)
-            spent, memory[name] = line.recv()
-            taken[name].append(spent)
+            taken[name].append(line.recv())
     for line in lines.values():
         line.send(False)
     for process in ranks:
         process.join()
     one = taken["1 rank of 2 threads"]
-    print(f"\n| RSA, {precision} | seconds of a step | speed (%) | peak memory of a rank (MiB) |\n| --- | ---: | ---: | ---: |")
+    print(f"\n| RSA, {precision} | seconds of a step | speed (%) |\n| --- | ---: | ---: |")
     for name, times in taken.items():
         speed = median(a / b for a, b in zip(one, times, strict=True))
-        print(f"| {name} | {median(times):.3f} | {100 * speed:.0f} | {memory[name]:.0f} |", flush=True)
+        print(f"| {name} | {median(times):.3f} | {100 * speed:.0f} |", flush=True)
 
 
 WAYS: dict[tuple[str, str], tuple[Callable[..., Callable[[int], None]], tuple[str, ...]]] = {
