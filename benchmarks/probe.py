@@ -151,7 +151,7 @@ def linear_ways(train: Features, test: Features) -> dict[str, Way]:
     scaler = StandardScaler().fit(train.x)
     x, x_test = scaler.transform(train.x), scaler.transform(test.x)
     p = params.LinearProbe(classifier="logistic_regression", C=GRID, max_iter=1000)
-    probe = params.Probe(threads=1, held_out=0.2, best_on_test=False, protocols={"sklearn": p})
+    probe = params.Probe(threads=1, gpus=0, held_out=0.2, best_on_test=False, protocols={"sklearn": p})
 
     def selected() -> None:
         linear_probe("sklearn", p, probe, train, test, seed=0)

@@ -550,6 +550,7 @@ FeatureProtocol = Annotated[KNN | LinearProbe, Field(discriminator="classifier")
 
 class Probe(Section):
     threads: Count
+    gpus: Literal[0, 1]
     held_out: Inside
     best_on_test: bool
     protocols: Annotated[dict[ProtocolName, FeatureProtocol], Field(min_length=1)]

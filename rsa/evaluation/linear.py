@@ -15,7 +15,7 @@ def linear_probe(name: str, p: LinearProbe, probe: Probe, train: Features, test:
 
     def predict(Cs: Sequence[float], train: Features, test: Features) -> Predictions:
         found: Predictions = {}
-        for C, predicted, converged[C] in logistic_predictions(train, test, Cs, p.max_iter):
+        for C, predicted, converged[C] in logistic_predictions(train, test, Cs, p.max_iter, "cuda" if probe.gpus else None):
             found[C] = predicted
         return found
 

@@ -51,6 +51,8 @@ def _on_device(train: Features, test: Features, Cs: Sequence[float], max_iter: i
         raise ValueError("SCIPY_ARRAY_API must be 1 before SciPy is imported, to fit on torch tensors: set it for the command")
     import torch  # 2 s, which probes on the CPU do without
 
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("probe.gpus must be 0 where no GPU is usable, got 1")
     x, y, x_test = (torch.tensor(np.asarray(array), device=device) for array in (train.x, train.y, test.x))
     with config_context(array_api_dispatch=True):
         scaler = StandardScaler().fit(x)

@@ -8,8 +8,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from rsa import params
 from rsa.evaluation import logistic
 from rsa.evaluation.features import Features
+from rsa.evaluation.linear import linear_probe
 from rsa.evaluation.logistic import logistic_predictions
 from rsa.evaluation.softmax_regression import SoftmaxRegression
 from tests.evaluation.blobs import blobs
@@ -76,3 +78,15 @@ def test_torch_tensors_need_scipys_array_api(monkeypatch: pytest.MonkeyPatch):
     train = Features(np.eye(2, dtype=np.float32), np.array([0, 1]))
     with pytest.raises(ValueError, match="SCIPY_ARRAY_API must be 1 before SciPy is imported"):
         list(logistic_predictions(train, train, CS, 10, "cpu"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    train = Features(np.eye(2, dtype=np.float32), np.array([0, 1]))
+    probe = params.Probe.model_validate({
+        "threads": 1, "gpus": 1, "held_out": 0.5, "best_on_test": False,
+        "protocols": {"sklearn": {"classifier": "logistic_regression", "C": [1.0], "max_iter": 10}},
+    })  # fmt: skip
+    with pytest.raises(ValueError, match=r"probe\.gpus must be 0 where no GPU is usable, got 1"):
+        linear_probe("sklearn", probe.protocols["sklearn"], probe, train, train, 0)

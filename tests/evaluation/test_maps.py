@@ -13,7 +13,7 @@ LINEAR = LinearProbe(classifier="logistic_regression", C=[0.1], max_iter=100)
 
 
 def probe(**protocols: KNN | LinearProbe) -> Probe:
-    return Probe(threads=1, held_out=0.25, best_on_test=False, protocols=protocols)
+    return Probe(threads=1, gpus=0, held_out=0.25, best_on_test=False, protocols=protocols)
 
 
 def test_principal_components_are_those_of_the_singular_value_decomposition():
