@@ -86,6 +86,9 @@ def average_gradients(parameters: Iterable[Parameter]) -> None:
     if world() == 1:
         return
     views = [_flat(parameter) for parameter in parameters if parameter.grad is not None]
+    if _mesh is not None and views[0].device.type == "cpu":
+        _mesh.average(views)
+        return
     flat = torch.cat(views)  # one message for all
     dist.all_reduce(flat)
     flat /= world()

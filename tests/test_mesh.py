@@ -74,6 +74,34 @@ def test_every_rank_gets_everyones_message_in_the_order_of_ranks(world: int):
     assert run(world, gathers) == dict.fromkeys(range(world), want)
 
 
+def averages(mesh: Mesh) -> list[list[float]]:
+    """Of other sizes and types each few rounds, as when a layer no longer rests."""
+    found = []
+    for round in range(12):
+        dtype = torch.float64 if round > 6 else torch.float32
+        parts = [of(mesh.rank, 10 * round + size, (size,), dtype) for size in (1, 1000, 37 + round // 3)]
+        if round % 4 == mesh.rank:
+            time.sleep(0.05)
+        mesh.average(parts)
+        found.append(torch.cat(parts).double().tolist())
+    return found
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_averages_are_summed_in_the_order_of_ranks_and_the_same_everywhere(world: int):
+    want = []
+    for round in range(12):
+        dtype = torch.float64 if round > 6 else torch.float32
+        sums = []
+        for size in (1, 1000, 37 + round // 3):
+            total = of(0, 10 * round + size, (size,), dtype)
+            for rank in range(1, world):
+                total = total + of(rank, 10 * round + size, (size,), dtype)
+            sums.append(total / world)
+        want.append(torch.cat(sums).double().tolist())
+    assert run(world, averages) == dict.fromkeys(range(world), want)
+
+
 def last_one_ends(mesh: Mesh) -> Any:
     if mesh.rank == mesh.world - 1:
         os._exit(0)
