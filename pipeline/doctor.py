@@ -36,7 +36,7 @@ from rsa.data.views import Colors, weak_views
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.training.checkpoint import captured, restore
 from rsa.training.device import choose, gpu_number, setup
 from rsa.training.launch import launch, processes

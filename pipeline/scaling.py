@@ -29,7 +29,7 @@ from rsa.data.samples import Samples
 from rsa.methods import build_method
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.training.checkpoint import KEPT
 
 FLOAT = 4  # bytes: weights, gradients and momenta are float32, whatever pretrain.precision says

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rsa import params
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.reporting.report import cell, difference
 from rsa.reporting.results import Results
 

@@ -16,13 +16,23 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
-from rsa.data.files import INDEX, MANIFEST, sha256
-from rsa.data.remote import FULL, download, retried
-from rsa.params import RemoteShards
+from rsa.data.files import INDEX, MANIFEST, REMOTE, sha256
+from rsa.data.remote import FULL, URL, download, retried
+from rsa.params.section import Count, Section
 
 WAIT = 0.2  # seconds between looks for space that others hold
+
+
+class RemoteShards(Section):
+    """Section of shards that are kept elsewhere."""
+
+    source: Literal["remote_shards"]
+    raw: str
+    url: URL
+    cache: str
+    cache_bytes: Count
 
 
 class ShardCache:
@@ -139,7 +149,8 @@ def link_shards(p: RemoteShards, folder: Path) -> None:
     for split, recorded in splits.items():
         (folder / split).mkdir()
         _fetch_index(f"{url}/{split}/{INDEX}", folder / split / INDEX, recorded["index_sha256"])
-    manifest["remote"] = {"url": url, "cache": p.cache, "cache_bytes": p.cache_bytes}
+    remote = {"url": url, "cache": p.cache, "cache_bytes": p.cache_bytes}
+    (folder / REMOTE).write_text(json.dumps(remote, indent=1) + "\n")  # not in the manifest, which later stages watch
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 

@@ -6,7 +6,8 @@ import timm
 import torch
 from torch import nn
 
-from rsa.params import Model, nearest
+from rsa.params.model import Model
+from rsa.params.section import nearest
 
 
 def build_backbone(params: Model) -> nn.Module:

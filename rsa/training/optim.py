@@ -7,7 +7,8 @@ import torch
 from timm.optim import Lars
 from torch import nn
 
-from rsa.params import LARS, SGD, AdamW, Optimizer, Pretrain
+from rsa.params.optimizer import LARS, SGD, AdamW, Optimizer
+from rsa.params.pretrain import Pretrain
 from rsa.schedules import cosine, warmup_cosine
 
 

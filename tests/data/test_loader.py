@@ -18,7 +18,8 @@ from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.views import candidate_duos, candidates, crop_of, draw_boxes, multi_crop
-from rsa.params import LocalViews, Params
+from rsa.params.document import Params
+from rsa.params.views import LocalViews
 
 BATCH, STEPS = 12, 6  # an epoch is 4 steps of the 50 photographs: its border lies between
 

@@ -17,7 +17,10 @@ from rsa.data.loader import TrainingViews
 from rsa.data.sources import open_source
 from rsa.data.verify import verify
 from rsa.data.views import candidates
-from rsa.params import Params, RemoteShards, WebDataset, load
+from rsa.data.cache import RemoteShards
+from rsa.data.sources.webdataset import WebDataset
+from rsa.params.document import Params
+from rsa.params.load import load
 from tests.data.s3 import KEY, SECRET, Faulty, faulty, forget, moto
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from rsa.data.sources import Source, open_source
 from rsa.data.sources.torchvision import SETS
-from rsa.params import Torchvision
+from rsa.data.sources.torchvision import Torchvision
 
 RANDOM = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rsa.params import Params
+from rsa.params.document import Params
 from tests.engines.imports import PACKAGES, ROOT, closure
 from tests.engines.toy import load_yaml, outputs, reads_of, signature_of
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from pipeline.digest import digest
 from pipeline.stage import run
-from rsa.params import Params
+from rsa.params.document import Params
 
 READS = {reads}
 VERSION = 1

@@ -7,7 +7,8 @@ from torch import nn
 from rsa.data.index import Split
 from rsa.evaluation.finetune import _optimizer, _rate, finetune, labelled
 from rsa.models.backbones import build_backbone
-from rsa.params import Finetune, Params
+from rsa.params.document import Params
+from rsa.params.finetune import Finetune
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,8 @@ from rsa.methods import METHODS, require_parts
 from rsa.methods.ibot import masked
 from rsa.methods.method import Method
 from rsa.models.heads import PrototypeHead, mlp
-from rsa.params import Masks, Params
+from rsa.methods.ibot import Masks
+from rsa.params.document import Params
 from tests.methods.networks import Backbone, images
 from tests.methods.sections import section
 

@@ -9,7 +9,7 @@ import torch
 from torchvision.transforms.v2.functional import resized_crop
 
 from pipeline import doctor
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.training.checkpoint import restore
 from tests.engines.imports import ROOT
 

@@ -24,7 +24,7 @@ from pipeline import floor, pretrain, stage
 from rsa.data.index import Split
 from rsa.data.loader import Batch
 from rsa.data.samples import Samples
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.reporting.figures.views import draw_choices
 from tests.conftest import TINY
 

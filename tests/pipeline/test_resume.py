@@ -20,7 +20,7 @@ from pipeline.pretrain import pretrain
 from rsa import distributed, params
 from rsa.data.shards import write_shards
 from rsa.data.sources import open_source
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.training.checkpoint import Interrupted
 from rsa.training.launch import launch
 from tests.conftest import WriteParams

@@ -21,7 +21,7 @@ from rsa.methods import build_method
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.training.checkpoint import Checkpoints, captured
 from rsa.training.optim import build_optimizer
 from tests.conftest import TINY

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import stage
 from pipeline.stage import write_json
-from rsa.params import Params
+from rsa.params.document import Params
 from tests.conftest import TINY
 from tests.engines.imports import ROOT
 from tests.pipeline.project import Project, end

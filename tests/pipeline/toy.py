@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from pipeline.stage import run
-from rsa.params import Params
+from rsa.params.document import Params
 
 READS = ("pretrain", "methods.{method}")
 

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from rsa import params
-from rsa.params import EncoderStart, Params
+from rsa.params.document import Params
+from rsa.params.pretrain import EncoderStart
 from rsa.reporting.reference import beside_ours, described, known_as, reference_numbers
 from rsa.reporting.results import Column, Results
 from tests.engines.imports import ROOT

@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from rsa import params
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.reporting.report import cell, difference, number, render
 from rsa.reporting.results import Comparison, Results, read_scores
 from rsa.reporting.runs import read_runs

@@ -8,7 +8,8 @@ from rsa.data.loader import Batch
 from rsa.data.samples import Samples
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone, representation
-from rsa.params import LocalViews, Params
+from rsa.params.document import Params
+from rsa.params.views import LocalViews
 from rsa.training.cost import cost_per_image
 from tests.methods.sections import section
 

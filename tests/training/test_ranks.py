@@ -18,7 +18,8 @@ from rsa.data.loader import Batch
 from rsa.data.samples import Samples
 from rsa.methods import METHODS, build_method
 from rsa.models.sync_batch_norm import SyncBatchNorm, synchronize
-from rsa.params import LocalViews, Pretrain, Views
+from rsa.params.pretrain import Pretrain
+from rsa.params.views import LocalViews, Views
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 from tests.methods.networks import Backbone
