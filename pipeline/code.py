@@ -27,19 +27,19 @@ def write_code(p: Params, out: Path) -> None:
     for stage in stages:
         if stage == BY_METHOD:
             (out / stage).mkdir()
-            for name, section in p.methods.items():
-                (out / stage / name).write_text(fingerprint(f"pipeline.{stage}", f"rsa.methods.{section.method}"))
+            for name in p.methods:
+                method = p.key_of("methods", name, "method")
+                (out / stage / name).write_text(fingerprint(f"pipeline.{stage}", f"rsa.methods.{method}"))
         elif stage != "code":
             (out / stage).write_text(fingerprint(f"pipeline.{stage}"))
     YAML(typ="safe", pure=True).dump(used(p), out / "experiment.yaml")
 
 
 def used(p: Params) -> dict[str, Any]:
-    """The document without `runtime`, and without datasets, methods and protocols that the experiment does not use."""
+    """The document without `runtime`, tolerances, paths, and datasets, methods and protocols that the experiment does not use."""
     document: dict[str, Any] = plain(p)
     del document["runtime"]
-    for key in ("max_bad_samples",):  # a tolerance
-        del document["shards"][key]
+    del document["shards"]["max_bad_samples"]
     datasets = {p.experiment.dataset, *p.experiment.transfer, *p.linear.datasets, *p.finetune.datasets, *p.robustness}
     document["datasets"] = {name: _without_paths(section) for name, section in document["datasets"].items() if name in datasets}
     document["methods"] = {name: section for name, section in document["methods"].items() if name in p.experiment.methods}

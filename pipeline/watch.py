@@ -74,7 +74,8 @@ def modules_of(stage: str, sections: Mapping[str, Any]) -> tuple[list[str], Path
     for dotted, section in sections.items():
         if dotted.startswith("methods."):
             name = dotted.removeprefix("methods.")
-            return [f"pipeline.{stage}", f"rsa.methods.{section.method}"], CODE / stage / name
+            method = section["method"] if isinstance(section, dict) else section.method
+            return [f"pipeline.{stage}", f"rsa.methods.{method}"], CODE / stage / name
     return [f"pipeline.{stage}"], CODE / stage
 
 

@@ -11,6 +11,7 @@ import io
 import sys
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,13 +29,13 @@ def fingerprint(*modules: str, root: Path = ROOT) -> str:
 
 def digest(file: Path) -> str:
     """The sha256 of a source without comments, docstrings and blank lines, or of another file as it is."""
-    content = normalized(file).encode() if file.suffix == ".py" else file.read_bytes()
+    content = normalized(file, file.read_text(encoding="utf-8")).encode() if file.suffix == ".py" else file.read_bytes()
     return hashlib.sha256(content).hexdigest()
 
 
-def normalized(file: Path) -> str:
+@cache  # by its text: a file that changes is read anew
+def normalized(file: Path, source: str) -> str:
     """A source without comments, docstrings, blank lines and spaces at the end of lines. ValueError where it does not parse."""
-    source = file.read_text(encoding="utf-8")
     lines = source.split("\n")
     tree = _parsed(file, source)
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
@@ -96,7 +97,7 @@ def closure(modules: tuple[str, ...], root: Path = ROOT) -> set[Path]:
         file = _file_of(name, root)
         if file is not None and file not in found:
             found.add(file)
-            todo += imported_names(file, root)
+            todo += imported_names(file, file.read_text(encoding="utf-8"), root)
     return found
 
 
@@ -105,16 +106,17 @@ def _file_of(module: str, root: Path) -> Path | None:
     return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
 
 
-def imported_names(file: Path, root: Path = ROOT) -> set[str]:
+@cache
+def imported_names(file: Path, source: str, root: Path = ROOT) -> frozenset[str]:
     """Every name that a file imports, anywhere in it: of `from a import b` both `a` and `a.b`, which may be a module."""
     names: set[str] = set()
-    for node in ast.walk(_parsed(file, file.read_text(encoding="utf-8"))):
+    for node in ast.walk(_parsed(file, source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = _absolute(node, file, root)
             names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    return names
+    return frozenset(names)
 
 
 def _absolute(node: ast.ImportFrom, file: Path, root: Path) -> str:

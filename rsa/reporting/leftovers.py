@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rsa.params.document import Document
-from rsa.reporting.results import score_files
+from rsa.reporting.grid import score_files
 
 LEFTOVERS = Path("leftovers")
 RUN_FILES = ("encoder.safetensors", "snapshots", "views.png", "run.json", "curve.csv")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from rsa.params.document import Document
+from rsa.reporting.grid import command, score_files
 from rsa.reporting.statistics import Difference, Summary, holm, paired_difference, summarize
 
 TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test", "settings", "file"]
@@ -49,27 +50,6 @@ class Scores(NamedTuple):
     def of_columns(self, key: str) -> dict[Column, str]:
         """What the first score of each column has under `settings` or `file`."""
         return {Column(*row[:4]): str(row[4]) for row in self.table[[*Column._fields, key]].itertuples(index=False, name=None)}
-
-
-def score_files(p: Document) -> dict[str, str]:
-    """The score files that an encoder of this experiment has, below its folder, and the dataset of each."""
-    e = p.experiment
-    files = {"probe.json": e.dataset} | {f"transfer_{name}.json": name for name in e.transfer}
-    files |= {f"linear_{name}_{protocol}.json": name for name in p.linear.datasets for protocol in p.linear.protocols}
-    files |= {
-        f"finetune_{name}_{percent}/scores.json": name for name in p.finetune.datasets for percent in p.finetune.label_percents
-    }
-    files |= {f"detect_{name}.json": name for name in p.detection}
-    files |= {f"robustness_{name}.json": name for name in p.robustness}
-    return files
-
-
-def command(method: str, seed: object, file: str) -> str:
-    """What makes a score file of a method and seed, and all that it needs: DVC names a stage by the items of its matrix."""
-    stage, *items = file.removesuffix("/scores.json").removesuffix(".json").split("_", 1)
-    if stage in ("linear", "finetune"):
-        items = items[0].rsplit("_", 1)  # a protocol and a percentage have no underscore, a dataset may
-    return "dvc repro " + "-".join([f"{stage}@{method}", str(seed), *items])
 
 
 def read_scores(folder: Path, p: Document) -> Scores:
