@@ -32,6 +32,7 @@ from rsa.data.normalize import as_input
 from rsa.data.order import Order
 from rsa.methods import build_method
 from rsa.models.sync_batch_norm import synchronize
+from rsa.params.document import Params
 from rsa.training.checkpoint import Checkpoints, captured
 from rsa.training.loop import train
 from rsa.training.memory import peak_above
@@ -58,7 +59,7 @@ def row(what: str, predicted: float, measured: float) -> None:
 class Step:
     """A training step of a method, in memory."""
 
-    def __init__(self, p: params.Params, name: str, batch: int = BATCH, ranks: int = 1) -> None:
+    def __init__(self, p: Params, name: str, batch: int = BATCH, ranks: int = 1) -> None:
         torch.manual_seed(0)
         section = p.methods[name]
         self.model, recipe = build_method(section, backbone(), p.views)

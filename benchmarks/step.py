@@ -33,7 +33,7 @@ from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsa import distributed, params
+from rsa import distributed
 from rsa.data.loader import Batch
 from rsa.data.normalize import as_input
 from rsa.data.samples import Samples
@@ -41,13 +41,14 @@ from rsa.methods import METHODS
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
+from rsa.params.load import load
 from rsa.training.device import setup
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
 THREADS, BATCH, STEPS, ROUNDS = 2, 64, 2, 3
 DEVICE = torch.device("cuda" if "gpu" in sys.argv else "cpu")
-RECIPE = params.load(Path("recipes/cifar10.yaml"))
+RECIPE = load(Path("recipes/cifar10.yaml"))
 VIEWS = {"byol": 2, "rsa": 4}
 
 

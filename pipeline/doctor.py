@@ -23,7 +23,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from pipeline.file_locks import mount, unsafe
+from rsa.file_locks import mount, unsafe
 from rsa import distributed, params
 from rsa.data.color import BRIGHTNESS, HUE, identity, jitter_steps
 from rsa.data.coloring import apply_colors

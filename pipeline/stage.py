@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 from urllib.parse import quote
 
-from pipeline.file_locks import held
+from rsa.file_locks import held
 from pipeline.watch import Watch
 from pipeline.work import Work
 from rsa import provenance

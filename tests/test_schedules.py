@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsa import params
+from rsa.params.beta import Beta
 from rsa.schedules import SCHEDULES, ema_momentum, warmup_cosine
 
-SECTIONS = {get_args(cls.model_fields["schedule"].annotation)[0]: cls for cls in get_args(get_args(params.Beta)[0])}
+SECTIONS = {get_args(cls.model_fields["schedule"].annotation)[0]: cls for cls in get_args(get_args(Beta)[0])}
 SECTIONS.pop("adaptive")  # it follows losses, not progress: rsa/methods/adaptive_beta.py
 
 # Worked out by hand: cos(pi/4) = 0.70710678..., cos(pi/3) = 1/2.

@@ -13,8 +13,8 @@ from rsa.data.samples import Samples
 from rsa.methods import METHODS, build_method
 from rsa.methods.byol import distance
 from rsa.methods.hard_views import HardViews, iou
-from rsa.params.hard_views import HardViews as HardViewParams
 from rsa.params.document import Params
+from rsa.params.hard_views import HardViews as HardViewParams
 from rsa.params.hard_views import Scoring
 from rsa.params.views import LocalViews, Views
 from tests.methods.networks import Backbone, images

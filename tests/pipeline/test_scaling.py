@@ -22,6 +22,7 @@ from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params.document import Params
+from rsa.params.load import load
 from rsa.training.checkpoint import Checkpoints, captured
 from rsa.training.optim import build_optimizer
 from tests.conftest import TINY
@@ -33,7 +34,7 @@ WORLD = 4
 
 @pytest.fixture(scope="module")
 def tiny_params() -> Params:
-    return params.load(TINY)
+    return load(TINY)
 
 
 @pytest.fixture(scope="module")

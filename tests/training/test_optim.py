@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from rsa.params.document import Params
-from rsa.params.optimizer import AdamW, LARS, SGD
+from rsa.params.optimizer import LARS, SGD, AdamW
 from rsa.params.pretrain import Pretrain
 from rsa.training.optim import build_optimizer, clip_gradients, learning_rate, set_schedules
 
