@@ -169,7 +169,7 @@ STATES = {
             edit("dvc.yaml", "python -m pipeline.transfer", "python -B -m pipeline.transfer"),
             remove(FEATURES),
         ),
-        ("probe@byol-*", "transfer@byol-*", "report"),
+        tuple(f"{stage}@{name}-*" for stage in ("probe", "transfer") for name in ("byol", "pixels", "random")) + ("report",),
         fast=True,
     ),
     # losses
