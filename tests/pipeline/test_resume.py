@@ -178,7 +178,7 @@ def unlucky(act: str) -> None:
 
 def test_a_peer_that_hangs_is_noticed_after_the_timeout(tmp_path: Path, write_params: WriteParams, no_restarts: None):
     p = params.load(write_params({"pretrain.launch": {"nodes": 1, "processes": 2, "timeout_minutes": 0.05}}))
-    with pytest.raises(ValueError, match=r"rank 0 of 2 ended with exit code 1: TimeoutError: rank 1 has said nothing for 3 s"):
+    with pytest.raises(ValueError, match=r"rank 0 of 2 ended with exit code 1: (.|\n)*[Tt]imed out"):
         launch(p.pretrain, tmp_path, asleep)
 
 
