@@ -394,16 +394,8 @@ class DeepHead(Head):
 
 class Scoring(Section):
     precision: Literal["same", "bf16"]
-    statistics: Literal["batch", "running"]
-    scale: Annotated[float, Field(gt=0, le=1)]
     predicted: Annotated[int, Field(ge=0)] | None
     reuse: bool
-
-    @model_validator(mode="after")
-    def _reusable(self) -> Self:
-        if self.reuse and self.scale < 1:
-            raise ValueError("reuse must be false unless scale is 1: outputs of smaller images are no targets")
-        return self
 
 
 class HardViews(Section):

@@ -8,11 +8,9 @@ losses, and for each sample the views of its hardest set go on (the first of equ
 and an aggressive view. Scoring changes no state: batch norms use their batch and keep their statistics, no random number
 generator moves. With no more candidates than the method needs nothing is scored, and the method is what it was.
 
-Scoring costs a forward of all candidates through both networks. The exact form is {precision: same, statistics: batch,
-scale: 1, predicted: null, reuse: false}; benchmarks/hard_views.py says what the cheaper ones cost and how well they choose:
+Scoring costs a forward of all candidates through both networks. The exact form is {precision: same, predicted: null,
+reuse: false}; benchmarks/hard_views.py says what the cheaper ones cost and how well they choose:
     precision: bf16       forward in bf16
-    statistics: running   batch norms use their running statistics
-    scale: 0.5            candidates at half the resolution
     predicted: 3          only 3 candidates go through the online network, the predictor makes predictions of the others from
                           the target network's projections
     reuse: true           training takes the target network's outputs from scoring: choices stay exact, but a batch norm of the
@@ -26,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rsa import params
@@ -89,9 +86,8 @@ class HardViews(Method):
         """The hardest set of every sample."""
         sets = self._drawn(samples.seed)
         with scoring(self.method, self.p.scoring, views[0].device.type):
-            small = [_scaled(view, self.p.scoring.scale) for view in views]
             count = self.p.scoring.predicted
-            embedded = self.method.embed(small, samples) if count is None else self.method.embed_predicting(small, count)
+            embedded = self.method.embed(views, samples) if count is None else self.method.embed_predicting(views, count)
         with torch.autocast(views[0].device.type, enabled=False):  # losses are never in bf16, as in the loop
             losses = self.method.set_losses(embedded, sets, self.progress)
         numbers = torch.arange(len(sets), device=losses.device)[:, None]
@@ -187,14 +183,6 @@ class HardViews(Method):
         return self.method.constant_lr()
 
 
-def _scaled(view: Tensor, scale: float) -> Tensor:
-    """Images at a lower resolution."""
-    if scale == 1:
-        return view
-    size = [round(side * scale) for side in view.shape[2:]]
-    return F.interpolate(view, size=size, mode="bilinear", antialias=True)
-
-
 @contextmanager
 def scoring(method: nn.Module, p: params.Scoring, device: str) -> Iterator[None]:
     """While it lasts a forward changes no state of `method` and no random number generator."""
@@ -203,10 +191,7 @@ def scoring(method: nn.Module, p: params.Scoring, device: str) -> Iterator[None]
     still = [parameter for parameter in method.parameters() if not parameter.requires_grad] if enabled else []
     try:
         for norm in norms:
-            if p.statistics == "running":
-                norm.eval()
-            else:
-                norm.track_running_stats = False  # uses the batch's statistics, keeps none
+            norm.track_running_stats = False  # uses the batch's statistics, keeps none
         for parameter in still:
             parameter.requires_grad_(True)  # autocast casts once for all candidates only what wants a gradient
         with torch.random.fork_rng(), torch.autocast(device, torch.bfloat16, enabled=enabled):
@@ -216,7 +201,6 @@ def scoring(method: nn.Module, p: params.Scoring, device: str) -> Iterator[None]
         for parameter in still:
             parameter.requires_grad_(False)
         for norm in norms:
-            norm.train()
             norm.track_running_stats = True
 
 

@@ -37,7 +37,7 @@ HARD = {
     "candidates": 3,
     "local_candidates": None,
     "max_sets": 8,
-    "scoring": {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False},
+    "scoring": {"precision": "same", "predicted": None, "reuse": False},
 }
 
 

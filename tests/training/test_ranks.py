@@ -32,7 +32,7 @@ VIEWS = Views(
 )  # fmt: skip
 HARD = {
     "candidates": 3, "local_candidates": 3, "max_sets": 8,
-    "scoring": {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False},
+    "scoring": {"precision": "same", "predicted": None, "reuse": False},
 }  # fmt: skip
 ADAPTIVE = {"schedule": "adaptive", "start": 0.4, "end": 0.0, "window": 64, "after": 0.0}
 KINDS = {name: (name, {}) for name in METHODS}
