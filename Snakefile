@@ -20,7 +20,7 @@ def marker(name):
 if workflow.is_main_process:
     from engines.lock_order import recorded, restore_order
     from engines.plan import plan
-    from pipeline.file_locks import unsafe
+    from rsa.file_locks import unsafe
     from snakemake.exceptions import WorkflowError
 
     if why := unsafe(Path(), shared=workflow.non_local_exec):

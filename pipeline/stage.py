@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.file_locks import held
 from rsa import params, provenance
+from rsa.file_locks import held
 
 STARTED = time.time_ns()
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,8 +18,7 @@ from tests.engines.imports import PACKAGES, ROOT
 
 AS_THEY_ARE = (
     "Snakefile", ".dvcignore", ".gitignore", "profiles", "engines", "live/metrics/none.json", "weights/none",
-    "pipeline/__init__.py", "pipeline/file_locks.py", "pipeline/stage.py", "rsa/__init__.py", "rsa/params.py",
-    "rsa/provenance.py",
+    "pipeline/__init__.py", "pipeline/stage.py", "rsa/__init__.py", "rsa/file_locks.py", "rsa/params.py", "rsa/provenance.py",
 )  # fmt: skip
 CODE_OF_ALL = "rsa/params.py"  # every other file that toy stages share is left out of `deps`: DVC takes long to read them
 STAGE = '''"""The toy of stage `{name}`."""

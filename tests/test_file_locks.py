@@ -5,17 +5,18 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from pipeline import file_locks
-from pipeline.file_locks import BusyError, held, mount, unsafe
+from rsa import file_locks
+from rsa.file_locks import BusyError, held, mount, unsafe
 from tests.engines.imports import ROOT
 
 HOLDER = """
 import pathlib, sys, time
-from pipeline.file_locks import held
+from rsa.file_locks import held
 with held(pathlib.Path(sys.argv[1]), "busy"):
     print("held", flush=True)
     time.sleep(60)
@@ -32,7 +33,10 @@ def test_one_process_at_a_time_and_a_kill_frees_it(tmp_path: Path):
         pass
     with held(tmp_path / "locks" / "other", ""):
         pass
-    holder.kill()
+    killed = []
+    threading.Timer(0.2, lambda: killed.append(True) or holder.kill()).start()
+    with held(lock):  # waits for it
+        assert killed
     holder.communicate()
     with held(lock, ""):
         pass
