@@ -38,7 +38,7 @@ TRAINING_STEPS = 120
 TIMED_STEPS = 4
 COMPARED = 4  # batches
 CPU = torch.device("cpu")
-EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False}
+EXACT = {"precision": "same", "predicted": None, "reuse": False}
 FORMS: dict[str, dict[str, object]] = {
     "exact": {},
     "bf16": {"precision": "bf16"},
@@ -48,9 +48,6 @@ FORMS: dict[str, dict[str, object]] = {
     "bf16, reuse, 0 predicted": {"precision": "bf16", "reuse": True, "predicted": 0},
     "reuse, 3 predicted": {"reuse": True, "predicted": 3},
     "reuse, 0 predicted": {"reuse": True, "predicted": 0},
-    "running statistics": {"statistics": "running"},
-    "3/4 resolution": {"scale": 0.75},
-    "1/2 resolution": {"scale": 0.5},
 }
 
 

@@ -11,13 +11,11 @@ Every way has a process of its own, set up as its program would (ours by rsa.tra
 import copy
 import itertools
 import multiprocessing
-import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -25,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
@@ -238,8 +237,7 @@ def outside_share(name: str, precision: str) -> float:
 def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, line: Any) -> None:
     """RSA's step on one of `world` ranks, which tell each other `nothing`, what `batch norms` need, or `all`."""
     setup("cpu", THREADS // world, 0)
-    os.environ["LOCAL_WORLD_SIZE"] = str(world)
-    distributed.join("gloo", timedelta(minutes=5), init_method=f"file://{meeting}", rank=rank, world_size=world)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     model = method("rsa")
     if world > 1 and told != "nothing":
         synchronize(model)
@@ -258,7 +256,7 @@ def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, l
         spent = seconds(run, STEPS)
         if rank == 0:
             line.send(spent)
-    distributed.leave()
+    dist.destroy_process_group()
 
 
 RANKS = {

@@ -1,8 +1,8 @@
 """python -m engines.job STAGE: a job of the Snakefile, `dvc repro` of one stage, that can be told to stop.
 
 SIGTERM (a pre-emption, a time limit that draws near) and Ctrl-C reach the stage alone, which writes a checkpoint and exits with
-75: DVC would die of them at once and leave the stage behind. Then this ends with 75 too, `try again`; in a Slurm job it first asks
-Slurm to queue the job again, where Slurm is not about to do so itself.
+75: DVC would die of them at once and leave the stage behind. Then this ends with 75 too, `try again`; in a Slurm job it first
+asks Slurm to queue the job again, where Slurm is not about to do so itself.
 """
 
 import os

@@ -23,7 +23,6 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from rsa.file_locks import mount, unsafe
 from rsa import distributed, params
 from rsa.data.color import BRIGHTNESS, HUE, identity, jitter_steps
 from rsa.data.coloring import apply_colors
@@ -33,6 +32,7 @@ from rsa.data.samples import Samples
 from rsa.data.shards import write_shards
 from rsa.data.sources import open_source
 from rsa.data.views import Colors, weak_views
+from rsa.file_locks import mount, unsafe
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize

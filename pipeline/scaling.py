@@ -162,7 +162,7 @@ def count(p: Params, name: str) -> Counts:
 
 def with_hard_views(p: Params, name: str, candidates: int | None) -> Params:
     """The same params, where `name` trains on the hardest of so many candidates, scored exactly; None: without."""
-    scoring = params.Scoring(precision="same", statistics="batch", scale=1.0, predicted=None, reuse=False)
+    scoring = params.Scoring(precision="same", predicted=None, reuse=False)
     hard = candidates and params.HardViews(candidates=candidates, local_candidates=None, max_sets=64, scoring=scoring)
     section = p.methods[name].model_copy(update={"hard_views": hard or None})
     return p.model_copy(update={"methods": {**p.methods, name: section}})

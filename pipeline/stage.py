@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 from urllib.parse import quote
 
-from rsa.file_locks import held
 from pipeline.watch import Watch
 from pipeline.work import Work
 from rsa import provenance
+from rsa.file_locks import held
 from rsa.params.section import Section
 from rsa.params.sections import At
 

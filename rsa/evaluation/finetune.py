@@ -60,7 +60,7 @@ def finetune(
     peak = p.optimizer.base_lr * batch_size / 256
     steps = p.epochs * views.steps_per_epoch
     for step, batch in zip(range(steps), views, strict=False):
-        rate = _rate(p, (step + 1) / steps, peak)
+        rate = warmup_cosine((step + 1) / steps, p.warmup_epochs / p.epochs, peak, p.optimizer.end_lr)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16"):
@@ -87,12 +87,6 @@ def _optimizer(backbone: nn.Module, classifier: nn.Linear, p: FinetuneTraining) 
     groups.append({"params": [classifier.weight], "weight_decay": p.optimizer.weight_decay, "lr_scale": 1.0})
     groups.append({"params": [classifier.bias], "weight_decay": 0.0, "lr_scale": 1.0})
     return torch.optim.AdamW(groups, lr=0.0, betas=p.optimizer.betas)
-
-
-def _rate(p: FinetuneTraining, progress: float, peak: float) -> float:
-    warmup = p.warmup_epochs / p.epochs
-    factor = warmup_cosine(progress, warmup)
-    return peak * factor if progress < warmup else p.optimizer.end_lr + (peak - p.optimizer.end_lr) * factor
 
 
 @torch.no_grad()

@@ -8,7 +8,6 @@ Differs: learning rates fall by step along half a cosine, where DINO's, SimSiam'
 Weights start at N(0, 0.01^2) and biases at 0, as in MoCo's and DINO's code.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -31,6 +30,7 @@ from rsa.evaluation.score import Score, accuracy, top1
 from rsa.models.backbones import variants
 from rsa.params.evaluation import Evaluation
 from rsa.params.linear import ImageProtocol, Steps
+from rsa.schedules import cosine
 from rsa.training.device import gpu_number
 
 
@@ -176,7 +176,7 @@ def _factor(p: ImageProtocol, progress: float, epoch: int) -> float:
     """Of the peak learning rate, `progress` in [0, 1) of training done."""
     if isinstance(p.schedule, Steps):
         return float(p.schedule.factor ** sum(epoch >= at for at in p.schedule.at))
-    return (1 + math.cos(math.pi * progress)) / 2
+    return cosine(progress, 1.0, 0.0)
 
 
 def _normalizations(p: ImageProtocol, frozen: Frozen, train: Split) -> dict[tuple[int, str], Normalization]:

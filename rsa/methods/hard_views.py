@@ -8,8 +8,8 @@ losses, and for each sample the views of its hardest set go on (the first of equ
 and an aggressive view. Scoring changes no state: batch norms use their batch and keep their statistics, no random number
 generator moves. With no more candidates than the method needs nothing is scored, and the method is what it was.
 
-Scoring costs a forward of all candidates through both networks. The exact form is {precision: same,
-predicted: null, reuse: false}; benchmarks/hard_views.py says what the cheaper ones cost and how well they choose:
+Scoring costs a forward of all candidates through both networks. The exact form is {precision: same, predicted: null,
+reuse: false}; benchmarks/hard_views.py says what the cheaper ones cost and how well they choose:
     precision: bf16       forward in bf16
     predicted: 3          only 3 candidates go through the online network, the predictor makes predictions of the others from
                           the target network's projections

@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 
 from rsa.params.document import Document
 from rsa.reporting.cost import costs, equal_compute
-from rsa.reporting.reference import beside_ours, dataset_name, described
 from rsa.reporting.grid import command
+from rsa.reporting.reference import beside_ours, dataset_name, described
 from rsa.reporting.results import Comparison, Results, Scores
 from rsa.reporting.runs import Runs, require_same
 from rsa.reporting.semantic_shift import QUALITY, shift_sentences, snapshots

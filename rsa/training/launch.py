@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -203,7 +204,7 @@ def in_group(r: Runtime, note: Path, function: Callable[..., None], *arguments: 
     except (ValueError, ArithmeticError) as why:
         note.write_text(f"error {why}")
         raise
-    distributed.leave()  # not after an error: its closed connections would be blamed first
+    dist.destroy_process_group()  # not after an error: its closed connections would be blamed first
 
 
 def join(r: Runtime) -> None:
@@ -211,4 +212,4 @@ def join(r: Runtime) -> None:
     on_gpu = r.device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.join("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timedelta(minutes=r.timeout_minutes))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=timedelta(minutes=r.timeout_minutes))

@@ -39,7 +39,7 @@ HARD = {
     "candidates": 3,
     "local_candidates": None,
     "max_sets": 8,
-    "scoring": {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False},
+    "scoring": {"precision": "same", "predicted": None, "reuse": False},
 }
 
 
@@ -179,8 +179,8 @@ def unlucky(act: str) -> None:
 
 
 def test_a_peer_that_hangs_is_noticed_after_the_timeout(tmp_path: Path, write_params: WriteParams, no_restarts: None):
-    p = load(write_params({"pretrain.launch": {"nodes": 1, "processes": 2, "timeout_minutes": 0.05}}))
-    with pytest.raises(ValueError, match=r"rank 0 of 2 ended with exit code 1: TimeoutError: rank 1 has said nothing for 3 s"):
+    p = params.load(write_params({"pretrain.launch": {"nodes": 1, "processes": 2, "timeout_minutes": 0.05}}))
+    with pytest.raises(ValueError, match=r"rank 0 of 2 ended with exit code 1: (.|\n)*[Tt]imed out"):
         launch(p.pretrain, tmp_path, asleep)
 
 

@@ -62,7 +62,7 @@ def test_hard_views_pay_for_their_candidates(tiny: Params):
             "candidates": 4,
             "local_candidates": None,
             "max_sets": 6,
-            "scoring": {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False},
+            "scoring": {"precision": "same", "predicted": None, "reuse": False},
         }
     }
     method, _ = build_method(type(tiny.methods["byol"]).model_validate(hard), build_backbone(tiny.model), tiny.views)
