@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import file_locks
-from pipeline.file_locks import BusyError, held, mount, unsafe
+from rsa import file_locks
+from rsa.file_locks import BusyError, held, mount, unsafe
 from tests.engines.imports import ROOT
 
 HOLDER = """
 import pathlib, sys, time
-from pipeline.file_locks import held
+from rsa.file_locks import held
 with held(pathlib.Path(sys.argv[1]), "busy"):
     print("held", flush=True)
     time.sleep(60)
