@@ -36,7 +36,7 @@ def files(folder: str) -> list[Path]:
     ("folder", "refused"),
     [
         ("rsa", ("pipeline", "engines", "snakemake", "dvc")),
-        ("pipeline", ("engines", "snakemake")),
+        ("pipeline", ("engines", "snakemake", "rsa.commands")),
         ("engines", ("rsa", "pipeline")),
         ("rsa/training", ("rsa.methods", "rsa.evaluation", "rsa.reporting")),
         ("rsa/models", ("rsa.methods", "rsa.training", "rsa.data", "rsa.evaluation")),
@@ -56,6 +56,11 @@ def test_methods_know_models_schedules_params_and_the_views_that_they_ask_for() 
     for file in files("rsa/methods"):
         ours = {name for name in imports(file) if below(name, ("rsa",))} - {"rsa", "rsa.data"}
         assert {name for name in ours if not below(name, allowed)} == set(), file
+
+
+def test_the_library_does_not_know_the_command_line() -> None:
+    library = [file for file in files("rsa") if file.parent.name != "commands" and file.name != "__main__.py"]
+    assert [file for file in library if any(below(name, ("rsa.commands", "click")) for name in imports(file))] == []
 
 
 def test_schedules_need_nothing_but_the_standard_library() -> None:
