@@ -2,7 +2,7 @@
 
 One column for each number of GPUs. What is counted (operations, bytes kept for the backward pass, parameters, batch norms) is
 counted on the networks of params.yaml, a few images through them on the CPU; the rest are the formulae below. What nobody
-can count is given by flags: how fast a GPU is (`python -m pipeline.doctor` on one prints images/s), how large the images are.
+can count is given by flags: how fast a GPU is (`python -m rsa doctor` on one prints images/s), how large the images are.
 `python benchmarks/scaling.py` compares the predictions for the machine it runs on with measurements.
 
 Units: bytes, seconds, images, floating-point operations (a multiply-add is two). 1 MB is 10^6 bytes.

@@ -5,6 +5,7 @@ A subcommand's module imports the library inside its function, so that `--help` 
 
 import click
 
+from rsa.commands.doctor import doctor
 from rsa.commands.export import export
 from rsa.commands.show import show
 from rsa.commands.verify import verify
@@ -36,5 +37,5 @@ def commands() -> None:
     """Look at an experiment, check a machine, and take encoders elsewhere."""
 
 
-for command in (export, show, verify):
+for command in (doctor, export, show, verify):
     commands.add_command(command)
