@@ -8,7 +8,7 @@ IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 run: $(VENV)/.ready
 	$(IN_VENV) snakemake --quiet host progress reason rules
-	$(IN_VENV) python -m pipeline.show
+	$(IN_VENV) python -m rsa show
 
 test: $(VENV)/.ready
 	$(IN_VENV) pytest -n 2 -m "not slow and not cluster"

@@ -1,4 +1,4 @@
-"""python benchmarks/scaling.py: what `pipeline.scaling` predicts for this machine, and what is measured here.
+"""python benchmarks/scaling.py: what `rsa scaling` predicts for this machine, and what is measured here.
 
 ResNet-18 with a 3x3 stem at 32 px, batch 64, float32, 2 threads; shards of photographs. How fast the machine is, is taken
 from the backbone alone, forward and backward, and from plain copies of memory to disk; the predictions are of whole steps
@@ -23,7 +23,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.input import photographs, sharded
 from benchmarks.step import BATCH, RECIPE, THREADS, backbone, batches
-from pipeline import scaling
 from rsa import distributed, params
 from rsa.data import cache
 from rsa.data.cache import link_shards
@@ -33,6 +32,7 @@ from rsa.data.order import Order
 from rsa.methods import build_method
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params.document import Params
+from rsa.scaling import counting, formulae
 from rsa.training.checkpoint import Checkpoints, captured
 from rsa.training.loop import train
 from rsa.training.memory import peak_above
@@ -90,7 +90,7 @@ def backbone_step() -> tuple[Callable[[], None], float]:
 
 
 def steps() -> None:
-    hard = scaling.with_hard_views(P, "byol", CANDIDATES)
+    hard = counting.with_hard_views(P, "byol", CANDIDATES)
     described = {"BYOL": (P, "byol"), "RSA": (P, "rsa"), f"BYOL, {CANDIDATES} hard views": (hard, "byol")}
     alone, alone_flop = backbone_step()
     ways = {what: Step(*asked) for what, asked in described.items()}
@@ -104,9 +104,9 @@ def steps() -> None:
                 taken[what].append(took)
     print(f"Backbone alone: {median(rates) / 1e9:.0f} GFLOP/s.\n")
     print("| | predicted | measured | ratio |\n| --- | ---: | ---: | ---: |")
-    flop = {what: scaling.count(*asked).flop for what, asked in described.items()}
+    flop = {what: counting.count(*asked).flop for what, asked in described.items()}
     for what, times in taken.items():
-        row(f"images/s, {what}", scaling.images_per_second(flop[what], median(rates)), BATCH / median(times))
+        row(f"images/s, {what}", formulae.images_per_second(flop[what], median(rates)), BATCH / median(times))
     last = f"BYOL, {CANDIDATES} hard views"
     row("a step with hard views over a plain one", flop[last] / flop["BYOL"], median(taken[last]) / median(taken["BYOL"]))
 
@@ -117,14 +117,14 @@ def storage(scratch: Path) -> None:
     split, _ = sharded(source, scratch / "shards", PER_SHARD)
     mean = float(np.mean(sizes))
     files = [path.stat().st_size for path in (scratch / "shards/train").glob("*.tar")]
-    row("bytes of a shard", scaling.shard_bytes(PER_SHARD * scaling.sample_bytes(mean)), float(np.mean(files)))
-    row("bytes of all shards per image", scaling.sample_bytes(mean), sum(files) / len(sizes))
+    row("bytes of a shard", formulae.shard_bytes(PER_SHARD * formulae.sample_bytes(mean)), float(np.mean(files)))
+    row("bytes of all shards per image", formulae.sample_bytes(mean), sum(files) / len(sizes))
     name_length = split.rows.dtype["name"].itemsize
-    row("bytes of the index", scaling.index_bytes(len(sizes), name_length), (split.folder / "index.npy").stat().st_size)
-    row("bytes read from shards per image", mean + scaling.BLOCK, bytes_read(split))
+    row("bytes of the index", formulae.index_bytes(len(sizes), name_length), (split.folder / "index.npy").stat().st_size)
+    row("bytes read from shards per image", mean + formulae.BLOCK, bytes_read(split))
     half = sum(files) // 2
     fetched = bytes_fetched(scratch, half) / len(sizes)
-    row("bytes fetched per image, cache of half", scaling.missed(half, sum(files)) * float(np.mean(files)), fetched)
+    row("bytes fetched per image, cache of half", formulae.missed(half, sum(files)) * float(np.mean(files)), fetched)
 
 
 def bytes_read(split: Split) -> float:
@@ -165,8 +165,8 @@ def bytes_fetched(scratch: Path, limit: int) -> float:
 def checkpoints(scratch: Path) -> None:
     step = Step(P, "rsa")
     step()
-    counts = scaling.count(P, "rsa")
-    size = scaling.checkpoint_bytes(counts.parameters, counts.buffers, counts.trained, counts.states)
+    counts = counting.count(P, "rsa")
+    size = formulae.checkpoint_bytes(counts.parameters, counts.buffers, counts.trained, counts.states)
     kept = Checkpoints(scratch / "checkpoints", 1, 1)
 
     def save() -> None:
@@ -228,11 +228,11 @@ def ranks(scratch: Path) -> None:
     gradients, norms = answers.get(timeout=120)
     for process in processes:
         process.join()
-    counts = scaling.count(P, "rsa")
-    row("bytes all-reduced in a step: gradients", scaling.gradient_bytes(counts.trained), gradients)
+    counts = counting.count(P, "rsa")
+    row("bytes all-reduced in a step: gradients", formulae.gradient_bytes(counts.trained), gradients)
     row(
         "bytes exchanged in a step: batch norms",
-        scaling.batch_norm_bytes(counts.forward_channels, counts.backward_channels),
+        formulae.batch_norm_bytes(counts.forward_channels, counts.backward_channels),
         norms,
     )
 
@@ -245,7 +245,7 @@ def memory() -> None:
         step()  # momenta and the libraries' own buffers
         peaks[batch] = peak_above(step, CPU)
     more = 2 * BATCH - BATCH // 2
-    predicted = scaling.count(P, "rsa").activations * more
+    predicted = counting.count(P, "rsa").activations * more
     row(f"bytes of memory of {more} images more", predicted, peaks[2 * BATCH] - peaks[BATCH // 2])
 
 

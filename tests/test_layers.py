@@ -36,7 +36,7 @@ def files(folder: str) -> list[Path]:
     ("folder", "refused"),
     [
         ("rsa", ("pipeline", "engines", "snakemake", "dvc")),
-        ("pipeline", ("engines", "snakemake")),
+        ("pipeline", ("engines", "snakemake", "rsa.commands")),
         ("engines", ("pipeline",)),
         ("rsa/training", ("rsa.methods", "rsa.evaluation", "rsa.reporting")),
         ("rsa/models", ("rsa.methods", "rsa.training", "rsa.data", "rsa.evaluation")),
@@ -62,6 +62,11 @@ def test_of_the_library_engines_know_file_locks_alone() -> None:
     ours = {name for file in files("engines") for name in imports(file) if below(name, ("rsa",))}
     assert ours == {"rsa.file_locks"}
     assert not {name for name in imports(ROOT / "rsa" / "file_locks.py") if below(name, PACKAGES)}
+
+
+def test_the_library_does_not_know_the_command_line() -> None:
+    library = [file for file in files("rsa") if file.parent.name != "commands" and file.name != "__main__.py"]
+    assert [file for file in library if any(below(name, ("rsa.commands", "click")) for name in imports(file))] == []
 
 
 def test_schedules_need_nothing_but_the_standard_library() -> None:

@@ -1,6 +1,5 @@
 """Predicted bytes against bytes: of shards, an index, a cache, checkpoints and what ranks send."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from pipeline import scaling
 from rsa import distributed, params
 from rsa.data import cache
 from rsa.data.cache import link_shards
@@ -23,6 +21,7 @@ from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params.document import Params
 from rsa.params.load import load
+from rsa.scaling import counting, formulae, prediction
 from rsa.training.checkpoint import Checkpoints, captured
 from rsa.training.optim import build_optimizer
 from tests.conftest import TINY
@@ -51,15 +50,15 @@ def test_a_shard_has_the_predicted_bytes(shards: Path):
     split = Split(shards, "train")
     for number, shard in enumerate(split.shards):
         sizes = split.rows["size"][split.rows["shard"] == number]
-        predicted = scaling.shard_bytes(sum(scaling.sample_bytes(int(size)) for size in sizes))
+        predicted = formulae.shard_bytes(sum(formulae.sample_bytes(int(size)) for size in sizes))
         assert predicted == (shards / "train" / shard["name"]).stat().st_size
     mean = split.rows["size"].mean() + 0.5  # not a whole number: what is filled up is a mean too
-    assert len(split) * scaling.sample_bytes(mean) == pytest.approx(sum(shard["bytes"] for shard in split.shards), rel=0.15)
+    assert len(split) * formulae.sample_bytes(mean) == pytest.approx(sum(shard["bytes"] for shard in split.shards), rel=0.15)
 
 
 def test_an_index_has_the_predicted_bytes(shards: Path):
     split = Split(shards, "train")
-    predicted = scaling.index_bytes(len(split), split.rows.dtype["name"].itemsize)
+    predicted = formulae.index_bytes(len(split), split.rows.dtype["name"].itemsize)
     assert predicted == (shards / "train" / "index.npy").stat().st_size
 
 
@@ -86,7 +85,7 @@ def test_a_cache_that_holds_some_shards_misses_the_predicted_share(
             fetched.clear()  # the first epoch fills the cache
         for id in order.batch(i)[0]:
             split.read(int(id))
-    assert len(fetched) / (3 * len(split)) == pytest.approx(scaling.missed(limit, sum(files)), abs=0.06)
+    assert len(fetched) / (3 * len(split)) == pytest.approx(formulae.missed(limit, sum(files)), abs=0.06)
 
 
 @pytest.mark.parametrize("samples", [5, 50, 500])
@@ -94,7 +93,7 @@ def test_an_empty_cache_fetches_the_predicted_share_of_shards(samples: int):
     shards = 40
     orders = [Order(4000, samples, seed) for seed in range(50)]
     found = [len(set(order.batch(0)[0] // 100)) / shards for order in orders]
-    assert np.mean(found) == pytest.approx(scaling.touched(samples, shards), rel=0.05)
+    assert np.mean(found) == pytest.approx(formulae.touched(samples, shards), rel=0.05)
 
 
 @pytest.fixture(params=NAMES)
@@ -104,7 +103,7 @@ def method(request: pytest.FixtureRequest, tiny_params: Params) -> tuple[str, Me
 
 
 def take_step(p: Params, model: Method, images: int = 4) -> None:
-    scaling._step(model, [p.views.size] * (4 if hasattr(model, "beta") else 2), images, False)
+    counting._step(model, [p.views.size] * (4 if hasattr(model, "beta") else 2), images, False)
 
 
 def tensors_in(state: object) -> Iterator[torch.Tensor]:
@@ -121,8 +120,8 @@ def test_a_checkpoint_has_the_predicted_bytes(method: tuple[str, Method], tiny_p
     take_step(tiny_params, model)
     optimizer.step()
     state = captured(model, optimizer)
-    counts = scaling.count(tiny_params, name)
-    predicted = scaling.checkpoint_bytes(counts.parameters, counts.buffers, counts.trained, counts.states)
+    counts = counting.count(tiny_params, name)
+    predicted = formulae.checkpoint_bytes(counts.parameters, counts.buffers, counts.trained, counts.states)
     assert predicted == sum(tensor.nbytes for part in ("model", "optimizer") for tensor in tensors_in(state[part]))
     Checkpoints(tmp_path, 1, 1).save(1, state)
     assert predicted < next(tmp_path.glob("*.ckpt")).stat().st_size < predicted + 1000 * len(list(tensors_in(state)))
@@ -145,21 +144,21 @@ def test_ranks_send_the_predicted_bytes(method: tuple[str, Method], tiny_params:
         gradients = sum(sent)
     finally:
         dist.destroy_process_group()
-    counts = scaling.count(tiny_params, name)
-    assert gradients == scaling.gradient_bytes(counts.trained)
-    assert norms == scaling.batch_norm_bytes(counts.forward_channels, counts.backward_channels)
+    counts = counting.count(tiny_params, name)
+    assert gradients == formulae.gradient_bytes(counts.trained)
+    assert norms == formulae.batch_norm_bytes(counts.forward_channels, counts.backward_channels)
 
 
 def test_a_ring_sends_each_part_to_everyone_but_its_owner_twice():
-    assert scaling.ring_bytes(800, 1) == 0
-    assert scaling.ring_bytes(800, 2) == 800
-    assert scaling.ring_bytes(800, 8) == 2 * 7 * 100
+    assert formulae.ring_bytes(800, 1) == 0
+    assert formulae.ring_bytes(800, 2) == 800
+    assert formulae.ring_bytes(800, 8) == 2 * 7 * 100
 
 
 @pytest.mark.parametrize("candidates", [3, 4])
 def test_scoring_candidates_costs_their_forward_through_both_networks(candidates: int, tiny_params: Params):
-    plain = scaling.count(scaling.with_hard_views(tiny_params, "byol", None), "byol")
-    hard = scaling.count(scaling.with_hard_views(tiny_params, "byol", candidates), "byol")
+    plain = counting.count(counting.with_hard_views(tiny_params, "byol", None), "byol")
+    hard = counting.count(counting.with_hard_views(tiny_params, "byol", candidates), "byol")
     # A plain step has two views: forward through both networks, and backward, twice a forward, through the online one.
     # The first convolution needs no gradient of its input, and the predictor is the online network's alone: little of both.
     assert hard.flop / plain.flop == pytest.approx(1 + candidates * 2 / (2 * 4), rel=0.03)
@@ -173,34 +172,19 @@ def test_what_is_kept_for_the_backward_pass_grows_with_the_batch(tiny_params: Pa
     model, _ = build_method(tiny_params.methods["byol"], build_backbone(tiny_params.model), tiny_params.views)
     kept = []
     for images in (8, 16):
-        with scaling._kept_bytes(model.train()) as bytes_kept:
+        with counting._kept_bytes(model.train()) as bytes_kept:
             take_step(tiny_params, model, images)
         kept.append(bytes_kept())
-    assert (kept[1] - kept[0]) / 8 == pytest.approx(scaling.count(tiny_params, "byol").activations, rel=0.01)
+    assert (kept[1] - kept[0]) / 8 == pytest.approx(counting.count(tiny_params, "byol").activations, rel=0.01)
 
 
 def test_predictions_scale(tiny_params: Params):
-    counts = scaling.count(tiny_params, "byol")
-    given = scaling.Given(1000, 500.5, 24, 2, 0.001)
-    two, four = (scaling.predict(tiny_params, counts, given, gpus) for gpus in (2, 4))
+    counts = counting.count(tiny_params, "byol")
+    given = prediction.Given(1000, 500.5, 24, 2, 0.001)
+    two, four = (prediction.predict(tiny_params, counts, given, gpus) for gpus in (2, 4))
     hours = next(label for label in two if label.startswith("hours of"))
     assert two[hours] == pytest.approx(2 * four[hours])
     assert two[hours] == pytest.approx(31 * 32 * counts.flop / (2 * 1e9) / 3600)  # 31 steps of 32 images, 1 epoch, 1 GFLOP/s each
     assert two["shards"] == four["shards"] == 5
     assert four["GB from S3 in all, all nodes"] == 2 * two["GB from S3 in all, all nodes"]  # two nodes of two
     assert all(np.isfinite(value) for value in two.values())
-
-
-def test_the_command_prints_a_column_for_each_number_of_gpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    given = ["--tflops", "1", "--images", "1000", "--image-bytes", "500.5", "--gpus", "1", "8", "--candidates", "3"]
-    monkeypatch.setattr(sys, "argv", ["scaling", "--params", str(TINY), "--method", "rsa", *given])
-    scaling.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| rsa, 1,000 images | 1 GPUs | 8 GPUs |"
-    assert lines[2].startswith("| operations over those of the plain method | 1.7")
-    assert {line.count("|") for line in lines} == {4}
-    monkeypatch.setattr(sys, "argv", ["scaling", "--params", str(TINY), "--method", "rsb", *given])
-    with pytest.raises(
-        SystemExit, match=r"scaling: error: --method must be a section of `methods`, got rsb \(did you mean rsa\?\)"
-    ):
-        scaling.main()

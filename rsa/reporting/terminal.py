@@ -1,35 +1,17 @@
-"""python -m pipeline.show: print the comparison table of the last report, what it took, and where to read it."""
+"""The report in a few lines for the terminal: its table of scores, what the stages took, and which runs were resumed."""
 
-import json
 from collections import defaultdict
-from pathlib import Path
 
-import pandas as pd
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rsa import params
-from rsa.params.document import Params
+from rsa.params.document import Document
 from rsa.reporting.report import cell, difference
 from rsa.reporting.results import Results
 
-REPORTS, LOGS = Path("reports"), Path("logs")
 
-
-def show() -> None:
-    """Scores of every method and column, each method's paired difference to the baseline, seconds, and resumed runs."""
-    p = params.load(Path("params.yaml"))
-    console = Console(width=None if Console().is_terminal else 160)
-    console.print(scores(p, Results(pd.read_csv(REPORTS / "scores.csv"), p.experiment, p.report.confidence)))
-    logs = [json.loads(file.read_text()) for file in sorted(LOGS.glob("*.json"))]
-    for line in (*seconds(logs), *resumed(logs)):
-        console.print(line, highlight=False)
-    print(f"report: {REPORTS / 'report.md'}")
-
-
-def scores(p: Params, results: Results) -> Table:
-    """The report's table."""
+def scores(p: Document, results: Results) -> Table:
+    """The report's table: scores of every method and column, and each method's paired difference to the baseline."""
     e = p.experiment
     interval = f"± half its {100 * p.report.confidence:g} % interval, bold where shown after Holm's correction"
     table = Table(title=escape(f"{e.dataset}: %, mean ± sd (seeds); paired difference to {e.baseline} {interval}"))
@@ -62,7 +44,3 @@ def resumed(logs: list[dict[str, object]]) -> list[str]:
     """Which runs continued from a checkpoint."""
     names = [str(log["stage"]) for log in logs if log.get("resumed")]
     return [f"resumed from a checkpoint: {', '.join(names)}"] if names else []
-
-
-if __name__ == "__main__":
-    show()

@@ -1,0 +1,22 @@
+"""Does this machine compute what params.yaml asks for, exactly?  `rsa doctor` makes these checks.
+
+A check takes the params and returns in words what it found; rsa.checks.outcome says how else it may end.
+"""
+
+from collections.abc import Callable
+
+from rsa.checks import machine, training, views
+from rsa.params.document import Params
+
+CHECKS: dict[str, Callable[[Params], str]] = {
+    "GPU": machine.devices,
+    "decoder": machine.decoding,
+    "disk": machine.disk,
+    "locks": machine.locks,
+    "views": views.crops,
+    "colours": views.colors,
+    "ranks": training.ranks,
+    "resume": training.resuming,
+    "step": training.step,
+    "memory": training.memory,
+}

@@ -1,0 +1,44 @@
+"""Checks of what the machine has: GPUs, the image decoder, disk and file locks."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from nvidia import dali
+
+from rsa.checks.outcome import FailedError, SkippedError
+from rsa.file_locks import mount, unsafe
+from rsa.params.document import Params
+
+FREE_GB = 10
+
+
+def devices(p: Params) -> str:
+    """torch finds the GPUs that params.yaml asks for."""
+    if not torch.cuda.is_available():
+        if p.pretrain.device == "gpu":
+            raise FailedError("pretrain.device is gpu, and torch finds none")
+        raise SkippedError("torch finds no GPU; training runs on the CPU")
+    return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def decoding(p: Params) -> str:
+    """DALI can be loaded."""
+    return f"DALI {dali.__version__}"
+
+
+def disk(p: Params) -> str:
+    """There is room for shards, runs and features."""
+    free = shutil.disk_usage(".").free / 1e9
+    if free < FREE_GB:
+        raise FailedError(f"{free:.1f} GB free here, at least {FREE_GB} wanted")
+    return f"{free:.0f} GB free"
+
+
+def locks(p: Params) -> str:
+    """File locks keep processes apart in this folder, and those of several nodes where params.yaml asks for them."""
+    if why := unsafe(Path(), shared=p.pretrain.launch.nodes > 1):
+        raise FailedError(why)
+    kind, _ = mount(Path())
+    others = unsafe(Path(), shared=True)
+    return f"file locks hold on {kind}" + (f", for this node alone: {others}" if others else "")

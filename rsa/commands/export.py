@@ -1,0 +1,41 @@
+"""`rsa export`: write an encoder for timm, torchvision and ONNX."""
+
+from pathlib import Path
+
+import click
+
+from rsa.commands.options import FILE, FOLDER, params_file
+
+
+@click.command()
+@params_file
+@click.option(
+    "--encoder",
+    type=FILE,
+    required=True,
+    help="The encoder to export, as runs/METHOD/sSEED/encoder.safetensors.",
+)
+@click.option("--out", type=FOLDER, required=True, help="The folder to write; made if it is not there.")
+def export(params_file: Path, encoder: Path, out: Path) -> None:
+    """Write an encoder for timm, torchvision and ONNX.
+
+    \b
+    timm.pth         state dict for timm.create_model(NAME, num_classes=0)
+    torchvision.pth  the same weights under torchvision's names, for its plain ResNets
+    encoder.onnx     images (B, 3, size, size), normalised, to representations (B, D), for any B
+
+    Each file is loaded back and compared with the encoder before it stays.
+
+    Example: rsa export --encoder runs/rsa/s0/encoder.safetensors --out exported
+    """
+    from rsa import params
+    from rsa.models.backbones import build_backbone
+    from rsa.models.encoder import load_encoder
+    from rsa.models.export import export_onnx, export_timm, export_torchvision
+
+    p = params.load(params_file)
+    backbone = load_encoder(build_backbone(p.model), encoder).eval()
+    out.mkdir(parents=True, exist_ok=True)
+    print(export_timm(backbone, p.model, out / "timm.pth"))
+    print(export_torchvision(backbone, p.model, p.evaluation.crop, out / "torchvision.pth"))
+    print(export_onnx(backbone, p.evaluation.crop, out / "encoder.onnx"))

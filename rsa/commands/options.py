@@ -1,0 +1,17 @@
+"""What several subcommands have: the flag `--params`, and kinds of values."""
+
+from pathlib import Path
+
+import click
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+params_file = click.option(
+    "--params",
+    "params_file",
+    type=FILE,
+    default=Path("params.yaml"),
+    show_default=True,
+    help="The experiment's parameters.",
+)

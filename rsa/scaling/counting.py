@@ -1,0 +1,116 @@
+"""What is counted on a method's networks: operations, bytes kept for the backward pass, parameters, batch norms' channels."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rsa import params
+from rsa.data.normalize import as_input
+from rsa.data.samples import Samples
+from rsa.methods import build_method
+from rsa.methods.method import Method
+from rsa.models.backbones import build_backbone
+from rsa.params.document import Params
+
+STATES = {"sgd": 1, "lars": 1, "adamw": 2}  # numbers that an optimiser keeps for each weight
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one method as params.yaml describes it."""
+
+    flop: float  # of a step, per image
+    activations: float  # bytes kept for the backward pass, per image
+    parameters: int  # target networks' too
+    trained: int  # those with a gradient
+    buffers: int  # bytes
+    states: int  # of the optimiser, per trained weight
+    forward_channels: int  # of all batch norms in a step, every time one runs
+    backward_channels: int
+
+
+def count(p: Params, name: str) -> Counts:
+    """Send a few images through a step of the method `name`."""
+    section = p.methods[name]
+    model, recipe = build_method(section, build_backbone(p.model), p.views)
+    model.to(memory_format=torch.channels_last).train()
+    sizes = [recipe.crops[view.crop].size for view in recipe.views]
+    bf16 = p.pretrain.precision == "bf16"
+    kept = {}
+    for images in (2, 4):  # the difference leaves out what doesn't depend on their number
+        with _kept_bytes(model) as bytes_kept:
+            _step(model, sizes, images, bf16)
+        kept[images] = bytes_kept()
+    with _norm_channels(model) as channels, FlopCounterMode(display=False) as counter:
+        _step(model, sizes, 2, bf16)
+    weights = list(model.parameters())
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    buffers = sum(buffer.nbytes for buffer in model.buffers())
+    return Counts(
+        counter.get_total_flops() / 2,
+        (kept[4] - kept[2]) / 2,
+        sum(weight.numel() for weight in weights),
+        trained,
+        buffers,
+        STATES[section.optimizer.name],
+        *channels(),
+    )
+
+
+def with_hard_views(p: Params, name: str, candidates: int | None) -> Params:
+    """The same params, where `name` trains on the hardest of so many candidates, scored exactly; None: without."""
+    scoring = params.Scoring(precision="same", statistics="batch", scale=1.0, predicted=None, reuse=False)
+    hard = candidates and params.HardViews(candidates=candidates, local_candidates=None, max_sets=64, scoring=scoring)
+    section = p.methods[name].model_copy(update={"hard_views": hard or None})
+    return p.model_copy(update={"methods": {**p.methods, name: section}})
+
+
+def _step(model: Method, sizes: list[int], images: int, bf16: bool) -> None:
+    random = np.random.default_rng(0)
+    views = [torch.from_numpy(random.integers(0, 256, (images, size, size, 3), dtype=np.uint8)) for size in sizes]
+    boxes = random.integers(1, 9, (len(sizes), images, 5))
+    samples = Samples(np.arange(images), torch.zeros(images, dtype=torch.long), boxes, 0, 0)
+    model.zero_grad()
+    model.before_step(0.5)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        embedded = model.embed([as_input(view, CPU) for view in views], samples)
+    model.losses(embedded, 0.5)["loss"].mean().backward()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _kept_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
+    """Bytes that autograd keeps meanwhile, weights aside."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, Tensor] = {}  # holds on to every tensor, so that no address comes twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield lambda: sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in own)
+
+
+@contextmanager
+def _norm_channels(model: nn.Module) -> Iterator[Callable[[], tuple[int, int]]]:
+    """Channels of the batch norms that run meanwhile in train mode: (forward, those that run backward too)."""
+    found = [0, 0]
+
+    def note(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if norm.training:
+            found[0] += inputs[0].shape[1]
+            found[1] += inputs[0].shape[1] if output.requires_grad else 0
+
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    handles = [norm.register_forward_hook(note) for norm in norms]
+    try:
+        yield lambda: (found[0], found[1])
+    finally:
+        for handle in handles:
+            handle.remove()
