@@ -7,6 +7,7 @@ import click
 
 from rsa.commands.doctor import doctor
 from rsa.commands.export import export
+from rsa.commands.recipe import recipe
 from rsa.commands.scaling import scaling
 from rsa.commands.show import show
 from rsa.commands.verify import verify
@@ -38,5 +39,5 @@ def commands() -> None:
     """Look at an experiment, check a machine, and take encoders elsewhere."""
 
 
-for command in (doctor, export, scaling, show, verify):
+for command in (doctor, export, recipe, scaling, show, verify):
     commands.add_command(command)
