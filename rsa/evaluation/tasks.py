@@ -1,4 +1,4 @@
-"""What every encoder is scored on from its features, and a floor beside it: task -> score."""
+"""What every encoder is scored on from its features, task -> score."""
 
 from threadpoolctl import threadpool_limits
 
