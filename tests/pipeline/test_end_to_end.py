@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,12 +19,14 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import floor, pretrain, stage
+from pipeline import pretrain, stage
+from pipeline.code import write_code
+from rsa import fingerprint
 from rsa.data.index import Split
-from rsa.data.loader import Batch
-from rsa.data.samples import Samples
 from rsa.params.document import Params
+from rsa.params.load import load
 from rsa.reporting.figures.views import draw_choices
+from rsa.training import run as training_run
 from tests.conftest import TINY
 
 RunStage = Callable[..., None]
@@ -39,13 +40,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStage:
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/none").touch()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fingerprint, "imported_files", set)  # this process has imported everything
 
     def run(name: str, **flags: object) -> None:
+        if "shards" in flags:
+            flags["shards"] = f"{flags['shards']}/manifest.json"
         module = importlib.import_module(f"pipeline.{name}")
         arguments = [part for key, value in flags.items() for part in (f"--{key}", str(value))]
         monkeypatch.setattr(sys, "argv", [name, *arguments])
-        monkeypatch.setattr(stage, "STARTED", time.time_ns())
-        stage.run(getattr(module, name), module.READS, getattr(module, "UNWATCHED", ()))
+        shutil.rmtree("code", ignore_errors=True)
+        Path("code").mkdir()
+        write_code(load(Path("params.yaml")), Path("code"))
+        stage.run(getattr(module, name))
 
     return run
 
@@ -69,6 +75,7 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
     protocol = {"lr": [0.1, 1.0], "lr_per_256": True, "optimizer": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0}
     protocol |= {"epochs": 1, "batch_size": 32, "schedule": {"schedule": "cosine"}, "normalize": "none"}
     protocol |= {"blocks": [1], "pooling": ["avg"]}
+    protocol |= {"crop_scale": [0.08, 1.0], "precision": "float32", "held_out": 0.1, "best_on_test": False}
     edit(tmp_path / "params.yaml", "linear", datasets=["digits"], protocols={"fast-sgd": protocol})
     edit(tmp_path / "params.yaml", "finetune", datasets=["photo_tiles"], label_percents=[50])
     for dataset in (e.dataset, *e.transfer):
@@ -76,9 +83,21 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
     for seed in e.seeds:
         for method in e.methods:
             cell = f"{method}/s{seed}"
-            run("pretrain", method=method, seed=seed, shards=f"data/shards/{e.dataset}", start="weights/none", out=f"runs/{cell}")
+            run(
+                "pretrain",
+                method=method,
+                seed=seed,
+                shards=f"data/shards/{e.dataset}",
+                start="weights/none",
+                out=f"runs/{cell}",
+            )
             for dataset in (e.dataset, *e.transfer):
-                run("extract", encoder=encoder_of(cell), shards=f"data/shards/{dataset}", out=f"features/{cell}/{dataset}")
+                run(
+                    "extract",
+                    encoder=encoder_of(cell),
+                    shards=f"data/shards/{dataset}",
+                    out=f"features/{cell}/{dataset}",
+                )
             run(
                 "quality",
                 snapshots=f"runs/{cell}/snapshots",
@@ -87,19 +106,31 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
                 out=f"scores/{cell}/quality.csv",
             )
             out = f"scores/{cell}/linear_digits_fast-sgd.json"
-            run("linear", encoder=encoder_of(cell), shards="data/shards/digits", seed=seed, protocol="fast-sgd", out=out)
+            run(
+                "linear",
+                encoder=encoder_of(cell),
+                shards="data/shards/digits",
+                seed=seed,
+                protocol="fast-sgd",
+                out=out,
+            )
             out = f"scores/{cell}/finetune_photo_tiles_50"
-            run("finetune", encoder=encoder_of(cell), shards="data/shards/photo_tiles", seed=seed, percent=50, out=out)
+            run(
+                "finetune",
+                encoder=encoder_of(cell),
+                shards="data/shards/photo_tiles",
+                seed=seed,
+                percent=50,
+                out=out,
+            )
             run("probe", seed=seed, features=f"features/{cell}/{e.dataset}", out=f"scores/{cell}/probe.json")
             for dataset in e.transfer:
                 out = f"scores/{cell}/transfer_{dataset}.json"
                 run("transfer", seed=seed, features=f"features/{cell}/{dataset}", out=out)
-        for name in ("random", "pixels"):
-            run("floor", floor=name, seed=seed, data="data/shards", out=f"scores/{name}/s{seed}")
     for method in e.methods:
         cell = f"{method}/s{e.seeds[0]}"
         run("feature_map", seed=e.seeds[0], features=f"features/{cell}/{e.dataset}", out=f"scores/{cell}/feature_map")
-    run("report", scores="scores", runs="runs", out="reports")
+    run("report", experiment="code/experiment.yaml", scores="scores", runs="runs", out="reports")
 
     check_curves(tmp_path / "runs", tiny)
     check_features(tmp_path / "features", tiny)
@@ -128,7 +159,9 @@ def check_curves(runs: Path, tiny: Params) -> None:
 
 
 def check_quality(root: Path, tiny: Params) -> None:
-    for method in tiny.experiment.methods:
+    for method in tiny.controls:
+        assert pd.read_csv(root / "scores" / method / "s0" / "quality.csv")["progress"].tolist() == [0.0]
+    for method in tiny.trained:
         table = pd.read_csv(root / "scores" / method / "s0" / "quality.csv")
         assert table["progress"].tolist() == [0.0, 1.0]
         assert np.isfinite(table.to_numpy()).all()
@@ -143,14 +176,14 @@ def check_quality(root: Path, tiny: Params) -> None:
 def check_other_scores(scores: Path, shards: Path, tiny: Params) -> None:
     labels = Split(shards / "photo_tiles", "train").labels
     lists = set()
-    for method in ("random", *tiny.experiment.methods):
+    assert json.loads((scores / "pixels/s0/finetune_photo_tiles_50/scores.json").read_text()) == {}  # nothing to tune
+    for method in ("random", *tiny.trained):
         score = json.loads((scores / method / "s0" / "linear_digits_fast-sgd.json").read_text())["fast-sgd"]
         assert score["protocol"] == "fast-sgd"
         assert score["chosen"] in score["held_out_top1"]
         score = json.loads((scores / method / "s0" / "finetune_photo_tiles_50" / "scores.json").read_text())["finetune_50%"]
         assert score["train_images"] == sum(round(count / 2) for count in np.bincount(labels))
-        if method != "random":
-            lists.add((scores / method / "s0" / "finetune_photo_tiles_50" / "samples.txt").read_text())
+        lists.add((scores / method / "s0" / "finetune_photo_tiles_50" / "samples.txt").read_text())
     assert len(lists) == 1  # every method has the same labels
     assert len(set(lists.pop().split())) == score["train_images"]
 
@@ -164,7 +197,9 @@ def check_features(features: Path, tiny: Params) -> None:
         for dataset in (tiny.experiment.dataset, *tiny.experiment.transfer)
         for split in ("train", "test")
     ]
-    assert len({sha256(file) for file in files}) == len(files) == 16
+    assert len(files) == 32
+    pixels = [file for file in files if "pixels" in file.parts]  # which no seed changes
+    assert len({sha256(file) for file in files}) == len(files) - len(pixels) // 2
 
 
 def check_report(reports: Path, scores: Path, tiny: Params) -> None:
@@ -177,7 +212,7 @@ def check_report(reports: Path, scores: Path, tiny: Params) -> None:
     }
     columns = [(file, dataset, task) for file, (dataset, tasks) in files.items() for task in tasks]
     methods = ("pixels", "random", "byol", "rsa")
-    assert len(table) == len(methods) * 2 * len(columns) - 2 * 2  # pixels have no encoder
+    assert len(table) == len(methods) * 2 * len(columns) - 2  # pixels cannot be fine-tuned
     text = (reports / "report.md").read_text()
     for dataset in ("digits", "photo_tiles"):
         mine = [(file, task) for file, of, task in columns if of == dataset]
@@ -186,7 +221,7 @@ def check_report(reports: Path, scores: Path, tiny: Params) -> None:
         assert part.splitlines()[0].strip("| ").split(" | ") == [task for _, task in mine]
         for method in methods:
             for (file, task), cell in zip(mine, lines[method], strict=True):
-                if method == "pixels" and file.startswith(("linear", "finetune")):
+                if method == "pixels" and file.startswith("finetune"):
                     assert cell == "–"
                     continue
                 rows = table[(table["method"] == method) & (table["dataset"] == dataset) & (table["task"] == task)]
@@ -216,7 +251,14 @@ def test_the_same_run_is_the_same_to_the_byte_and_another_seed_is_not(run: RunSt
     run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
     for method in ("byol", "rsa"):
         for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-            run("pretrain", method=method, seed=seed, shards="data/digits", start="weights/none", out=f"{method}_{name}")
+            run(
+                "pretrain",
+                method=method,
+                seed=seed,
+                shards="data/digits",
+                start="weights/none",
+                out=f"{method}_{name}",
+            )
         for file in ("encoder.safetensors", "curve.csv", "views.png", "run.json"):
             assert sha256(tmp_path / f"{method}_first" / file) == sha256(tmp_path / f"{method}_again" / file), file
             assert sha256(tmp_path / f"{method}_first" / file) != sha256(tmp_path / f"{method}_other" / file), file
@@ -225,7 +267,7 @@ def test_the_same_run_is_the_same_to_the_byte_and_another_seed_is_not(run: RunSt
 def test_a_run_on_hard_views_says_what_it_chooses(run: RunStage, tmp_path: Path):
     scoring = {"precision": "same", "predicted": None, "reuse": False}
     document = YAML(typ="safe").load(tmp_path / "params.yaml")
-    hard = {"candidates": 3, "local_candidates": None, "max_sets": 64, "scoring": scoring}
+    hard = {"candidates": 3, "local_candidates": None, "max_combinations": 64, "scoring": scoring}
     document["methods"]["byol"]["hard_views"] = hard
     YAML(typ="safe").dump(document, tmp_path / "params.yaml")
     run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
@@ -243,42 +285,28 @@ def test_a_run_on_hard_views_says_what_it_chooses(run: RunStage, tmp_path: Path)
 
 def test_local_views_are_enlarged_in_the_picture(tmp_path: Path):
     views = [torch.full((9, side, side, 3), side, dtype=torch.uint8) for side in (16, 16, 6)]
-    pretrain.save_views(
-        Batch(0, Samples(np.arange(9), torch.zeros(9), np.zeros((3, 9, 5), int), 0, 0), views), tmp_path / "a.png"
-    )
+    pretrain.save_views(views, pretrain.SHOWN, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (pretrain.SHOWN * 16, 48)
         assert {picture.getpixel((127, y)) for y in (0, 31, 32, 47)} == {(16, 16, 16), (6, 6, 6)}
 
 
-def test_every_method_of_a_seed_starts_from_the_same_encoder_as_the_random_floor(
-    run: RunStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_every_method_of_a_seed_starts_from_the_random_encoder(run: RunStage, tmp_path: Path):
     run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
-    run("shard", dataset="photo_tiles", raw="requirements.lock", out="data/photo_tiles")
-    built = []
-    original = floor.build_backbone
-
-    def spy(p):
-        backbone = original(p)
-        built.append({name: tensor.clone() for name, tensor in backbone.state_dict().items()})
-        return backbone
-
-    monkeypatch.setattr(floor, "build_backbone", spy)
-    run("pretrain", method="byol", seed=3, shards="data/digits", start="weights/none", out="byol")
-    run("pretrain", method="rsa", seed=3, shards="data/digits", start="weights/none", out="rsa")
-    run("floor", floor="random", seed=3, data="data", out="floor")
-    assert len(built) == 1
+    for method in ("random", "byol", "rsa"):
+        run("pretrain", method=method, seed=3, shards="data/digits", start="weights/none", out=method)
+    random = load_file(tmp_path / "random/encoder.safetensors")
     for method in ("byol", "rsa"):
         start = load_file(tmp_path / method / "snapshots" / "00000000.safetensors")
-        assert start.keys() == built[0].keys()
-        assert all(torch.equal(start[name], tensor) for name, tensor in built[0].items())
+        assert start.keys() == random.keys()
+        assert all(torch.equal(start[name], tensor) for name, tensor in random.items())
+    described = json.loads((tmp_path / "random/run.json").read_text())
+    assert (described["steps"], described["images_seen"], described["start"]) == (0, 0, {"weights": "random"})
 
 
 def test_a_warm_start_begins_with_the_encoder_and_is_written_down(run: RunStage, monkeypatch: pytest.MonkeyPatch):
-    """The floor stays random; another file than params.yaml's, which DVC would watch in vain, is refused."""
+    """The control stays random; another file than params.yaml's, which DVC would watch in vain, is refused."""
     run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
-    run("shard", dataset="photo_tiles", raw="requirements.lock", out="data/photo_tiles")
     run("pretrain", method="byol", seed=0, shards="data/digits", start="weights/none", out="cold")
     shutil.copy("cold/encoder.safetensors", "weights/mine.safetensors")
     random = Path("params.yaml").read_text()
@@ -286,13 +314,13 @@ def test_a_warm_start_begins_with_the_encoder_and_is_written_down(run: RunStage,
     assert warm != random
     Path("params.yaml").write_text(warm)
     first: list[dict[str, Tensor]] = []
-    train = pretrain.train
+    train = training_run.train
 
     def spy(method, *arguments, **named):
         first.append({name: tensor.clone() for name, tensor in method.state_dict().items()})
         return train(method, *arguments, **named)
 
-    monkeypatch.setattr(pretrain, "train", spy)
+    monkeypatch.setattr(training_run, "train", spy)
     run("pretrain", method="byol", seed=1, shards="data/digits", start="weights/mine.safetensors", out="warm")
     for name, tensor in load_file("weights/mine.safetensors").items():
         assert torch.equal(first[0][f"backbone.{name}"], tensor)
@@ -303,9 +331,6 @@ def test_a_warm_start_begins_with_the_encoder_and_is_written_down(run: RunStage,
     assert json.loads(Path("cold/run.json").read_text())["start"] == {"weights": "random"}
     with pytest.raises(SystemExit, match=r"start must be pretrain.start.file \(weights/mine.safetensors\), got weights/none"):
         run("pretrain", method="byol", seed=1, shards="data/digits", start="weights/none", out="wrong")
-    scores = []
-    for text in (random, warm):
-        Path("params.yaml").write_text(text)
-        run("floor", floor="random", seed=1, data="data", out="floor")
-        scores.append(Path("floor/probe.json").read_text())
-    assert scores[0] == scores[1]
+    run("pretrain", method="random", seed=1, shards="data/digits", start="weights/mine.safetensors", out="control")
+    control = load_file("control/encoder.safetensors")
+    assert any(not torch.equal(control[name], tensor) for name, tensor in load_file("weights/mine.safetensors").items())
