@@ -19,13 +19,14 @@ def marker(name):
 
 if workflow.is_main_process:
     from engines.lock_order import recorded, restore_order
-    from engines.plan import plan
-    from pipeline.file_locks import unsafe
+    from engines.plan import plan, update_code
+    from rsa.file_locks import unsafe
     from snakemake.exceptions import WorkflowError
 
     if why := unsafe(Path(), shared=workflow.non_local_exec):
         raise WorkflowError(why)
     try:
+        update_code()
         stages = {name: stage._asdict() for name, stage in plan().items()}
     except ValueError as why:
         raise WorkflowError(str(why))

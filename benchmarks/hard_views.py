@@ -26,6 +26,9 @@ from rsa.methods import build_method
 from rsa.methods.hard_views import HardViews, Selection
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
+from rsa.params.document import Params
+from rsa.params.hard_views import HardViews, Scoring
+from rsa.params.load import load
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer, set_schedules
 
@@ -35,7 +38,7 @@ TRAINING_STEPS = 120
 TIMED_STEPS = 4
 COMPARED = 4  # batches
 CPU = torch.device("cpu")
-EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False}
+EXACT = {"precision": "same", "predicted": None, "reuse": False}
 FORMS: dict[str, dict[str, object]] = {
     "exact": {},
     "bf16": {"precision": "bf16"},
@@ -45,30 +48,27 @@ FORMS: dict[str, dict[str, object]] = {
     "bf16, reuse, 0 predicted": {"precision": "bf16", "reuse": True, "predicted": 0},
     "reuse, 3 predicted": {"reuse": True, "predicted": 3},
     "reuse, 0 predicted": {"reuse": True, "predicted": 0},
-    "running statistics": {"statistics": "running"},
-    "3/4 resolution": {"scale": 0.75},
-    "1/2 resolution": {"scale": 0.5},
 }
 
 
-def hard(form: dict[str, object]) -> params.HardViews:
-    scoring = params.Scoring.model_validate({**EXACT, **form})
-    return params.HardViews(candidates=4, local_candidates=None, max_sets=64, scoring=scoring)
+def hard(form: dict[str, object]) -> HardViews:
+    scoring = Scoring.model_validate({**EXACT, **form})
+    return HardViews(candidates=4, local_candidates=None, max_sets=64, scoring=scoring)
 
 
-def small_byol(p: params.Params, hard_views: params.HardViews | None) -> Method:
+def small_byol(p: Params, hard_views: HardViews | None) -> Method:
     torch.manual_seed(0)
     backbone = build_backbone(params.Model(backbone="resnet18", backbone_args={}, small_stem=True))
     method, _ = build_method(p.methods["byol"].model_copy(update={"hard_views": hard_views}), backbone, p.views)
     return method.to(memory_format=torch.channels_last).train()
 
 
-def batches(split: Split, p: params.Params, method: Method) -> Iterator[Batch]:
+def batches(split: Split, p: Params, method: Method) -> Iterator[Batch]:
     recipe = method.candidate_views if isinstance(method, HardViews) else method.recipe(p.views)
     return iter(TrainingViews(split, recipe, batch_size=BATCH, seed=0, threads=THREADS))
 
 
-def step_seconds(method: Method, views: list[Batch], p: params.Params, precision: str) -> list[float]:
+def step_seconds(method: Method, views: list[Batch], p: Params, precision: str) -> list[float]:
     """Of some training steps, without reading data."""
     optimizer = build_optimizer(method.parameters(), (), p.methods["byol"].optimizer)
     pretrain = p.pretrain.model_copy(update={"precision": precision, "batch_size": BATCH})
@@ -82,7 +82,7 @@ def step_seconds(method: Method, views: list[Batch], p: params.Params, precision
     return seconds
 
 
-def trained(split: Split, p: params.Params, steps: int) -> Method:
+def trained(split: Split, p: Params, steps: int) -> Method:
     method = small_byol(p, None)
     optimizer = build_optimizer(method.parameters(), (), p.methods["byol"].optimizer)
     pretrain = p.pretrain.model_copy(update={"precision": "bf16", "batch_size": BATCH})
@@ -93,7 +93,7 @@ def trained(split: Split, p: params.Params, steps: int) -> Method:
     return method
 
 
-def selections(method: Method, views: list[Batch], p: params.Params, form: dict[str, object], precision: str) -> list[Selection]:
+def selections(method: Method, views: list[Batch], p: Params, form: dict[str, object], precision: str) -> list[Selection]:
     """What a form of scoring chooses."""
     hard_views = HardViews(method, hard(form), p.views)
     hard_views.progress = 0.5
@@ -114,7 +114,7 @@ def quality(exact: list[Selection], other: list[Selection]) -> tuple[float, floa
 
 def main(archive: Path) -> None:
     torch.set_num_threads(THREADS)
-    p = params.load(Path("recipes/cifar10_small.yaml"))
+    p = load(Path("recipes/cifar10_small.yaml"))
     with tempfile.TemporaryDirectory() as scratch:
         described = p.datasets["cifar10"].model_copy(update={"raw": str(archive), "train_samples": 10000})
         split, _ = sharded(open_source(described, 0), Path(scratch) / "shards", 2500)

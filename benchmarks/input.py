@@ -36,6 +36,8 @@ from rsa.data.sources import Sample, Source, open_source
 from rsa.data.views import candidate_duos
 from rsa.methods import METHODS
 from rsa.models.backbones import build_backbone
+from rsa.params.document import Params
+from rsa.params.load import load
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer, learning_rate
 
@@ -179,7 +181,7 @@ def tar_seconds(split: Split, folder: Path) -> float:
     return time.perf_counter() - started
 
 
-def waiting_share(split: Split, p: params.Params) -> float:
+def waiting_share(split: Split, p: Params) -> float:
     """Share of a training step of RSA on ResNet-18 at 32 px, batch 64, in which the loop waits for its batch."""
     torch.set_num_threads(WORKERS)
     model = METHODS["rsa"](build_backbone(params.Model(backbone="resnet18", backbone_args={}, small_stem=True)), p.methods["rsa"])
@@ -207,7 +209,7 @@ def waiting_share(split: Split, p: params.Params) -> float:
 
 
 def main(archive: Path | None) -> None:
-    small = params.load(Path("recipes/cifar10_small.yaml"))
+    small = load(Path("recipes/cifar10_small.yaml"))
     large = small.views.model_copy(update={"size": 224})
     with tempfile.TemporaryDirectory() as scratch:
         rows = []

@@ -39,6 +39,8 @@ from rsa.evaluation.logistic import logistic_predictions
 from rsa.evaluation.softmax_regression import SoftmaxRegression
 from rsa.evaluation.weighted_knn import WeightedKNN
 from rsa.models.backbones import build_backbone, representation
+from rsa.params.load import load
+from rsa.params.probe import Probe
 
 ROUNDS = 2
 CPU = torch.device("cpu")
@@ -54,7 +56,7 @@ Way = Callable[[], NDArray[Any] | None]  # predictions of the test split
 
 def encoded(archive: Path, folder: Path) -> None:
     """Features of both splits, written to `folder`."""
-    p = params.load(Path("recipes/cifar10_small.yaml"))
+    p = load(Path("recipes/cifar10_small.yaml"))
     described = p.datasets["cifar10"].model_copy(update={"raw": str(archive), "train_samples": None, "test_samples": None})
     sharded(open_source(described, 0), folder / "shards", 2500)
     torch.manual_seed(0)
@@ -151,7 +153,7 @@ def linear_ways(train: Features, test: Features) -> dict[str, Way]:
     scaler = StandardScaler().fit(train.x)
     x, x_test = scaler.transform(train.x), scaler.transform(test.x)
     p = params.LinearProbe(classifier="logistic_regression", C=GRID, max_iter=1000)
-    probe = params.Probe(threads=1, gpus=0, held_out=0.2, best_on_test=False, protocols={"sklearn": p})
+    probe = Probe(threads=1, gpus=0, held_out=0.2, best_on_test=False, protocols={"sklearn": p})
 
     def selected() -> None:
         linear_probe("sklearn", p, probe, train, test, seed=0)

@@ -15,7 +15,7 @@ import numpy as np
 from rsa.data.index import MANIFEST, Split, index_dtype
 from rsa.data.loader import TrainingViews
 from rsa.data.views import candidate_duos
-from rsa.params import load
+from rsa.params.load import load
 
 SIZES = (1_300_000, 100_000_000)
 PER_SHARD = 1000

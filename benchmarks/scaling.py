@@ -23,14 +23,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.input import photographs, sharded
 from benchmarks.step import BATCH, RECIPE, THREADS, backbone, batches
-from rsa import distributed, params
+from rsa import distributed
 from rsa.data import cache
-from rsa.data.cache import link_shards
+from rsa.data.cache import RemoteShards, link_shards
 from rsa.data.index import Split
 from rsa.data.normalize import as_input
 from rsa.data.order import Order
 from rsa.methods import build_method
 from rsa.models.sync_batch_norm import synchronize
+from rsa.params.document import Params
 from rsa.scaling import counting, formulae
 from rsa.training.checkpoint import Checkpoints, captured
 from rsa.training.loop import train
@@ -58,7 +59,7 @@ def row(what: str, predicted: float, measured: float) -> None:
 class Step:
     """A training step of a method, in memory."""
 
-    def __init__(self, p: params.Params, name: str, batch: int = BATCH, ranks: int = 1) -> None:
+    def __init__(self, p: Params, name: str, batch: int = BATCH, ranks: int = 1) -> None:
         torch.manual_seed(0)
         section = p.methods[name]
         self.model, recipe = build_method(section, backbone(), p.views)
@@ -138,7 +139,7 @@ def bytes_fetched(scratch: Path, limit: int) -> float:
     where = {"raw": str(scratch / "shards/manifest.json"), "url": f"file://{scratch}/shards", "cache": str(scratch / "cache")}
     (scratch / "linked").mkdir()
     section = {"source": "remote_shards", **where, "cache_bytes": limit}
-    link_shards(params.RemoteShards.model_validate(section), scratch / "linked")
+    link_shards(RemoteShards.model_validate(section), scratch / "linked")
     split = Split(scratch / "linked", "train")
     fetched = 0
     download = cache.download

@@ -11,13 +11,11 @@ Every way has a process of its own, set up as its program would (ours by rsa.tra
 import copy
 import itertools
 import multiprocessing
-import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -25,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
@@ -33,7 +32,7 @@ from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsa import distributed, params
+from rsa import distributed
 from rsa.data.loader import Batch
 from rsa.data.normalize import as_input
 from rsa.data.samples import Samples
@@ -41,13 +40,14 @@ from rsa.methods import METHODS
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
+from rsa.params.load import load
 from rsa.training.device import setup
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
 THREADS, BATCH, STEPS, ROUNDS = 2, 64, 2, 3
 DEVICE = torch.device("cuda" if "gpu" in sys.argv else "cpu")
-RECIPE = params.load(Path("recipes/cifar10.yaml"))
+RECIPE = load(Path("recipes/cifar10.yaml"))
 VIEWS = {"byol": 2, "rsa": 4}
 
 
@@ -237,8 +237,7 @@ def outside_share(name: str, precision: str) -> float:
 def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, line: Any) -> None:
     """RSA's step on one of `world` ranks, which tell each other `nothing`, what `batch norms` need, or `all`."""
     setup("cpu", THREADS // world, 0)
-    os.environ["LOCAL_WORLD_SIZE"] = str(world)
-    distributed.join("gloo", timedelta(minutes=5), init_method=f"file://{meeting}", rank=rank, world_size=world)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     model = method("rsa")
     if world > 1 and told != "nothing":
         synchronize(model)
@@ -257,7 +256,7 @@ def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, l
         spent = seconds(run, STEPS)
         if rank == 0:
             line.send(spent)
-    distributed.leave()
+    dist.destroy_process_group()
 
 
 RANKS = {

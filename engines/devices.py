@@ -5,7 +5,6 @@ on a file, which COMMAND inherits, so that the end of COMMAND frees it, a kill -
 because nodes may share a TMPDIR, and the Slurm job, because Slurm may call the first device of every job 0.
 """
 
-import fcntl
 import os
 import platform
 import subprocess
@@ -13,6 +12,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from rsa.file_locks import lock
 
 WAIT = 0.5  # seconds between looks for free devices
 
@@ -47,14 +48,7 @@ def acquire(count: int, gpus: list[str]) -> dict[str, int]:
 
 def _lock(gpu: str) -> int | None:
     name = ["gpu", platform.node(), str(os.getuid()), *filter(None, [os.environ.get("SLURM_JOB_ID")]), gpu.replace("/", "_")]
-    path = Path(tempfile.gettempdir()) / f"{'-'.join(name)}.lock"
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
+    return lock(Path(tempfile.gettempdir()) / f"{'-'.join(name)}.lock", wait=False)
 
 
 def main(arguments: list[str]) -> None:

@@ -1,8 +1,8 @@
 """python -m engines.job STAGE: a job of the Snakefile, `dvc repro` of one stage, that can be told to stop.
 
-SIGTERM (a pre-emption, a time limit that draws near) is for the stage alone, which writes a checkpoint and exits with 75: DVC
-would die of it at once and leave the stage behind. Then this ends with 75 too, `try again`; in a Slurm job it first asks
-Slurm to queue the job again, where Slurm is not about to do so itself.
+SIGTERM (a pre-emption, a time limit that draws near) and Ctrl-C reach the stage alone, which writes a checkpoint and exits with
+75: DVC would die of them at once and leave the stage behind. Then this ends with 75 too, `try again`; in a Slurm job it first
+asks Slurm to queue the job again, where Slurm is not about to do so itself.
 """
 
 import os
@@ -29,11 +29,12 @@ def run(stage: str) -> int:
                 for process in psutil.Process().children(recursive=True):
                     process.terminate()
 
-        signal.signal(signal.SIGTERM, stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
         dvc = subprocess.Popen(
             ["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", stage],
             env=os.environ | {"JOB_NOTES": folder},
-            preexec_fn=ignore_sigterm,
+            preexec_fn=ignore_signals,
             close_fds=False,  # it keeps the locks of its devices if this process is killed
         )
         code = dvc.wait()
@@ -44,9 +45,10 @@ def run(stage: str) -> int:
     return TRY_AGAIN
 
 
-def ignore_sigterm() -> None:
+def ignore_signals() -> None:
     """For DVC and its shell; the stage sets a handler of its own."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def slurm_state() -> str:

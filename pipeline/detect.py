@@ -4,24 +4,37 @@ A killed run starts again. out: a JSON file, task -> score
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from pipeline.stage import run, write_json
 from rsa.evaluation.detection import detection_scores
-from rsa.models.backbones import build_backbone
-from rsa.models.encoder import load_encoder
-from rsa.params import Params
+from rsa.models.encoder import open_encoder
+from rsa.models.pixels import Pixels
+from rsa.params.detection import Detection
+from rsa.params.model import Model
+from rsa.params.runtime import Runtime
+from rsa.params.sections import At
 from rsa.training.device import setup
 
-READS = ("model", "detection.{name}")
 
-
-def detect(p: Params, name: str, seed: int, encoder: Path, objects: Path, out: Path) -> None:
+def detect(
+    model: Model,
+    settings: Annotated[Detection, At("detection.{name}")],
+    runtime: Runtime,
+    name: str,
+    seed: int,
+    encoder: Path,
+    objects: Path,
+    out: Path,
+) -> None:
     """Train and test with the settings of `detection.NAME` on what stage `objects` has made of its data."""
-    settings = p.detection[name]
-    device = setup(settings.device, settings.threads, seed)
-    backbone = load_encoder(build_backbone(p.model), encoder)
-    write_json(out, detection_scores(name, settings, backbone, objects, seed, device))
+    device = setup(runtime.device, runtime.threads.evaluation, seed)
+    backbone = open_encoder(model, encoder)
+    if isinstance(backbone, Pixels):  # no layers for a detector to stand on
+        write_json(out, {})
+        return
+    write_json(out, detection_scores(name, settings, backbone, objects, runtime.threads.evaluation, seed, device))
 
 
 if __name__ == "__main__":
-    run(detect, READS)
+    run(detect)

@@ -9,22 +9,21 @@ from pipeline.stage import run
 from rsa.data.index import Split
 from rsa.evaluation.encode import encode_split, frozen
 from rsa.evaluation.features import write_features
-from rsa.models.backbones import build_backbone
-from rsa.models.encoder import load_encoder
-from rsa.params import Params
+from rsa.models.encoder import open_encoder
+from rsa.params.evaluation import Evaluation
+from rsa.params.model import Model
+from rsa.params.runtime import Runtime
 from rsa.training.device import setup
 
-READS = ("model", "evaluation")
 
-
-def extract(p: Params, encoder: Path, shards: Path, out: Path) -> None:
-    """Write the features of both splits."""
-    device = setup(p.evaluation.device, p.evaluation.threads, seed=0)
-    encode = frozen(load_encoder(build_backbone(p.model), encoder), device)
+def extract(model: Model, evaluation: Evaluation, runtime: Runtime, encoder: Path, shards: Path, out: Path) -> None:
+    """Write the features of both splits of the dataset with the manifest `shards`."""
+    device = setup(runtime.device, runtime.threads.evaluation, seed=0)
+    encode = frozen(open_encoder(model, encoder), device)
     for name in ("train", "test"):
-        split = Split(shards, name)
-        write_features(out, name, split.labels, encode_split(encode, split, p.evaluation, device))
+        split = Split(shards.parent, name)
+        write_features(out, name, split.labels, encode_split(encode, split, evaluation, runtime.threads.evaluation, device))
 
 
 if __name__ == "__main__":
-    run(extract, READS)
+    run(extract)

@@ -8,20 +8,19 @@ from pathlib import Path
 from pipeline.stage import run, write_json
 from rsa.evaluation.features import read_features
 from rsa.evaluation.maps import confusion_of_knn, points
-from rsa.params import Params
+from rsa.params.probe import Probe
+from rsa.params.runtime import Runtime
 
-READS = ("probe",)
 
-
-def feature_map(p: Params, seed: int, features: Path, out: Path) -> None:
+def feature_map(probe: Probe, runtime: Runtime, seed: int, features: Path, out: Path) -> None:
     """`seed` draws the samples that are mapped, where there are many, and the held-out part by which k is chosen."""
     train, test = read_features(features, "train"), read_features(features, "test")
     mapped = points(test, seed)
-    protocol, confusion = confusion_of_knn(train, test, p.probe, seed)
+    protocol, confusion = confusion_of_knn(train, test, probe, runtime.threads.probe, seed)
     mapped.to_csv(out / "points.csv", index=False, float_format="%.5g", lineterminator="\n")
     confusion.to_csv(out / "confusion.csv", index=False, lineterminator="\n")
     write_json(out / "about.json", {"samples": len(mapped), "test_samples": len(test.y), "protocol": protocol})
 
 
 if __name__ == "__main__":
-    run(feature_map, READS)
+    run(feature_map)

@@ -4,39 +4,44 @@ out/: scores.json (rsa.evaluation.score), samples.txt (the keys of the labelled 
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from pipeline.stage import run, write_json
 from rsa.data.index import Split
 from rsa.evaluation.finetune import finetune as fine_tuned
 from rsa.evaluation.finetune import labelled
-from rsa.models.backbones import build_backbone
-from rsa.models.encoder import load_encoder
-from rsa.params import Params
+from rsa.models.encoder import open_encoder
+from rsa.models.pixels import Pixels
+from rsa.params.evaluation import Evaluation
+from rsa.params.finetune import FinetuneTraining
+from rsa.params.model import Model
+from rsa.params.runtime import Runtime
+from rsa.params.sections import At
 from rsa.training.device import setup
 
-READS = (
-    "model",
-    "evaluation",
-    "finetune.epochs",
-    "finetune.batch_size",
-    "finetune.warmup_epochs",
-    "finetune.optimizer",
-    "finetune.layer_decay",
-    "finetune.crop_scale",
-    "finetune.label_smoothing",
-    "finetune.precision",
-)
 
-
-def finetune(p: Params, encoder: Path, shards: Path, seed: int, percent: int, out: Path) -> None:
+def finetune(
+    model: Model,
+    evaluation: Evaluation,
+    training: Annotated[FinetuneTraining, At("finetune.training")],
+    runtime: Runtime,
+    encoder: Path,
+    shards: Path,
+    seed: int,
+    percent: int,
+    out: Path,
+) -> None:
     """Fine-tune the encoder on `percent` of every class; `seed` draws them, the batches and the crops."""
-    device = setup(p.evaluation.device, p.evaluation.threads, seed)
-    train = labelled(Split(shards, "train"), percent, seed)
-    backbone = load_encoder(build_backbone(p.model), encoder)
-    score = fine_tuned(backbone, p.finetune, p.evaluation, train, Split(shards, "test"), seed, device)
-    write_json(out / "scores.json", {f"finetune_{percent}%": score})
+    device = setup(runtime.device, runtime.threads.evaluation, seed)
+    train = labelled(Split(shards.parent, "train"), percent, seed)
+    backbone = open_encoder(model, encoder)
+    scores = {}
+    if not isinstance(backbone, Pixels):  # they have nothing to tune
+        test, threads = Split(shards.parent, "test"), runtime.threads.evaluation
+        scores[f"finetune_{percent}%"] = fine_tuned(backbone, training, evaluation, threads, train, test, seed, device)
+    write_json(out / "scores.json", scores)
     (out / "samples.txt").write_text("".join(f"{key}\n" for key in train.keys))
 
 
 if __name__ == "__main__":
-    run(finetune, READS)
+    run(finetune)

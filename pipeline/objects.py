@@ -5,20 +5,19 @@ out/: train.json, test.json
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from pipeline.stage import run
 from rsa.data.objects import write_objects
-from rsa.params import Params
+from rsa.params.detection import Objects
+from rsa.params.sections import At
 
-READS = ("detection.{name}.data",)
 
-
-def objects(p: Params, name: str, raw: Path, out: Path) -> None:
+def objects(settings: Annotated[Objects, At("detection.{name}.data")], name: str, raw: Path, out: Path) -> None:
     """Read the data of `detection.NAME`; `raw` is its `data.raw`, watched like every input."""
-    data = p.detection[name].data
-    assert raw == Path(data.raw)
-    write_objects(data, out)
+    assert raw == Path(settings.raw)
+    write_objects(settings, out)
 
 
 if __name__ == "__main__":
-    run(objects, READS)
+    run(objects)

@@ -6,218 +6,216 @@ out/: encoder.safetensors, snapshots/STEP.safetensors, curve.csv (a row per step
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
+from torch import nn
 
-from pipeline.stage import code_sha256, run, write_json
-from rsa import distributed, provenance
+from pipeline.stage import run, write_json
+from rsa import distributed, fingerprint, provenance
 from rsa.data.index import Split, pretraining_split
-from rsa.data.loader import Batch, Position, TrainingViews
+from rsa.data.loader import Batch, TrainingViews
 from rsa.data.normalize import as_input
-from rsa.methods import build_method, require_parts
+from rsa.data.picture import save_views
+from rsa.data.views import Recipe, candidates
+from rsa.methods import build_method, control_encoder, require_parts, settings_of
 from rsa.methods.hard_views import HardViews
+from rsa.methods.method import ControlSettings, MethodSettings
 from rsa.models.backbones import build_backbone, compile_copies
 from rsa.models.encoder import save_encoder
+from rsa.models.pixels import NAME as PIXELS
 from rsa.models.start import warm_start
 from rsa.models.sync_batch_norm import synchronize
-from rsa.params import Params
-from rsa.training.checkpoint import Checkpoints, Interrupted, captured, restore, terminations
+from rsa.params.model import Model
+from rsa.params.pretrain import Pretrain
+from rsa.params.runtime import Runtime
+from rsa.params.sections import At, sha256
+from rsa.params.views import Views
 from rsa.training.collapse import Health, beyond
 from rsa.training.cost import cost_per_image
-from rsa.training.curve import Curve, Row
 from rsa.training.device import gpu_number, setup
 from rsa.training.launch import NOTE, follow, in_group, is_other_node, is_rank, launch, processes
-from rsa.training.live import Live
-from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
-from rsa.training.progress import ProgressDisplay
+from rsa.training.run import Run, prepare
 
-READS = ("views", "model", "pretrain", "methods.{method}")
-UNWATCHED = ("logging",)
 SHOWN = 8  # samples in views.png
+RESULTS = ("encoder.safetensors", "curve.csv", "run.json")
 
 
-def pretrain(p: Params, method: str, seed: int, shards: Path, start: Path, out: Path, work: Path) -> None:
-    """Train `method` with `seed` on the training split in `shards`; `work` keeps what a killed run continues from.
+class Sections(NamedTuple):
+    """The sections of params.yaml that a run is made of."""
 
-    `start` is what DVC watches for `pretrain.start`, and must be its file.
+    views: Views
+    model: Model
+    pretrain: Pretrain
+    settings: Any  # MethodSettings, or ControlSettings of a control
+    runtime: Runtime
+
+
+def pretrain(
+    views: Views,
+    model: Model,
+    pretrain: Pretrain,
+    settings: Annotated[MethodSettings | ControlSettings, At("methods.{method}", settings_of)],
+    runtime: Runtime,
+    method: str,
+    seed: int,
+    shards: Path,
+    start: Path,
+    out: Path,
+    work: Path,
+) -> None:
+    """Train `method` with `seed` on the training split of the dataset with the manifest `shards`.
+
+    `start` is what DVC watches for `pretrain.start`, and must be its file; `work` keeps what a killed run continues from.
     """
-    if start != Path(p.pretrain.start.file):
-        raise ValueError(f"start must be pretrain.start.file ({p.pretrain.start.file}), got {start}")
-    launch(p.pretrain, work, train_rank, p, method, seed, shards, work)
-    for name in ("encoder.safetensors", "curve.csv"):
+    if start != Path(pretrain.start.file):
+        raise ValueError(f"start must be pretrain.start.file ({pretrain.start.file}), got {start}")
+    split = Split(shards.parent, pretraining_split(shards.parent))
+    code = fingerprint.sha256((Path("code/pretrain") / method).read_text())
+    watched = {"views": views, "model": model, "pretrain": pretrain, f"methods.{method}": settings}
+    hashes = {"params_sha256": sha256(watched), "code_sha256": code}
+    p = Sections(views, model, pretrain, settings, runtime)
+    if isinstance(settings, ControlSettings):
+        write_control(p, method, seed, split, hashes, out)
+        return
+    launch(pretrain, runtime, work, train_rank, p, method, seed, shards.parent, work)
+    for name in RESULTS[:2]:
         shutil.copyfile(work / name, out / name)
     shutil.copytree(work / "snapshots", out / "snapshots", dirs_exist_ok=True)
-    model, recipe = build_method(p.methods[method], build_backbone(p.model), p.views)
-    split = Split(shards, pretraining_split(shards))
-    first = next(iter(TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1)))
-    save_views(first, out / "views.png")
+    trained, recipe = build_method(settings, build_backbone(model), views)
+    first = first_batch(split, recipe, pretrain.batch_size, seed)
+    save_views(first.views, SHOWN, out / "views.png")
     described = json.loads((work / "run.json").read_text())
-    cost = cost_per_image(model.train(), first.head(SHOWN))
+    cost = cost_per_image(trained.train(), first.head(SHOWN))
     images = described.pop("images_seen")
     described["cost"] = {"images_seen": images, **cost._asdict(), "flops": images * cost.flops_per_image}
-    sections = [section.format(method=method) for section in READS]
-    described |= {"params_sha256": p.sha256(sections), "code_sha256": code_sha256()}
-    write_json(out / "run.json", described)
+    write_json(out / "run.json", described | hashes)
 
 
-def part() -> Callable[..., None] | None:
-    """What this process does where it has a part in a run that another process leads."""
+def first_batch(split: Split, recipe: Recipe, batch_size: int, seed: int) -> Batch:
+    """The first batch of a run."""
+    return next(iter(TrainingViews(split, recipe, batch_size=batch_size, seed=seed, threads=1)))
+
+
+def write_control(p: Sections, method: str, seed: int, split: Split, hashes: dict[str, str], out: Path) -> None:
+    """Write what a run leaves for a control, which has an encoder but trains nothing."""
+    device = setup(p.runtime.device, p.runtime.threads.pretrain, seed)
+    encoder = control_encoder(p.settings, build_backbone(p.model))
+    (out / "snapshots").mkdir()
+    name = PIXELS if p.settings.method == PIXELS else p.model.backbone
+    save_encoder(encoder, out / "snapshots" / f"{0:08d}.safetensors", name, 0.0)
+    save_encoder(encoder, out / "encoder.safetensors", name)
+    (out / "curve.csv").write_text("step\n")
+    save_views(first_batch(split, candidates(p.views), p.pretrain.batch_size, seed).views, SHOWN, out / "views.png")
+    described = described_run(p, method, seed, encoder, split, device)
+    write_json(out / "run.json", described | {"start": {"weights": "random"}, "steps": 0, "images_seen": 0} | hashes)
+
+
+def rank() -> Callable[..., None] | None:
+    """The entry point of a process that is one rank or one node of a run which another process leads; None in that one."""
     if is_rank():
 
-        def rank(p: Params, method: str, seed: int, shards: Path, start: Path, work: Path) -> None:
-            in_group(p.pretrain, work / NOTE, train_rank, p, method, seed, shards, work)
+        def one_rank(
+            views: Views, model: Model, pretrain: Pretrain, settings: MethodSettings, runtime: Runtime,
+            method: str, seed: int, shards: Path, start: Path, work: Path,
+        ) -> None:  # fmt: skip
+            p = Sections(views, model, pretrain, settings, runtime)
+            in_group(runtime, work / NOTE, train_rank, p, method, seed, shards.parent, work)
 
-        return rank
+        return one_rank
     if is_other_node():
-        return lambda p, **rest: follow(p.pretrain)
+        return lambda runtime, **rest: follow(runtime)
     return None
 
 
-def train_rank(p: Params, method: str, seed: int, shards: Path, work: Path) -> None:
-    """What each process of the run does; the first one leaves the stage's files in `work`."""
-    rank, world = distributed.rank(), distributed.world()
-    threads = max(1, p.pretrain.threads // processes(p.pretrain))
-    device = setup(p.pretrain.device, threads, seed)
-    described = p.methods[method]
+def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) -> None:
+    """Train as one rank of a run; the first rank leaves the stage's files in `work`."""
+    threads = max(1, p.runtime.threads.pretrain // processes(p.runtime))
+    device = setup(p.runtime.device, threads, seed)
     backbone = build_backbone(p.model)
     started_from = warm_start(backbone, p.model, p.pretrain.start)
-    model, recipe = build_method(described, backbone, p.views)
+    model, recipe = build_method(p.settings, backbone, p.views)
     require_parts(model, p.pretrain)
-    model.to(device).to(memory_format=torch.channels_last).train()
-    if p.pretrain.compile:
+    prepare(model, device)
+    ready_for_ranks(model, p.runtime, seed)
+    split = Split(shards, pretraining_split(shards))
+
+    def views(start: int, threads: int = threads, gpu: int | None = gpu_number(device)) -> TrainingViews:
+        rank, world = distributed.rank(), distributed.world()
+        place = {"rank": rank, "world": world, "start": start}
+        return TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=threads, gpu=gpu, **place)
+
+    this = Run(
+        name=f"{method} s{seed}",
+        model=model,
+        optimizer=build_optimizer(model.parameters(), model.constant_lr(), p.settings.optimizer),
+        schedule=p.settings.optimizer,
+        pretrain=p.pretrain,
+        runtime=p.runtime,
+        device=device,
+        work=work,
+        save_encoder=lambda path, progress: save_encoder(model.backbone, path, p.model.backbone, progress),
+    )
+    steps = this.train(views)
+    chosen = None
+    if isinstance(model, HardViews):  # every rank has to take part: batch norms see the global batch
+        chosen = choices(model, next(iter(views(0, 1, None))), device, p.pretrain.precision)
+    if distributed.rank() > 0:
+        return
+    save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
+    last = this.curve.last()
+    health = Health(*(last[name] for name in Health._fields))
+    described = described_run(p, method, seed, model.backbone, split, device) | {
+        "start": started_from,
+        "steps": steps,
+        "images_seen": steps * p.pretrain.batch_size,
+        "views": recipe.names,
+        "hard_views": chosen,
+        "health": health._asdict(),
+        "collapsed": beyond(health, p.pretrain.collapse) is not None,
+    }
+    write_json(work / "run.json", described)
+
+
+def ready_for_ranks(model: nn.Module, runtime: Runtime, seed: int) -> None:
+    """Compile the backbone if `runtime` asks for it; with several ranks, let batch norms see the batches of all."""
+    rank, world = distributed.rank(), distributed.world()
+    if runtime.compile:
         if world > 1:
-            raise ValueError("pretrain.compile must be false for several processes: what batch norms exchange cannot be compiled")
-        compile_copies(model, model.backbone)
+            raise ValueError("runtime.compile must be false for several processes: what batch norms exchange cannot be compiled")
+        compile_copies(model, model.backbone)  # type: ignore[arg-type]
     if world > 1:
         synchronize(model)
         torch.manual_seed(seed * world + rank)  # weights are the same everywhere, what is dropped at random is not
-    split = Split(shards, pretraining_split(shards))
-    optimizer = build_optimizer(model.parameters(), model.constant_lr(), described.optimizer)
 
-    checkpoints = Checkpoints(work, p.pretrain.checkpoint.steps, p.pretrain.checkpoint.minutes)
-    newest = distributed.of_first(lambda: checkpoints.load(torch.device("cpu")))  # another node may not see it yet
-    saved = newest or {"step": 0, "unreported": [], "curve_size": 0}
-    start = saved["step"]
-    if start:
-        restore(saved, model, optimizer)
-    views = TrainingViews(
-        split,
-        recipe,
-        batch_size=p.pretrain.batch_size,
-        seed=seed,
-        threads=threads,
-        gpu=gpu_number(device),
-        rank=rank,
-        world=world,
-        start=start,
-    )
-    if start:
-        views.position(start).require_same_data(Position(**saved["position"]))
-    total_steps = p.pretrain.epochs * views.steps_per_epoch
-    curve = Curve(work / "curve.csv")
-    progress = ProgressDisplay(f"{method} s{seed}", start, total_steps, p.pretrain.batch_size, shown=rank == 0)
-    snapshots = {round(share * total_steps): share for share in p.pretrain.snapshots}
 
-    def snapshot(step: int) -> None:
-        if rank == 0 and step in snapshots:
-            (work / "snapshots").mkdir(exist_ok=True)
-            path = work / "snapshots" / f"{step:08d}.safetensors"
-            save_encoder(model.backbone, path, p.model.backbone, snapshots[step])
-
-    if rank == 0:
-        curve.cut(saved["curve_size"])
-        live = Live(f"{method}_s{seed}", curve.path, tensorboard=p.logging.tensorboard)
-
-    if start == 0:
-        snapshot(0)
-
-    def report(rows: list[Row]) -> None:
-        if rank == 0:
-            curve.append(rows)
-            live.show(rows)
-        progress.show(rows[-1])
-
-    with terminations() as terminated:
-
-        def step_done(step: int, unreported: Callable[[], list[Row]]) -> None:
-            snapshot(step)  # before the checkpoint: a run that continues there has it
-            stop = distributed.on_any(terminated())
-            if distributed.on_any(checkpoints.due(step)) or stop:
-                state = {"step": step, "unreported": unreported(), "position": asdict(views.position(step))}
-                state |= captured(model, optimizer)
-                if rank == 0:
-                    checkpoints.save(step, state | {"curve_size": curve.size})
-            if stop:
-                if rank == 0:
-                    print(f"{method} s{seed}  ended by SIGTERM after step {step}: run again to continue", flush=True)
-                raise Interrupted
-
-        train(
-            model,
-            views,
-            optimizer,
-            p.pretrain,
-            described.optimizer,
-            total_steps=total_steps,
-            device=device,
-            report=report,
-            start=start,
-            pending=saved["unreported"],
-            step_done=step_done,
-        )
-    progress.close()
-    chosen = None
-    if isinstance(model, HardViews):  # every rank has to take part: batch norms see the global batch
-        again = TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=1, rank=rank, world=world)
-        chosen = choices(model, next(iter(again)), device, p.pretrain.precision)
-    if rank > 0:
-        return
-    live.close()
-    save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
-    last = curve.last()
-    found = Health(*(last[name] for name in Health._fields))
-    write_json(
-        work / "run.json",
-        {
-            "method": method,
-            "seed": seed,
-            "start": started_from,
-            "steps": total_steps,
-            "images_seen": total_steps * p.pretrain.batch_size,
-            "parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
-            "tensors": len(model.backbone.state_dict()),
-            "views": recipe.names,
-            "hard_views": chosen,
-            "health": found._asdict(),
-            "collapsed": beyond(found, p.pretrain.collapse) is not None,
-            "device": device.type,
-            "processes": world,
-            "index_sha256": split.index_sha256,
-            "versions": provenance.versions(),
+def described_run(p: Sections, method: str, seed: int, encoder: nn.Module, split: Split, device: torch.device) -> dict[str, Any]:
+    """What run.json says of every run: what was made of what, and the runtime that it really had."""
+    r = p.runtime
+    return {
+        "method": method,
+        "seed": seed,
+        "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+        "tensors": len(encoder.state_dict()),
+        "device": device.type,
+        "processes": distributed.world(),
+        "runtime": {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor(),
+            "nodes": r.nodes,
+            "processes": distributed.world(),
+            "threads": r.threads.pretrain,
+            "compile": r.compile,
+            "on_collapse": r.on_collapse,
         },
-    )
-
-
-def save_views(batch: Batch, path: Path) -> None:
-    """A picture with one column per sample and one row per view; local views are enlarged to the others' size."""
-    side = max(view.shape[1] for view in batch.views)
-    rows = [np.concatenate([_enlarged(tile, side) for tile in view[:SHOWN].cpu().numpy()], axis=1) for view in batch.views]
-    Image.fromarray(np.concatenate(rows, axis=0)).save(path)
-
-
-def _enlarged(tile: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    return tile if len(tile) == side else np.asarray(Image.fromarray(tile).resize((side, side), Image.Resampling.NEAREST))
+        "index_sha256": split.index_sha256,
+        "versions": provenance.versions(),
+    }
 
 
 def choices(model: HardViews, batch: Batch, device: torch.device, precision: str) -> dict[str, Any] | None:
-    """What the trained method chooses for the samples in views.png: see HardViews.choices."""
+    """The choices of the trained method for the samples in views.png: see HardViews.choices."""
     views = [as_input(view, device) for view in batch.views]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         found = model.choices(views, batch.samples)
@@ -225,4 +223,4 @@ def choices(model: HardViews, batch: Batch, device: torch.device, precision: str
 
 
 if __name__ == "__main__":
-    run(pretrain, READS, UNWATCHED, part())
+    run(pretrain, rank())

@@ -15,28 +15,40 @@ from rsa.data.loader import TrainingViews
 from rsa.data.views import candidate_duos
 from rsa.evaluation.encode import frozen
 from rsa.evaluation.quality import quality as measured
-from rsa.models.backbones import build_backbone
-from rsa.models.encoder import load_encoder, progress_of
-from rsa.params import Params
+from rsa.models.encoder import open_encoder, progress_of
+from rsa.params.evaluation import Evaluation, Quality
+from rsa.params.model import Model
+from rsa.params.runtime import Runtime
+from rsa.params.views import Views
 from rsa.training.device import gpu_number, setup
 
-READS = ("views", "model", "evaluation", "quality")
 CROPS = 4  # of each sample; LiDAR needs several views of one sample
 
 
-def quality(p: Params, snapshots: Path, shards: Path, seed: int, out: Path) -> None:
+def quality(
+    views: Views,
+    model: Model,
+    evaluation: Evaluation,
+    quality: Quality,
+    runtime: Runtime,
+    snapshots: Path,
+    shards: Path,
+    seed: int,
+    out: Path,
+) -> None:
     """Measure every snapshot on the same views of the same training images, which `seed` draws."""
-    device = setup(p.evaluation.device, p.evaluation.threads, seed)
+    threads = runtime.threads.evaluation
+    device = setup(runtime.device, threads, seed)
     paths = sorted(snapshots.glob("*.safetensors"), key=progress_of)
-    encoders = [frozen(load_encoder(build_backbone(p.model), path), device) for path in paths]
-    split = Split(shards, "train")
-    samples = min(p.quality.samples, len(split))
-    batch_size = min(p.evaluation.batch_size, samples)
-    recipe = candidate_duos(p.views, CROPS)
-    views = TrainingViews(split, recipe, batch_size=batch_size, seed=seed, threads=p.evaluation.threads, gpu=gpu_number(device))
+    encoders = [frozen(open_encoder(model, path), device) for path in paths]
+    split = Split(shards.parent, "train")
+    samples = min(quality.samples, len(split))
+    batch_size = min(evaluation.batch_size, samples)
+    recipe = candidate_duos(views, CROPS)
+    loader = TrainingViews(split, recipe, batch_size=batch_size, seed=seed, threads=threads, gpu=gpu_number(device))
     encoded: list[list[Tensor]] = [[] for _ in encoders]
     labels = []
-    for _, batch in zip(range(samples // batch_size), views, strict=False):
+    for _, batch in zip(range(samples // batch_size), loader, strict=False):
         labels.append(batch.samples.labels.cpu())
         for encode, parts in zip(encoders, encoded, strict=True):
             parts.append(torch.stack([torch.from_numpy(encode(view)) for view in batch.views]))
@@ -48,4 +60,4 @@ def quality(p: Params, snapshots: Path, shards: Path, seed: int, out: Path) -> N
 
 
 if __name__ == "__main__":
-    run(quality, READS)
+    run(quality)

@@ -8,21 +8,22 @@ from pathlib import Path
 
 from pipeline.stage import run
 from rsa import provenance
-from rsa.params import Params
+from rsa.params.document import Document
+from rsa.params.sections import read_document
 from rsa.reporting.figures.gallery import draw_figures
 from rsa.reporting.html import page
+from rsa.reporting.leftovers import LEFTOVERS, put_aside
 from rsa.reporting.plots import write_plots
 from rsa.reporting.report import render
 from rsa.reporting.results import Results, read_scores
 from rsa.reporting.runs import read_runs
 
-READS = tuple(name for name in Params.model_fields if name != "logging")
 
-
-def report(p: Params, scores: Path, runs: Path, out: Path) -> None:
-    """Write the report from the scores and the runs of every method and seed, as far as they are there."""
+def report(experiment: Path, scores: Path, runs: Path, out: Path) -> None:
+    """Write the report from the scores and the runs of every method and seed of `experiment`, as far as they are there."""
+    p = Document.model_validate(read_document(experiment))
     found, made = read_scores(scores, p), read_runs(runs, scores, p)
-    results = Results(found.table, p.experiment, p.report.confidence)
+    results = Results(found.table, p)
 
     (out / "figures").mkdir()
     figures = draw_figures(p, found.table, made, scores, runs, out / "figures")
@@ -35,5 +36,15 @@ def report(p: Params, scores: Path, runs: Path, out: Path) -> None:
     (out / "report.html").write_text(page(text, out))
 
 
+def put_leftovers_aside(experiment: Path, scores: Path, runs: Path) -> None:
+    """Leave in `scores` and `runs` what the experiment has there, and nothing else.
+
+    DVC watches both as a whole: leftovers of another experiment would make this report stale wherever they are not.
+    """
+    moved = put_aside(Document.model_validate(read_document(experiment)), scores, runs)
+    if moved:
+        print(f"report: moved {len(moved)} files that are not of this experiment to {LEFTOVERS}/ ({moved[0]}, ...)", flush=True)
+
+
 if __name__ == "__main__":
-    run(report, READS)
+    run(report, prepare=put_leftovers_aside)

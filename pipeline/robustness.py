@@ -4,6 +4,7 @@ out: a JSON file, task -> score
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from threadpoolctl import threadpool_limits
 
@@ -12,23 +13,36 @@ from rsa.data.index import Split
 from rsa.evaluation.encode import frozen
 from rsa.evaluation.features import read_features
 from rsa.evaluation.robustness import robustness_scores
-from rsa.models.backbones import build_backbone
-from rsa.models.encoder import load_encoder
-from rsa.params import Params
+from rsa.models.encoder import open_encoder
+from rsa.params.evaluation import Evaluation
+from rsa.params.model import Model
+from rsa.params.robustness import Robustness
+from rsa.params.runtime import Runtime
+from rsa.params.sections import At
 from rsa.training.device import setup
 
-READS = ("model", "evaluation", "robustness.{dataset}")
 
-
-def robustness(p: Params, dataset: str, seed: int, encoder: Path, shards: Path, features: Path, out: Path) -> None:
+def robustness(
+    model: Model,
+    evaluation: Evaluation,
+    settings: Annotated[Robustness, At("robustness.{dataset}")],
+    runtime: Runtime,
+    dataset: str,
+    seed: int,
+    encoder: Path,
+    shards: Path,
+    features: Path,
+    out: Path,
+) -> None:
     """A linear probe on the clean `features`, tested on corrupted images of `shards`; `seed` draws what is random."""
-    device = setup(p.evaluation.device, p.evaluation.threads, seed)
-    encode = frozen(load_encoder(build_backbone(p.model), encoder), device)
-    train, test = read_features(features, "train"), read_features(features, "test")
-    with threadpool_limits(p.evaluation.threads):
-        scores = robustness_scores(p.robustness[dataset], p.evaluation, encode, train, test, Split(shards, "test"), seed, device)
-    write_json(out, scores)
+    threads = runtime.threads.evaluation
+    device = setup(runtime.device, threads, seed)
+    encode = frozen(open_encoder(model, encoder), device)
+    clean = read_features(features, "train"), read_features(features, "test")
+    with threadpool_limits(threads):
+        split = Split(shards.parent, "test")
+        write_json(out, robustness_scores(settings, evaluation, threads, encode, *clean, split, seed, device))
 
 
 if __name__ == "__main__":
-    run(robustness, READS)
+    run(robustness)

@@ -1,8 +1,6 @@
 """What the ranks of one run tell each other. Without a process group there is one rank, and nothing is sent."""
 
-import os
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -10,28 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
 
-from rsa import mesh
-
 T = TypeVar("T")
-
-_mesh: mesh.Mesh | None = None
-
-
-def join(backend: str, timeout: timedelta, **meeting: Any) -> None:
-    """Join the process group that torchrun's environment, or `meeting`, describes. Ranks that hear nothing for `timeout` fail."""
-    global _mesh
-    dist.init_process_group(backend, timeout=timeout, **meeting)
-    if os.environ.get("LOCAL_WORLD_SIZE") == str(world()) != "1" and mesh.possible():
-        _mesh = mesh.Mesh(rank(), world(), of_all, timeout.total_seconds())
-
-
-def leave() -> None:
-    """The opposite."""
-    global _mesh
-    if _mesh is not None:
-        _mesh.close()
-        _mesh = None
-    dist.destroy_process_group()
 
 
 def rank() -> int:
@@ -68,8 +45,6 @@ def of_ranks(x: Tensor) -> Tensor:
     """(...), small -> (ranks, ...), without gradient: every rank's."""
     if world() == 1:
         return x[None]
-    if _mesh is not None and x.device.type == "cpu" and x.nbytes <= mesh.LARGEST:
-        return _mesh.gathered(x)
     parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world())]
     dist.all_gather(parts, x.contiguous())
     return torch.stack(parts)
@@ -85,23 +60,12 @@ def average_gradients(parameters: Iterable[Parameter]) -> None:
     """Every gradient becomes its mean over ranks: of the ranks' mean losses, the gradient of the global batch's mean."""
     if world() == 1:
         return
-    views = [_flat(parameter) for parameter in parameters if parameter.grad is not None]
-    if _mesh is not None and views[0].device.type == "cpu":
-        _mesh.average(views)
-        return
-    flat = torch.cat(views)  # one message for all
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message for all
     dist.all_reduce(flat)
     flat /= world()
-    torch._foreach_copy_(views, torch.split(flat, [len(view) for view in views]))
-
-
-def _flat(parameter: Parameter) -> Tensor:
-    """(N,): the gradient's memory itself, in the order of the parameter's, which is the same on every rank."""
-    gradient = parameter.grad
-    assert gradient is not None
-    if gradient.stride() != parameter.stride():
-        gradient = parameter.grad = torch.empty_like(parameter).copy_(gradient)
-    return gradient.as_strided((gradient.numel(),), (1,))
+    for gradient, part in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def on_any(flag: bool) -> bool:

@@ -32,21 +32,31 @@ class BusyError(ValueError):
     """Another process holds the lock."""
 
 
-@contextlib.contextmanager
-def held(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock on the file, made if needed; BusyError(`busy`) where another process does, ValueError where locks do not work.
+def lock(path: Path, *, wait: bool) -> int | None:
+    """Lock the file, made if needed: the open handle, whose close frees it; without `wait`, None where another process has it.
 
-    The file is opened for writing, as NFS demands, and stays: one that is removed could be locked twice.
+    ValueError where locks do not work. The file is opened for writing, as NFS demands, and stays: one that is removed could
+    be locked twice.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(busy) from None
-        except OSError as why:
-            raise ValueError(f"{path.parent} is on a file system without locks ({why.strerror}): {WHAT_TO_SET}") from None
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as why:
+        os.close(handle)
+        if isinstance(why, BlockingIOError):
+            return None
+        raise ValueError(f"{path.parent} is on a file system without locks ({why.strerror}): {WHAT_TO_SET}") from None
+    return handle
+
+
+@contextlib.contextmanager
+def held(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold a lock on the file. Where another process has it: BusyError(`busy`), or wait for it if there is nothing to say."""
+    handle = lock(path, wait=busy is None)
+    if handle is None:
+        raise BusyError(busy)
+    try:
         yield
     finally:
         os.close(handle)

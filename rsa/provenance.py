@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "torchvision", "timm", "nvidia-dali-cuda130", "scikit-learn", "numpy", "pillow")
@@ -30,3 +31,13 @@ def commit() -> str:
     except (subprocess.CalledProcessError, FileNotFoundError):
         return "unknown"
     return head + ("+changes" if changes else "")
+
+
+def processor() -> str:
+    """The processor's name, by which machines differ that round differently."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

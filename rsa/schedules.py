@@ -63,7 +63,7 @@ def ema_momentum(progress: float, start: float) -> float:
     return cosine(progress, start, 1.0)
 
 
-def warmup_cosine(progress: float, warmup: float) -> float:
-    """Learning-rate factor: a line from 0 to 1 over the first `warmup` of training, then half a cosine to 0."""
+def warmup_cosine(progress: float, warmup: float, peak: float, end: float) -> float:
+    """A line from 0 to `peak` over the first `warmup` of training, then half a cosine to `end`."""
     _check(progress)
-    return progress / warmup if progress < warmup else cosine((progress - warmup) / (1 - warmup), 1.0, 0.0)
+    return peak * (progress / warmup) if progress < warmup else cosine((progress - warmup) / (1 - warmup), peak, end)

@@ -10,7 +10,8 @@ import threadpoolctl
 import torch
 from ruamel.yaml import YAML
 
-from rsa import params
+from rsa.params.document import Params
+from rsa.params.load import load
 
 TINY = Path(__file__).parent / "tiny.yaml"
 
@@ -28,8 +29,8 @@ WriteParams = Callable[[dict[str, Any]], Path]
 
 
 @pytest.fixture
-def tiny() -> params.Params:
-    return params.load(TINY)
+def tiny() -> Params:
+    return load(TINY)
 
 
 @pytest.fixture

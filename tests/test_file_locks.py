@@ -5,6 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,10 @@ def test_one_process_at_a_time_and_a_kill_frees_it(tmp_path: Path):
         pass
     with held(tmp_path / "locks" / "other", ""):
         pass
-    holder.kill()
+    killed = []
+    threading.Timer(0.2, lambda: killed.append(True) or holder.kill()).start()
+    with held(lock):  # waits for it
+        assert killed
     holder.communicate()
     with held(lock, ""):
         pass

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from rsa import params
+from rsa.params.document import Params
+from rsa.params.load import load
 from tests.conftest import TINY, WriteParams
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -11,7 +12,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
 @pytest.mark.parametrize("recipe", [*RECIPES, TINY], ids=lambda path: path.stem)
 def test_every_recipe_loads(recipe: Path):
-    params.load(recipe)
+    load(recipe)
 
 
 def test_params_yaml_is_the_quickstart():
@@ -34,7 +35,7 @@ UNKNOWN = {
 def test_unknown_key_is_refused_with_the_nearest_known_one(write_params: WriteParams, key: str, hint: str):
     path = write_params({key: 1})
     with pytest.raises(ValueError, match="is not a known key") as error:
-        params.load(path)
+        load(path)
     line = str(error.value)
     assert line.startswith(f"{path}: {key} is not a known key")
     assert hint.rstrip("?)") in line
@@ -43,7 +44,7 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(write_params: WritePa
 def test_misspelt_key_is_pointed_to_the_missing_one_of_its_own_section(write_params: WriteParams):
     path = write_params({"pretrain.epochs": ..., "pretrain.epocs": 3})
     with pytest.raises(ValueError, match="epocs") as error:
-        params.load(path)
+        load(path)
     assert set(str(error.value).splitlines()) == {
         f"{path}: pretrain.epochs is missing",
         f"{path}: pretrain.epocs is not a known key (did you mean epochs?)",
@@ -57,7 +58,7 @@ def test_misspelt_key_is_pointed_to_the_missing_one_of_its_own_section(write_par
 def test_missing_key_is_named(write_params: WriteParams, key: str):
     path = write_params({key: ...})
     with pytest.raises(ValueError, match="missing") as error:
-        params.load(path)
+        load(path)
     assert str(error.value) == f"{path}: {key} is missing"
 
 
@@ -65,7 +66,7 @@ def test_missing_key_is_named(write_params: WriteParams, key: str):
 def test_missing_discriminator_is_named(write_params: WriteParams, key: str):
     path = write_params({key: ...})
     with pytest.raises(ValueError, match="missing") as error:
-        params.load(path)
+        load(path)
     assert str(error.value) == f"{path}: {key} is missing"
 
 
@@ -101,7 +102,7 @@ BAD = [
 def test_bad_value_is_refused_with_key_contract_and_value(write_params: WriteParams, key: str, value: object, message: str):
     path = write_params({key: value})
     with pytest.raises(ValueError, match="must") as error:
-        params.load(path)
+        load(path)
     assert str(error.value) == f"{path}: {key} {message}"  # the key alone: no other fault follows from it
 
 
@@ -154,19 +155,19 @@ def test_bad_value_is_refused_with_key_contract_and_value(write_params: WritePar
 def test_values_that_contradict_each_other_are_refused(write_params: WriteParams, changes: dict[str, object], message: str):
     path = write_params(changes)
     with pytest.raises(ValueError, match="must") as error:
-        params.load(path)
+        load(path)
     assert str(error.value) == f"{path}: {message}"
 
 
 def test_a_folder_needs_exactly_one_kind_of_test_split(write_params: WriteParams):
     others = {"train_samples": None, "test_samples": None, "classes": None}
     folder = {"source": "folder", "raw": "raw", "train": "train", **others}
-    params.load(write_params({"datasets.mine": {**folder, "test": "val", "test_fraction": None}}))
-    params.load(write_params({"datasets.mine": {**folder, "test": None, "test_fraction": 0.2}}))
+    load(write_params({"datasets.mine": {**folder, "test": "val", "test_fraction": None}}))
+    load(write_params({"datasets.mine": {**folder, "test": None, "test_fraction": 0.2}}))
     for test, fraction in (("val", 0.2), (None, None)):
         path = write_params({"datasets.mine": {**folder, "test": test, "test_fraction": fraction}})
         with pytest.raises(ValueError, match="exactly one of `test`") as error:
-            params.load(path)
+            load(path)
         assert str(error.value).startswith(f"{path}: datasets.mine: exactly one of `test`")  # no trace of pydantic's tags
 
 
@@ -174,14 +175,14 @@ def test_a_dataset_name_that_cannot_be_part_of_a_path_is_refused(write_params: W
     digits = {"source": "digits", "raw": "raw", "size": 8, "test_fraction": 0.2}
     path = write_params({"datasets": {"digits": digits, "photo_tiles": digits, "../up": digits}})
     with pytest.raises(ValueError, match=r"\.\./up") as error:
-        params.load(path)
+        load(path)
     assert "must match pattern" in str(error.value)
 
 
 def test_all_faults_are_listed_at_once(write_params: WriteParams):
     path = write_params({"pretrain.epochs": -1, "probe.protocols.knn.k": "five", "transfer.draws": ..., "views.colour": {}})
     with pytest.raises(ValueError, match="epochs") as error:
-        params.load(path)
+        load(path)
     lines = str(error.value).splitlines()
     assert len(lines) == 4
     for key in (
@@ -206,16 +207,16 @@ def test_what_is_no_document_of_sections_is_refused(tmp_path: Path, text: str, m
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"params\.yaml") as error:
-        params.load(path)
+        load(path)
     assert str(error.value).startswith(f"{path}{message}")
 
 
 def test_missing_file_says_what_to_do(tmp_path: Path):
     with pytest.raises(ValueError, match=r"none\.yaml does not exist: copy one of recipes/\*\.yaml to it"):
-        params.load(tmp_path / "none.yaml")
+        load(tmp_path / "none.yaml")
 
 
-def test_only_shows_the_declared_sections_and_hides_the_others(tiny: params.Params):
+def test_only_shows_the_declared_sections_and_hides_the_others(tiny: Params):
     narrow = tiny.only(["pretrain", "methods.byol", "datasets.digits", "experiment.dataset"])
     assert narrow.pretrain == tiny.pretrain
     assert narrow.methods["byol"] == tiny.methods["byol"]
@@ -229,18 +230,18 @@ def test_only_shows_the_declared_sections_and_hides_the_others(tiny: params.Para
     assert "rsa" not in narrow.methods
 
 
-def test_only_collects_several_keys_of_one_section(tiny: params.Params):
+def test_only_collects_several_keys_of_one_section(tiny: Params):
     narrow = tiny.only(["experiment.dataset", "experiment.transfer", "methods.byol", "methods.rsa"])
     assert (narrow.experiment.dataset, narrow.experiment.transfer) == ("digits", ["photo_tiles"])
     assert narrow.methods == tiny.methods
 
 
-def test_params_cannot_be_changed_in_flight(tiny: params.Params):
+def test_params_cannot_be_changed_in_flight(tiny: Params):
     with pytest.raises(ValueError, match="frozen"):
         tiny.pretrain.epochs = 7  # type: ignore[misc]
 
 
-def test_section_is_the_plain_value_in_the_file(tiny: params.Params):
+def test_section_is_the_plain_value_in_the_file(tiny: Params):
     assert tiny.section("views.crop_scale") == [0.5, 1.0]
     assert tiny.section("methods.rsa.beta") == {"schedule": "cosine", "start": 0.4, "end": 0.0}
     with pytest.raises(KeyError):
@@ -250,4 +251,4 @@ def test_section_is_the_plain_value_in_the_file(tiny: params.Params):
 def test_section_of_a_method_that_the_file_does_not_have_is_missing(write_params: WriteParams):
     changes = {"methods.rsa": ..., "experiment.methods": ["byol"]}
     with pytest.raises(KeyError, match="rsa"):
-        params.load(write_params(changes)).section("methods.rsa")
+        load(write_params(changes)).section("methods.rsa")

@@ -9,10 +9,10 @@ import torch
 from dvc.repo import Repo
 
 from engines.plan import plan
-from rsa import params
 from rsa.methods import METHODS, build_method
 from rsa.models.backbones import build_backbone
 from rsa.models.detectors import build_detector
+from rsa.params.load import load
 from rsa.training.optim import build_optimizer
 from tests.engines.imports import ROOT
 
@@ -22,7 +22,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_networks_views_and_optimisers_build(recipe: Path):
     """On torch's meta device: no memory, no numbers."""
-    p = params.load(recipe)
+    p = load(recipe)
     for name in p.experiment.methods:
         with torch.device("meta"):
             method, views = build_method(p.methods[name], build_backbone(p.model), p.views)
@@ -32,9 +32,9 @@ def test_networks_views_and_optimisers_build(recipe: Path):
         assert trained > sum(parameter.numel() for parameter in method.backbone.parameters()) * 0.9
 
 
-@pytest.mark.parametrize("recipe", [path for path in RECIPES if params.load(path).detection], ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", [path for path in RECIPES if load(path).detection], ids=lambda path: path.stem)
 def test_detectors_build(recipe: Path):
-    p = params.load(recipe)
+    p = load(recipe)
     for settings in p.detection.values():
         with torch.device("meta"):
             detector = build_detector(build_backbone(p.model), 80, settings)
@@ -51,7 +51,7 @@ def test_both_engines_plan_it(recipe: Path, tmp_path: Path, monkeypatch: pytest.
     shutil.copy(recipe, tmp_path / "params.yaml")
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     Repo.init(str(tmp_path)).close()
-    p = params.load(recipe)
+    p = load(recipe)
     monkeypatch.chdir(tmp_path)
     stages = plan()
     assert all(stage.stale for stage in stages.values())
@@ -94,7 +94,7 @@ def test_a_protocol_of_a_published_name_has_its_published_settings():
             if name in p.linear.protocols:
                 assert settings["schedule"] == SCHEDULES.get(name, {"schedule": "cosine"})
     assert found == set(PRESETS)
-    assert len(params.load(ROOT / "recipes/imagenet_hard_dino.yaml").linear.protocols["dinov2"].lr) == 13
+    assert len(load(ROOT / "recipes/imagenet_hard_dino.yaml").linear.protocols["dinov2"].lr) == 13
 
 
 def test_every_method_has_a_recipe():

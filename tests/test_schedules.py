@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsa import params
+from rsa.params.beta import Beta
 from rsa.schedules import SCHEDULES, ema_momentum, warmup_cosine
 
-SECTIONS = {get_args(cls.model_fields["schedule"].annotation)[0]: cls for cls in get_args(get_args(params.Beta)[0])}
+SECTIONS = {get_args(cls.model_fields["schedule"].annotation)[0]: cls for cls in get_args(get_args(Beta)[0])}
 SECTIONS.pop("adaptive")  # it follows losses, not progress: rsa/methods/adaptive_beta.py
 
 # Worked out by hand: cos(pi/4) = 0.70710678..., cos(pi/3) = 1/2.
@@ -71,7 +71,7 @@ def test_tau_and_learning_rate_refuse_progress_outside_0_to_1(progress: float):
     with pytest.raises(ValueError, match="progress"):
         ema_momentum(progress, 0.99)
     with pytest.raises(ValueError, match="progress"):
-        warmup_cosine(progress, 0.1)
+        warmup_cosine(progress, 0.1, 1.0, 0.0)
 
 
 def test_params_knows_every_schedule_with_its_arguments_and_no_other():
@@ -99,13 +99,13 @@ def test_tau_is_the_papers_formula(progress: float, start: float):
 
 
 @pytest.mark.parametrize(
-    ("progress", "factor"),
-    [(0.0, 0.0), (0.05, 0.25), (0.1, 0.5), (0.2, 1.0), (0.2 + 0.8 / 3, 0.75), (0.6, 0.5), (1.0, 0.0)],
+    ("progress", "rate"),
+    [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.2, 2.0), (0.2 + 0.8 / 3, 1.55), (0.6, 1.1), (1.0, 0.2)],
 )
-def test_learning_rate_warms_up_then_falls(progress: float, factor: float):
-    assert warmup_cosine(progress, 0.2) == pytest.approx(factor, abs=1e-12)
+def test_learning_rate_warms_up_then_falls(progress: float, rate: float):
+    assert warmup_cosine(progress, 0.2, 2.0, 0.2) == pytest.approx(rate, abs=1e-12)
 
 
 def test_without_warmup_the_learning_rate_starts_at_its_peak():
-    assert warmup_cosine(0.0, 0.0) == 1.0
-    assert warmup_cosine(0.5, 0.0) == pytest.approx(0.5)
+    assert warmup_cosine(0.0, 0.0, 2.0, 0.0) == 2.0
+    assert warmup_cosine(0.5, 0.0, 2.0, 0.0) == pytest.approx(1.0)

@@ -6,7 +6,7 @@ A check takes the params and returns in words what it found; rsa.checks.outcome 
 from collections.abc import Callable
 
 from rsa.checks import machine, training, views
-from rsa.params import Params
+from rsa.params.document import Params
 
 CHECKS: dict[str, Callable[[Params], str]] = {
     "GPU": machine.devices,

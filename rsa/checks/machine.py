@@ -8,7 +8,7 @@ from nvidia import dali
 
 from rsa.checks.outcome import FailedError, SkippedError
 from rsa.file_locks import mount, unsafe
-from rsa.params import Params
+from rsa.params.document import Params
 
 FREE_GB = 10
 
@@ -16,8 +16,8 @@ FREE_GB = 10
 def devices(p: Params) -> str:
     """torch finds the GPUs that params.yaml asks for."""
     if not torch.cuda.is_available():
-        if p.pretrain.device == "gpu":
-            raise FailedError("pretrain.device is gpu, and torch finds none")
+        if p.runtime.device == "gpu":
+            raise FailedError("runtime.device is gpu, and torch finds none")
         raise SkippedError("torch finds no GPU; training runs on the CPU")
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
 
@@ -37,7 +37,7 @@ def disk(p: Params) -> str:
 
 def locks(p: Params) -> str:
     """File locks keep processes apart in this folder, and those of several nodes where params.yaml asks for them."""
-    if why := unsafe(Path(), shared=p.pretrain.launch.nodes > 1):
+    if why := unsafe(Path(), shared=p.runtime.nodes > 1):
         raise FailedError(why)
     kind, _ = mount(Path())
     others = unsafe(Path(), shared=True)

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsa import distributed, params
+from rsa import distributed
 from rsa.checks.outcome import FailedError
 from rsa.data.loader import Batch
 from rsa.data.samples import Samples
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
-from rsa.params import Params
+from rsa.params.document import Params
+from rsa.params.pretrain import Collapse
 from rsa.training.checkpoint import captured, restore
 from rsa.training.device import choose
 from rsa.training.launch import launch, processes
@@ -56,12 +57,13 @@ class Run:
 
     def train(self, first: int, last: int, precision: str) -> None:
         """Take the steps `first` to `last`, of 4."""
-        unlimited = params.Collapse(action="mark", after=0, min_std=0, min_rank=0)
+        unlimited = Collapse(after=0, min_std=0, min_rank=0)
         changes = {"precision": precision, "accumulate": 1, "collapse": unlimited}
         pretrain = self.p.pretrain.model_copy(update=changes)
         train(
             self.model, itertools.islice(self.batches(), first, last), self.optimizer, pretrain, self.section.optimizer,
-            total_steps=4, device=self.device, start=first, report=lambda rows: None,
+            total_steps=4, device=self.device, start=first, stop_on_collapse=False,
+            report=lambda rows: None,
         )  # fmt: skip
 
     def state(self) -> dict[str, Tensor]:
@@ -71,14 +73,14 @@ class Run:
 
 def ranks(p: Params) -> str:
     """As many ranks as params.yaml asks for on a node, at least two, train like one, in float64 on the CPU."""
-    count, worst = max(RANKS, processes(p.pretrain)), 0.0
-    for name in p.experiment.methods:
+    count, worst = max(RANKS, processes(p.runtime)), 0.0
+    for name in p.trained:
         with tempfile.TemporaryDirectory() as folder:
             for world in (1, count):
-                asked = params.Launch(nodes=1, processes=world, timeout_minutes=5)
-                changes = {"launch": asked, "batch_size": 4 * count, "accumulate": 1, "device": "cpu"}
-                launched = p.pretrain.model_copy(update=changes)
-                launch(launched, Path(folder), train_rank, p, name, 4 * count, Path(folder))
+                asked = {"nodes": 1, "processes": world, "timeout_minutes": 5, "device": "cpu"}
+                runtime = p.runtime.model_copy(update=asked)
+                pretrain = p.pretrain.model_copy(update={"batch_size": 4 * count, "accumulate": 1})
+                launch(pretrain, runtime, Path(folder), train_rank, p, name, 4 * count, Path(folder))
             torch.set_default_dtype(torch.float32)
             one, many = (torch.load(Path(folder) / f"{world}.pt") for world in (1, count))
         for key, value in one.items():
@@ -101,8 +103,8 @@ def train_rank(p: Params, name: str, size: int, folder: Path) -> None:
 
 def resuming(p: Params) -> str:
     """Two steps, a checkpoint and two steps more end like four steps."""
-    device = choose(p.pretrain.device)
-    for name in p.experiment.methods:
+    device = choose(p.runtime.device)
+    for name in p.trained:
         straight, first, second = (Run(p, name, SMALL, device) for _ in range(3))
         torch.manual_seed(1)
         straight.train(0, 4, p.pretrain.precision)
@@ -120,10 +122,10 @@ def resuming(p: Params) -> str:
 
 def step(p: Params) -> str:
     """A step of each method is timed."""
-    device = choose(p.pretrain.device)
+    device = choose(p.runtime.device)
     size = min(p.pretrain.batch_size, LARGE)
     words = []
-    for name in p.experiment.methods:
+    for name in p.trained:
         run = Run(p, name, size, device)
         run.train(0, 1, p.pretrain.precision)
         started = time.perf_counter()
@@ -137,10 +139,10 @@ def memory(p: Params) -> str:
 
     The peak of building and one step is measured for two sizes; a straight line through them gives that of params.yaml's batch.
     """
-    device, count = choose(p.pretrain.device), processes(p.pretrain)
-    share = -(-p.pretrain.batch_size // (count * p.pretrain.launch.nodes * p.pretrain.accumulate))  # at once, of one process
+    device, count = choose(p.runtime.device), processes(p.runtime)
+    share = -(-p.pretrain.batch_size // (count * p.runtime.nodes * p.pretrain.accumulate))  # at once, of one process
     words, most = [], 0.0
-    for name in p.experiment.methods:
+    for name in p.trained:
 
         def work(size: int, name: str = name) -> int:
             return peak_above(lambda: Run(p, name, size, device).train(0, 1, p.pretrain.precision), device)

@@ -10,7 +10,6 @@ import torchvision.transforms.v2.functional as tv
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from rsa import params
 from rsa.checks.outcome import FailedError
 from rsa.data.color import BRIGHTNESS, HUE, identity, jitter_steps
 from rsa.data.coloring import apply_colors
@@ -18,8 +17,9 @@ from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.shards import write_shards
 from rsa.data.sources import open_source
+from rsa.data.sources.embedded import PhotoTiles
 from rsa.data.views import Colors, weak_views
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.training.device import choose, gpu_number
 
 PHOTOS = 16
@@ -28,8 +28,8 @@ PHOTOS = 16
 def crops(p: Params) -> str:
     """Photographs that went through shards and DALI are cut, resized and flipped as torchvision does it."""
     recipe, count = weak_views(p.views), PHOTOS
-    described = params.PhotoTiles(source="photo_tiles", raw="", tile=96, stride=48)
-    device = choose(p.pretrain.device)
+    described = PhotoTiles(source="photo_tiles", raw="", tile=96, stride=48)
+    device = choose(p.runtime.device)
     with tempfile.TemporaryDirectory() as folder:
         shards, work = Path(folder) / "shards", Path(folder) / "work"
         shards.mkdir()

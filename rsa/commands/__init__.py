@@ -8,6 +8,7 @@ import click
 from rsa.commands.compare import compare
 from rsa.commands.doctor import doctor
 from rsa.commands.export import export
+from rsa.commands.recipe import recipe
 from rsa.commands.scaling import scaling
 from rsa.commands.show import show
 from rsa.commands.verify import verify
@@ -39,5 +40,5 @@ def commands() -> None:
     """Look at an experiment, check a machine, and take encoders elsewhere."""
 
 
-for command in (compare, doctor, export, scaling, show, verify):
+for command in (compare, doctor, export, recipe, scaling, show, verify):
     commands.add_command(command)

@@ -19,13 +19,13 @@ def doctor(ctx: click.Context, params_file: Path) -> None:
 
     Example: rsa doctor
     """
-    from rsa import params
     from rsa.checks import CHECKS
     from rsa.checks.outcome import FailedError, SkippedError
+    from rsa.params.load import load
     from rsa.training.device import setup
 
-    p = params.load(params_file)
-    setup("cpu" if p.pretrain.device == "cpu" else "auto", p.pretrain.threads, 0)
+    p = load(params_file)
+    setup("cpu" if p.runtime.device == "cpu" else "auto", p.runtime.threads.pretrain, 0)
     failed = False
     for name, check in CHECKS.items():
         verdict: str

@@ -64,16 +64,17 @@ def scaling(
 
     Example: rsa scaling --method rsa --tflops 100 --images 1281167 --image-bytes 110000
     """
-    from rsa import params
+    from rsa.params.load import load
+    from rsa.params.section import nearest
     from rsa.scaling.counting import with_hard_views
     from rsa.scaling.prediction import Given, table
 
-    p = params.load(params_file)
+    p = load(params_file)
     if method and method not in p.methods:
-        raise ValueError(f"--method must be a section of `methods`, got {method}{params.nearest(method, p.methods)}")
+        raise ValueError(f"--method must be a section of `methods`, got {method}{nearest(method, p.methods)}")
     if images < p.pretrain.batch_size:
         raise ValueError(f"--images must be at least pretrain.batch_size ({p.pretrain.batch_size}), got {images}")
-    names = [method] if method else p.experiment.methods
+    names = [method] if method else p.trained
     for name in names if candidates else ():
         p = with_hard_views(p, name, candidates)
     given = Given(images, image_bytes, name_length, gpus_per_node, tflops)

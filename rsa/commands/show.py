@@ -24,15 +24,15 @@ def show(params_file: Path, reports: Path, logs: Path) -> None:
     import pandas as pd
     from rich.console import Console
 
-    from rsa import params
+    from rsa.params.load import load
     from rsa.reporting.results import Results
     from rsa.reporting.terminal import resumed, scores, seconds
 
-    p, table = params.load(params_file), reports / "scores.csv"
+    p, table = load(params_file), reports / "scores.csv"
     if not table.is_file():
         raise ValueError(f"{table} does not exist: run the pipeline first (`snakemake` or `dvc repro`)")
     console = Console(width=None if Console().is_terminal else 160)
-    console.print(scores(p, Results(pd.read_csv(table), p.experiment, p.report.confidence)))
+    console.print(scores(p, Results(pd.read_csv(table), p)))
     found = [json.loads(file.read_text()) for file in sorted(logs.glob("*.json"))]
     for line in (*seconds(found), *resumed(found)):
         console.print(line, highlight=False)

@@ -9,20 +9,29 @@ cache the size of the dataset, or training waits for the network (docs/scaling.m
     <cache>/SHA256.lock, all.lock    who works on that shard; who makes room
 """
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
-from rsa.data.files import INDEX, MANIFEST, sha256
-from rsa.data.remote import FULL, download, retried
-from rsa.params import RemoteShards
+from rsa.data.files import INDEX, MANIFEST, REMOTE, sha256
+from rsa.data.remote import FULL, URL, download, retried
+from rsa.file_locks import BusyError, held
+from rsa.params.section import Count, Section
 
 WAIT = 0.2  # seconds between looks for space that others hold
+
+
+class RemoteShards(Section):
+    """Section of shards that are kept elsewhere."""
+
+    source: Literal["remote_shards"]
+    raw: str
+    url: URL
+    cache: str
+    cache_bytes: Count
 
 
 class ShardCache:
@@ -42,7 +51,7 @@ class ShardCache:
                 f"cache_bytes must be at least the largest shard ({size} bytes, {self.url}/{name}), got {self.limit}"
             )
         path = self.folder / f"{digest}.tar"
-        with _locked(path.with_suffix(".lock")):
+        with held(path.with_suffix(".lock")):
             if not path.exists():
                 self._fetch(name, size, digest, path)
             os.utime(path)  # used now
@@ -90,31 +99,23 @@ class ShardCache:
 
     def _remove(self, file: Path) -> int:
         """Remove a shard, or what a killed process has left of one, unless somebody is at work on it; bytes that are free now."""
-        with (self.folder / f"{file.name.partition('.')[0]}.lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return 0
-            space = _space(file)
-            file.unlink()
-            return space
+        try:
+            with held(self.folder / f"{file.name.partition('.')[0]}.lock", busy="somebody is at work on it"):
+                space = _space(file)
+                file.unlink()
+                return space
+        except BusyError:
+            return 0
 
     def _room(self) -> AbstractContextManager[None]:
         """While it lasts nobody else adds or removes a file."""
-        return _locked(self.folder / "all.lock")
+        return held(self.folder / "all.lock")
 
 
 def _space(file: Path) -> int:
     """Bytes that a file takes, or will take."""
     _, *size, kind = file.name.split(".")
     return int(size[0]) if kind == "partial" else file.stat().st_size
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def cache_of(remote: dict[str, Any], split: str) -> ShardCache:
@@ -139,7 +140,8 @@ def link_shards(p: RemoteShards, folder: Path) -> None:
     for split, recorded in splits.items():
         (folder / split).mkdir()
         _fetch_index(f"{url}/{split}/{INDEX}", folder / split / INDEX, recorded["index_sha256"])
-    manifest["remote"] = {"url": url, "cache": p.cache, "cache_bytes": p.cache_bytes}
+    remote = {"url": url, "cache": p.cache, "cache_bytes": p.cache_bytes}
+    (folder / REMOTE).write_text(json.dumps(remote, indent=1) + "\n")  # not in the manifest, which later stages watch
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-INDEX, MANIFEST = "index.npy", "manifest.json"
+INDEX, MANIFEST, SOURCE, REMOTE = "index.npy", "manifest.json", "source.json", "remote.json"
 
 
 def sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsa.data.cache import cache_of
-from rsa.data.files import INDEX, MANIFEST
+from rsa.data.files import INDEX, MANIFEST, REMOTE
 
 HEADER = 512  # bytes of a tar member's header, just before its data
 OPEN_SHARDS = 4096  # memory maps kept: a process may have about 65,000
@@ -64,7 +64,7 @@ class Split:
         self.classes: list[str] = manifest["classes"]
         self.index_sha256: str = manifest["splits"][split]["index_sha256"]
         self.shards: list[dict[str, Any]] = manifest["splits"][split]["shards"]
-        remote = manifest.get("remote")
+        remote = json.loads(path.read_text()) if (path := folder / REMOTE).is_file() else None
         self._cache = cache_of(remote, split) if remote else None
         for shard in self.shards if self._cache is None else []:
             path = self.folder / shard["name"]

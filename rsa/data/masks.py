@@ -1,18 +1,32 @@
 """Which patches a masked image model does not see: blocks, drawn per sample from the counter."""
 
 import math
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from rsa.data.philox import uniforms
 from rsa.data.samples import Samples
-from rsa.params import Masks
+from rsa.params.section import Fraction, Range, Section, require_ordered
 
 STREAM = 1 << 9  # the counter's view number of the first mask: crops and colours have others
 BLOCKS = 16  # drawn at most per image
 SMALLEST = 4  # patches of a block
 ASPECT = 0.3  # and its inverse, of a block
+
+
+class Masks(Section):
+    """Key `masks` of iBOT: the probability of a mask, and the range of its share of the patches."""
+
+    prob: Fraction
+    ratio: Range
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        require_ordered("ratio", self.ratio, 0, 0.9)
+        return self
 
 
 def draw_masks(p: Masks, samples: Samples, view: int, grid: tuple[int, int]) -> NDArray[np.bool_]:

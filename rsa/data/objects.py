@@ -20,7 +20,8 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from rsa.data.files import sha256
-from rsa.params import COCO, VOC, COCOImages, VOCImages, nearest
+from rsa.params.detection import COCO, VOC, COCOImages, VOCImages
+from rsa.params.section import nearest
 
 SHOWN = 10  # faults that a message lists
 SLACK = 1.0  # px that a box may reach outside by rounding; it is cut off

@@ -6,12 +6,14 @@ is left ends in an OSError that names the URL and says what to do.
 """
 
 import errno
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import fsspec
+from pydantic import AfterValidator
 
 TRIES = 6
 FIRST_PAUSE = 0.5  # seconds, then twice as long each time: 15.5 in all
@@ -26,6 +28,16 @@ CREDENTIALS = (
 )
 FULL = (errno.ENOSPC, errno.EDQUOT)
 T = TypeVar("T")
+
+
+def no_secret(url: str) -> str:
+    """The URL; ValueError where a password or signature is in it."""
+    if re.search(r"://[^/]*@|[?&][^=&]*(signature|token|sig)=", url, re.IGNORECASE):  # the message must not show it either
+        raise ValueError("a URL must have no password or signature in it: credentials come from the environment")
+    return url
+
+
+URL = Annotated[str, AfterValidator(no_secret)]
 
 
 def filesystem_of(url: str) -> tuple[Any, str]:

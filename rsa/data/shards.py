@@ -1,6 +1,7 @@
 """Writing shards: samples of a source -> WebDataset tars, an index and a manifest, deterministic to the byte.
 
-    <folder>/manifest.json                classes, params, and of every shard its bytes, sha256 and samples
+    <folder>/manifest.json                classes, and of every shard its bytes, sha256 and samples: all that later stages watch
+    <folder>/source.json                  where the images came from, and those that could not be decoded
     <folder>/<split>/000000.tar           members KEY.jpg|png|... and KEY.cls (the label in ASCII)
     <folder>/<split>/index.npy            one row per sample, memory-mapped by `rsa.data.index`
 
@@ -14,6 +15,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import tarfile
 import zlib
@@ -25,23 +27,24 @@ import numpy as np
 from PIL import Image, ImageOps
 from rich.progress import track
 
-from rsa.data.files import INDEX, MANIFEST, sha256
+from rsa.data.files import INDEX, MANIFEST, SOURCE, sha256
 from rsa.data.index import index_dtype
 from rsa.data.sources import Sample, Source
-from rsa.params import Resize, Shards
+from rsa.params.shards import Resize, Shards
 
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a Python object, in messages of Pillow: another in each run
 PROBED = 1000  # samples read to turn bytes per shard into samples per shard
 
 
 def write_shards(
     source: Source, p: Shards, described: dict[str, Any], folder: Path, work: Path, workers: int | None = None
 ) -> None:
-    """Write every split of `source` into `folder`; `described` goes into the manifest as it is.
+    """Write every split of `source` into `folder`; `described` goes into source.json as it is.
 
     Finished shards are kept in `work` until all are there, and used by the next call. ValueError names every undecodable
     image when there are more than `p.max_bad_samples`.
     """
-    manifest: dict[str, Any] = {**described, "shards": p.model_dump(mode="json"), "classes": source.classes, "splits": {}}
+    manifest: dict[str, Any] = {"classes": source.classes, "splits": {}}
     finished = {split: _write_split(source, split, samples, p, work / split, workers) for split, samples in source.splits.items()}
     bad = [line for shards in finished.values() for shard in shards for line in shard.pop("bad")]
     if len(bad) > p.max_bad_samples:
@@ -62,7 +65,7 @@ def write_shards(
             "index_sha256": sha256(folder / split / INDEX),
             "shards": shards,
         }
-    manifest["bad"] = bad
+    (folder / SOURCE).write_text(json.dumps({**described, "shards": p.model_dump(mode="json"), "bad": bad}, indent=1) + "\n")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
@@ -118,7 +121,7 @@ def _write_shard(path: Path, number: int, samples: list[Sample], resize: Resize 
             try:
                 data, height, width = _encoded(_source, sample, resize)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as why:  # what Pillow raises for broken files
-                bad.append(f"{sample.origin}: {why}")
+                bad.append(f"{sample.origin}: {ADDRESS.sub('', str(why))}")
                 continue
             name = _member(sample, resize)
             _add(tar, name, data)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from rsa.data.files import INDEX, sha256
+from rsa.data.files import INDEX, REMOTE, sha256
 from rsa.data.index import Split, read_manifest
 
 
@@ -18,7 +18,7 @@ def verify(folder: Path) -> list[str]:
     manifest = read_manifest(folder)
     for name, recorded in manifest["splits"].items():
         shards = [(folder / name / shard["name"], shard["bytes"], shard["sha256"]) for shard in recorded["shards"]]
-        files = [(folder / name / INDEX, None, recorded["index_sha256"]), *([] if "remote" in manifest else shards)]
+        files = [(folder / name / INDEX, None, recorded["index_sha256"]), *([] if (folder / REMOTE).is_file() else shards)]
         damaged = [fault for file in files for fault in _file_faults(*file)]
         faults += damaged
         if not damaged:  # samples of a damaged shard are not where the index says

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rsa.data import color
 from rsa.data.color import HUE, Affine
 from rsa.data.philox import uniforms
-from rsa.params import Jitter, Views
+from rsa.params.views import Jitter, Views
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]

@@ -18,7 +18,7 @@ from torchmetrics.detection import MeanAveragePrecision
 from rsa.data.object_images import ObjectImages, Place, Target, batches, training_batches
 from rsa.evaluation.score import Scores, stamped
 from rsa.models.detectors import build_detector, norms, train_mode
-from rsa.params import Detection, DetectionSchedule
+from rsa.params.detection import Detection, DetectionSchedule
 from rsa.training.progress import ProgressDisplay
 
 DECAY = 0.1  # of the learning rate, at each of schedule.steps
@@ -26,14 +26,16 @@ TASKS = {"bbox": "detection", "segm": "segmentation"}
 METRICS = {"AP": "map", "AP50": "map_50", "AP75": "map_75"}  # ours, torchmetrics'
 
 
-def detection_scores(name: str, p: Detection, backbone: nn.Module, objects: Path, seed: int, device: torch.device) -> Scores:
+def detection_scores(
+    name: str, p: Detection, backbone: nn.Module, objects: Path, threads: int, seed: int, device: torch.device
+) -> Scores:
     """Train on one split of `objects`, test on the other: task -> score. `seed` draws new layers, batches and regions."""
     masks, raw = p.detector == "mask_rcnn", Path(p.data.raw)
     train = ObjectImages(objects / "train.json", raw, masks=masks, training=True, flip_prob=p.flip_prob, seed=seed)
     test = ObjectImages(objects / "test.json", raw, masks=masks, training=False)
     detector = build_detector(backbone, len(train.classes), p).to(device)
-    train_detector(detector, backbone, train, p, device)
-    precision = average_precision(detector, test, p, device)
+    train_detector(detector, backbone, train, p, threads, device)
+    precision = average_precision(detector, test, p, threads, device)
     scores: Scores = {}
     for kind, found in precision.items():
         for metric in METRICS:
@@ -42,14 +44,16 @@ def detection_scores(name: str, p: Detection, backbone: nn.Module, objects: Path
     return scores
 
 
-def train_detector(detector: nn.Module, backbone: nn.Module, images: ObjectImages, p: Detection, device: torch.device) -> None:
+def train_detector(
+    detector: nn.Module, backbone: nn.Module, images: ObjectImages, p: Detection, threads: int, device: torch.device
+) -> None:
     """Train in place; FloatingPointError with the iteration where the loss is not finite."""
     s = p.schedule
     optimizer = _optimizer(detector, s)
     train_mode(detector, backbone, p)
     progress = ProgressDisplay(p.detector, 0, s.iterations, s.batch_size)
     places = training_batches(images, s.batch_size, s.iterations)
-    for iteration, (x, targets) in enumerate(batches(images, places, _workers(p, device))):
+    for iteration, (x, targets) in enumerate(batches(images, places, _workers(threads, device))):
         lr = learning_rate(s, iteration)
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -88,13 +92,15 @@ def _optimizer(detector: nn.Module, s: DetectionSchedule) -> torch.optim.Optimiz
 
 
 @torch.no_grad()
-def average_precision(detector: Any, images: ObjectImages, p: Detection, device: torch.device) -> dict[str, dict[str, Any]]:
+def average_precision(
+    detector: Any, images: ObjectImages, p: Detection, threads: int, device: torch.device
+) -> dict[str, dict[str, Any]]:
     """`bbox` (and `segm` with masks) -> AP, AP50, AP75 and the AP `per_class`, in percent; null for a class without objects."""
     kinds: tuple[Literal["bbox", "segm"], ...] = ("bbox", "segm") if images.masks else ("bbox",)
     metric = MeanAveragePrecision(iou_type=kinds, class_metrics=True)
     detector.eval()
     detector.transform.min_size = (p.short_side.test,)
-    for x, targets in batches(images, _in_order(len(images), p.schedule.batch_size), _workers(p, device)):
+    for x, targets in batches(images, _in_order(len(images), p.schedule.batch_size), _workers(threads, device)):
         with _autocast(p, device):
             found = detector([image.to(device) for image in x])
         metric.update([_predicted(each) for each in found], targets)
@@ -129,6 +135,6 @@ def _autocast(p: Detection, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16")
 
 
-def _workers(p: Detection, device: torch.device) -> int:
+def _workers(threads: int, device: torch.device) -> int:
     """Processes that decode; on the CPU the cores have enough to do."""
-    return p.threads if device.type != "cpu" else 0
+    return threads if device.type != "cpu" else 0

@@ -11,7 +11,7 @@ from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
 from rsa.data.normalize import as_input
 from rsa.models.backbones import representation
-from rsa.params import Evaluation
+from rsa.params.evaluation import Evaluation
 from rsa.training.device import gpu_number
 
 Encode = Callable[[Tensor], NDArray[np.float32]]  # uint8 images (B, H, W, 3) -> (B, D)
@@ -28,14 +28,11 @@ def frozen(backbone: nn.Module, device: torch.device) -> Encode:
     return encode
 
 
-def pixels(images: Tensor) -> NDArray[np.float32]:
-    """The floor of all encoders: the pixels themselves, in [0, 1]."""
-    return images.cpu().flatten(1).float().div(255).numpy()
-
-
-def encode_split(encode: Encode, split: Split, p: Evaluation, device: torch.device) -> Iterator[NDArray[np.float32]]:
+def encode_split(
+    encode: Encode, split: Split, p: Evaluation, threads: int, device: torch.device
+) -> Iterator[NDArray[np.float32]]:
     """Features of a whole split in id order, a batch at a time."""
     images = evaluation_images(
-        split, resize=p.resize, crop=p.crop, batch_size=p.batch_size, threads=p.threads, gpu=gpu_number(device)
+        split, resize=p.resize, crop=p.crop, batch_size=p.batch_size, threads=threads, gpu=gpu_number(device)
     )
     return map(encode, images)

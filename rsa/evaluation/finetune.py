@@ -22,8 +22,8 @@ from rsa.data.splits import held_out
 from rsa.data.views import plain_crops
 from rsa.evaluation.score import Score, accuracy
 from rsa.models.backbones import representation
-from rsa.params import Evaluation
-from rsa.params import Finetune as Section
+from rsa.params.evaluation import Evaluation
+from rsa.params.finetune import FinetuneTraining
 from rsa.schedules import warmup_cosine
 from rsa.training.device import gpu_number
 
@@ -35,7 +35,16 @@ def labelled(train: Split, percent: int, seed: int) -> Split:
     return train.subset(held_out(train.labels, train.classes, percent / 100, seed)[1])
 
 
-def finetune(backbone: nn.Module, p: Section, e: Evaluation, train: Split, test: Split, seed: int, device: torch.device) -> Score:
+def finetune(
+    backbone: nn.Module,
+    p: FinetuneTraining,
+    e: Evaluation,
+    threads: int,
+    train: Split,
+    test: Split,
+    seed: int,
+    device: torch.device,
+) -> Score:
     """Fine-tune on `train`, score on `test`; `seed` draws the classifier, the batches and the crops."""
     torch.manual_seed(seed)
     classifier = nn.Linear(backbone.num_features, len(train.classes))  # type: ignore[arg-type]
@@ -46,12 +55,12 @@ def finetune(backbone: nn.Module, p: Section, e: Evaluation, train: Split, test:
 
     batch_size = min(p.batch_size, len(train))
     recipe = plain_crops(e.crop, p.crop_scale)
-    views = TrainingViews(train, recipe, batch_size=batch_size, seed=seed, threads=e.threads, gpu=gpu_number(device))
+    views = TrainingViews(train, recipe, batch_size=batch_size, seed=seed, threads=threads, gpu=gpu_number(device))
     optimizer = _optimizer(backbone, classifier, p)
     peak = p.optimizer.base_lr * batch_size / 256
     steps = p.epochs * views.steps_per_epoch
     for step, batch in zip(range(steps), views, strict=False):
-        rate = _rate(p, (step + 1) / steps, peak)
+        rate = warmup_cosine((step + 1) / steps, p.warmup_epochs / p.epochs, peak, p.optimizer.end_lr)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16"):
@@ -59,20 +68,20 @@ def finetune(backbone: nn.Module, p: Section, e: Evaluation, train: Split, test:
         loss = F.cross_entropy(classifier(h), batch.samples.labels.to(device), label_smoothing=p.label_smoothing)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if p.optimizer.clip is not None:
-            nn.utils.clip_grad_norm_([*backbone.parameters(), *classifier.parameters()], p.optimizer.clip)
+        if p.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_([*backbone.parameters(), *classifier.parameters()], p.optimizer.clip_norm)
         optimizer.step()
     if not math.isfinite(loss.item()):
         raise FloatingPointError(
-            f"the loss must be finite, got {loss.item()} after {steps} steps: lower finetune.optimizer.base_lr"
+            f"the loss must be finite, got {loss.item()} after {steps} steps: lower finetune.training.optimizer.base_lr"
         )
-    predicted = _predict(backbone, classifier, e, test, device)
+    predicted = _predict(backbone, classifier, e, threads, test, device)
     details = {"train_images": len(train), "steps": steps}
-    settings = p.model_dump(mode="json", exclude={"datasets", "label_percents"})
+    settings = p.model_dump(mode="json")
     return accuracy("finetune", settings, test.labels, predicted, **details)
 
 
-def _optimizer(backbone: nn.Module, classifier: nn.Linear, p: Section) -> torch.optim.Optimizer:
+def _optimizer(backbone: nn.Module, classifier: nn.Linear, p: FinetuneTraining) -> torch.optim.Optimizer:
     """No decay for 1-D parameters; timm knows the blocks of its networks."""
     groups = param_groups_layer_decay(backbone, weight_decay=p.optimizer.weight_decay, layer_decay=p.layer_decay)
     groups.append({"params": [classifier.weight], "weight_decay": p.optimizer.weight_decay, "lr_scale": 1.0})
@@ -80,16 +89,12 @@ def _optimizer(backbone: nn.Module, classifier: nn.Linear, p: Section) -> torch.
     return torch.optim.AdamW(groups, lr=0.0, betas=p.optimizer.betas)
 
 
-def _rate(p: Section, progress: float, peak: float) -> float:
-    warmup = p.warmup_epochs / p.epochs
-    factor = warmup_cosine(progress, warmup)
-    return peak * factor if progress < warmup else p.optimizer.end_lr + (peak - p.optimizer.end_lr) * factor
-
-
 @torch.no_grad()
-def _predict(backbone: nn.Module, classifier: nn.Linear, e: Evaluation, split: Split, device: torch.device) -> NDArray[np.int64]:
+def _predict(
+    backbone: nn.Module, classifier: nn.Linear, e: Evaluation, threads: int, split: Split, device: torch.device
+) -> NDArray[np.int64]:
     backbone.eval()
     gpu = gpu_number(device)
-    images = evaluation_images(split, resize=e.resize, crop=e.crop, batch_size=e.batch_size, threads=e.threads, gpu=gpu)
+    images = evaluation_images(split, resize=e.resize, crop=e.crop, batch_size=e.batch_size, threads=threads, gpu=gpu)
     parts = [classifier(representation(backbone, as_input(batch, device))).argmax(1).cpu() for batch in images]
     return torch.cat(parts).numpy()

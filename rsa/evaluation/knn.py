@@ -6,7 +6,7 @@ from rsa.evaluation.choose import Predictions, choose
 from rsa.evaluation.features import Features
 from rsa.evaluation.score import Score, accuracy
 from rsa.evaluation.weighted_knn import WeightedKNN
-from rsa.params import KNN, Probe
+from rsa.params.probe import KNN, Probe
 
 
 def knn_probe(name: str, p: KNN, probe: Probe, train: Features, test: Features, seed: int) -> Score:

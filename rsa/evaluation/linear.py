@@ -6,16 +6,18 @@ from rsa.evaluation.choose import Predictions, choose
 from rsa.evaluation.features import Features
 from rsa.evaluation.logistic import logistic_predictions
 from rsa.evaluation.score import Score, accuracy
-from rsa.params import LinearProbe, Probe
+from rsa.params.probe import LinearProbe, Probe
 
 
-def linear_probe(name: str, p: LinearProbe, probe: Probe, train: Features, test: Features, seed: int) -> Score:
+def linear_probe(
+    name: str, p: LinearProbe, probe: Probe, train: Features, test: Features, seed: int, device: str | None = None
+) -> Score:
     """The score of protocol `name`; of several C, the one that is best on held-out data."""
     converged: dict[float, bool] = {}
 
     def predict(Cs: Sequence[float], train: Features, test: Features) -> Predictions:
         found: Predictions = {}
-        for C, predicted, converged[C] in logistic_predictions(train, test, Cs, p.max_iter, "cuda" if probe.gpus else None):
+        for C, predicted, converged[C] in logistic_predictions(train, test, Cs, p.max_iter, device):
             found[C] = predicted
         return found
 

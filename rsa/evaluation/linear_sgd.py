@@ -8,7 +8,6 @@ Differs: learning rates fall by step along half a cosine, where DINO's, SimSiam'
 Weights start at N(0, 0.01^2) and biases at 0, as in MoCo's and DINO's code.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -29,7 +28,9 @@ from rsa.data.splits import held_out
 from rsa.data.views import plain_crops
 from rsa.evaluation.score import Score, accuracy, top1
 from rsa.models.backbones import variants
-from rsa.params import Evaluation, ImageProtocol, Linear, Steps
+from rsa.params.evaluation import Evaluation
+from rsa.params.linear import ImageProtocol, Steps
+from rsa.schedules import cosine
 from rsa.training.device import gpu_number
 
 
@@ -64,6 +65,7 @@ class Frozen:
     backbone: nn.Module
     device: torch.device
     evaluation: Evaluation
+    threads: int
     bf16: bool
 
     @torch.no_grad()
@@ -76,7 +78,7 @@ class Frozen:
         """Representations (N, D) of a whole split's central crops, on the CPU."""
         e = self.evaluation
         gpu = gpu_number(self.device)
-        images = evaluation_images(split, resize=e.resize, crop=e.crop, batch_size=e.batch_size, threads=e.threads, gpu=gpu)
+        images = evaluation_images(split, resize=e.resize, crop=e.crop, batch_size=e.batch_size, threads=self.threads, gpu=gpu)
         found: dict[tuple[int, str], list[Tensor]] = {}
         for batch in images:
             for key, h in self.variants(batch, p).items():
@@ -84,33 +86,32 @@ class Frozen:
         return {key: torch.cat(parts) for key, parts in found.items()}
 
 
-def linear_sgd(name: str, p: ImageProtocol, linear: Linear, frozen: Frozen, train: Split, test: Split, seed: int) -> Score:
+def linear_sgd(name: str, p: ImageProtocol, frozen: Frozen, train: Split, test: Split, seed: int) -> Score:
     """The score of protocol `name`; `seed` draws the held-out part, the batches and the crops."""
     frozen.backbone.to(frozen.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     settings = [Setting(*values) for values in product(p.lr, p.blocks, p.pooling)]
     held: dict[Setting, float] = {}
     if len(settings) > 1:
-        kept, out = (train.subset(ids) for ids in held_out(train.labels, train.classes, linear.held_out, seed))
-        found = _train(p, linear, frozen, kept, settings, seed, out, every_epoch=False)
+        kept, out = (train.subset(ids) for ids in held_out(train.labels, train.classes, p.held_out, seed))
+        found = _train(p, frozen, kept, settings, seed, out, every_epoch=False)
         held = {setting: top1(out.labels, predictions[-1]) for setting, predictions in found.items()}
     best = max(settings, key=lambda setting: held.get(setting, 0.0))
-    tried = settings if linear.best_on_test else [best]
-    found = _train(p, linear, frozen, train, tried, seed, test, every_epoch=linear.best_on_test)
+    tried = settings if p.best_on_test else [best]
+    found = _train(p, frozen, train, tried, seed, test, every_epoch=p.best_on_test)
     every = [top1(test.labels, predicted) for predictions in found.values() for predicted in predictions]
     return accuracy(
         name,
-        p.model_dump(mode="json") | {"crop_scale": list(linear.crop_scale), "precision": linear.precision},
+        p.model_dump(mode="json", exclude={"best_on_test"}),
         test.labels,
         found[best][-1],
         chosen=str(best),
         held_out_top1={str(setting): value for setting, value in held.items()},
-        best_on_test=max(every) if linear.best_on_test else None,
+        best_on_test=max(every) if p.best_on_test else None,
     )
 
 
 def _train(
     p: ImageProtocol,
-    linear: Linear,
     frozen: Frozen,
     train: Split,
     settings: list[Setting],
@@ -122,10 +123,10 @@ def _train(
     batch_size = min(p.batch_size, len(train))
     views = TrainingViews(
         train,
-        plain_crops(frozen.evaluation.crop, linear.crop_scale),
+        plain_crops(frozen.evaluation.crop, p.crop_scale),
         batch_size=batch_size,
         seed=seed,
-        threads=frozen.evaluation.threads,
+        threads=frozen.threads,
         gpu=gpu_number(frozen.device),
     )
     fixed = frozen.features(judged, p)
@@ -175,7 +176,7 @@ def _factor(p: ImageProtocol, progress: float, epoch: int) -> float:
     """Of the peak learning rate, `progress` in [0, 1) of training done."""
     if isinstance(p.schedule, Steps):
         return float(p.schedule.factor ** sum(epoch >= at for at in p.schedule.at))
-    return (1 + math.cos(math.pi * progress)) / 2
+    return cosine(progress, 1.0, 0.0)
 
 
 def _normalizations(p: ImageProtocol, frozen: Frozen, train: Split) -> dict[tuple[int, str], Normalization]:

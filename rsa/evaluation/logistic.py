@@ -52,7 +52,7 @@ def _on_device(train: Features, test: Features, Cs: Sequence[float], max_iter: i
     import torch  # 2 s, which probes on the CPU do without
 
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("probe.gpus must be 0 where no GPU is usable, got 1")
+        raise ValueError("runtime.probe_gpus must be 0 where no GPU is usable, got 1")
     x, y, x_test = (torch.tensor(np.asarray(array), device=device) for array in (train.x, train.y, test.x))
     with config_context(array_api_dispatch=True):
         scaler = StandardScaler().fit(x)

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from rsa.evaluation.choose import Predictions, choose
 from rsa.evaluation.features import Features
 from rsa.evaluation.knn import knn_predictions
-from rsa.params import KNN, Probe
+from rsa.params.probe import KNN, Probe
 
 MOST = 2000  # samples, drawn where there are more
 REDUCED = 50  # principal components that t-SNE starts from
@@ -47,7 +47,7 @@ def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> pd.Data
     return pd.DataFrame({"truth": pairs[:, 0], "predicted": pairs[:, 1], "count": counts})
 
 
-def confusion_of_knn(train: Features, test: Features, p: Probe, seed: int) -> tuple[str | None, pd.DataFrame]:
+def confusion_of_knn(train: Features, test: Features, p: Probe, threads: int, seed: int) -> tuple[str | None, pd.DataFrame]:
     """The name and the confusions of the first kNN protocol, with the predictions that its score is made from.
 
     None, and no rows, where `probe.protocols` has no kNN.
@@ -58,7 +58,7 @@ def confusion_of_knn(train: Features, test: Features, p: Probe, seed: int) -> tu
             def predict(ks: Sequence[float], train: Features, test: Features, T: float = protocol.temperature) -> Predictions:
                 return knn_predictions(train, test, [int(k) for k in ks], T)
 
-            with threadpool_limits(p.threads):
+            with threadpool_limits(threads):
                 choice = choose(protocol.k, predict, train, test, p.held_out, False, seed)
             return name, confusion(test.y, choice.predicted)
     nothing = np.empty(0, np.int64)

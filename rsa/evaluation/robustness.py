@@ -23,13 +23,15 @@ from rsa.evaluation.corruptions import corrupt
 from rsa.evaluation.encode import Encode
 from rsa.evaluation.features import Features
 from rsa.evaluation.score import Scores, stamped
-from rsa.params import Evaluation, Robustness
+from rsa.params.evaluation import Evaluation
+from rsa.params.robustness import Robustness
 from rsa.training.device import gpu_number
 
 
 def robustness_scores(
     p: Robustness,
     evaluation: Evaluation,
+    threads: int,
     encode: Encode,
     train: Features,
     test: Features,
@@ -49,10 +51,10 @@ def robustness_scores(
         resize=evaluation.resize,
         crop=evaluation.crop,
         batch_size=evaluation.batch_size,
-        threads=evaluation.threads,
+        threads=threads,
         gpu=gpu_number(device),
     )
-    with ThreadPoolExecutor(evaluation.threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for batch in images:
             clean, ids = batch.cpu().numpy(), range(done, done + len(batch))
             truth = test.y[done : done + len(batch)]

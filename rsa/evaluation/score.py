@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsa.params import Section
+from rsa.params.section import Section
 
 Score = dict[str, Any]
 Scores = dict[str, Score]  # task -> score

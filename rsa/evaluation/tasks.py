@@ -1,4 +1,4 @@
-"""What every encoder is scored on from its features, and a floor beside it: task -> score."""
+"""What every encoder is scored on from its features, task -> score."""
 
 from threadpoolctl import threadpool_limits
 
@@ -7,23 +7,24 @@ from rsa.evaluation.few_shot import few_shot
 from rsa.evaluation.knn import knn_probe
 from rsa.evaluation.linear import linear_probe
 from rsa.evaluation.score import Scores
-from rsa.params import KNN, Probe, Transfer
+from rsa.params.probe import KNN, Probe, Transfer
+from rsa.params.runtime import Runtime
 
 
-def probe_tasks(train: Features, test: Features, p: Probe, seed: int) -> Scores:
+def probe_tasks(train: Features, test: Features, p: Probe, runtime: Runtime, seed: int) -> Scores:
     """Every protocol of the `probe` section; a task is called as its protocol."""
     scores: Scores = {}
-    with threadpool_limits(p.threads):
+    with threadpool_limits(runtime.threads.probe):
         for name, protocol in p.protocols.items():
             if isinstance(protocol, KNN):
                 scores[name] = knn_probe(name, protocol, p, train, test, seed)
             else:
-                scores[name] = linear_probe(name, protocol, p, train, test, seed)
+                scores[name] = linear_probe(name, protocol, p, train, test, seed, "cuda" if runtime.probe_gpus else None)
     return scores
 
 
-def transfer_tasks(train: Features, test: Features, probe: Probe, p: Transfer, seed: int) -> Scores:
+def transfer_tasks(train: Features, test: Features, probe: Probe, p: Transfer, runtime: Runtime, seed: int) -> Scores:
     """The same on another dataset, then few-shot for every number of labels."""
-    scores = probe_tasks(train, test, probe, seed)
-    with threadpool_limits(probe.threads):
+    scores = probe_tasks(train, test, probe, runtime, seed)
+    with threadpool_limits(runtime.threads.probe):
         return scores | {f"{k}_shot": few_shot(train, test, k, p.draws, seed) for k in p.labels_per_class}

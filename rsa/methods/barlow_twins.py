@@ -7,18 +7,27 @@ C is a mean over samples, so L is one too: with C_ij^2 = C_ij mean(a_i b_j), a s
 sum_i (1 - 2 a_i b_i + C_ii a_i b_i) + lambda sum_(i != j) C_ij a_i b_j, and the mean over samples is L, gradient included.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rsa import distributed, params
+from rsa import distributed
 from rsa.data.samples import Samples
-from rsa.methods.method import Method
+from rsa.methods.method import Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
-from rsa.models.heads import mlp
+from rsa.models.heads import DeepHead, mlp
+from rsa.params.section import Positive
 
 EPS = 1e-5  # as in a batch norm
+
+
+class Settings(MethodSettings):
+    """Barlow Twins' section of `methods`."""
+
+    method: Literal["barlow_twins"]
+    projector: DeepHead
+    off_diagonal: Positive
 
 
 class Embedded(NamedTuple):
@@ -37,7 +46,7 @@ class BarlowTwins(Method):
 
     whole_batch = True
 
-    def __init__(self, backbone: nn.Module, p: params.BarlowTwins) -> None:
+    def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__()
         self.backbone = backbone
         self.projector = mlp(backbone.num_features, p.projector.hidden, p.projector.out, p.projector.layers)  # type: ignore[arg-type]

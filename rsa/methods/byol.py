@@ -8,18 +8,19 @@ The target is the EMA of the online parameters only; its batch norms are in trai
 step is computed, as in RSA's authors' code.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsa import params, schedules
+from rsa import schedules
 from rsa.data.samples import Samples
-from rsa.methods.method import Method
+from rsa.methods.method import Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
 from rsa.models.ema import move_towards, target_of
-from rsa.models.heads import mlp
+from rsa.models.heads import Head, mlp
+from rsa.params.section import Count, Fraction
 
 
 class Embedded(NamedTuple):
@@ -27,6 +28,20 @@ class Embedded(NamedTuple):
 
     predictions: tuple[Tensor, ...]  # (B, P)
     targets: tuple[Tensor, ...]  # (B, P), no gradient
+
+
+class BYOLNetworks(MethodSettings):
+    """The networks of BYOL and of the methods that extend it."""
+
+    projector: Head
+    predictor_hidden: Count
+    ema_start: Fraction
+
+
+class Settings(BYOLNetworks):
+    """BYOL's section of `methods`."""
+
+    method: Literal["byol"]
 
 
 def distance(q: Tensor, z: Tensor) -> Tensor:
@@ -37,7 +52,7 @@ def distance(q: Tensor, z: Tensor) -> Tensor:
 class BYOL(Method):
     """Online and target network and predictor around a backbone."""
 
-    def __init__(self, backbone: nn.Module, p: params.Bootstrap) -> None:
+    def __init__(self, backbone: nn.Module, p: BYOLNetworks) -> None:
         super().__init__()
         self.p = p
         self.backbone = backbone

@@ -10,21 +10,58 @@ the optimiser, as in the authors' code; T_t warms up. For the first `freeze_last
 
 from itertools import combinations, groupby
 from math import comb
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsa import distributed, params, schedules
+from rsa import distributed, schedules
 from rsa.data.samples import Samples
 from rsa.data.views import Recipe, multi_crop
-from rsa.methods.method import Method, Sets
+from rsa.methods.method import Method, MethodSettings, Sets
 from rsa.models.backbones import full_precision, representation
 from rsa.models.ema import move_towards, target_of
 from rsa.models.heads import PrototypeHead
+from rsa.params.hard_views import HardViews
+from rsa.params.section import Count, Fraction, Positive, Section
+from rsa.params.views import Views
 
 MOST_SETS = 100_000
+
+
+class HeadSettings(Section):
+    """DINO's head: see rsa.models.heads.PrototypeHead."""
+
+    hidden: Count
+    bottleneck: Count
+    out: Count
+    norm_last_layer: bool
+
+
+class WarmedTemperature(Section):
+    """A temperature that goes from `start` to `end` over the first `warmup` of training."""
+
+    start: Positive
+    end: Positive
+    warmup: Fraction
+
+
+class SelfDistillation(MethodSettings):
+    """The networks and temperatures of DINO and of the methods that extend it."""
+
+    head: HeadSettings
+    student_temperature: Positive
+    teacher_temperature: WarmedTemperature
+    center_momentum: Fraction
+    ema_start: Fraction
+    freeze_last_layer: Fraction
+
+
+class Settings(SelfDistillation):
+    """DINO's section of `methods`."""
+
+    method: Literal["dino"]
 
 
 class Embedded(NamedTuple):
@@ -45,7 +82,7 @@ class DINO(Method):
     recipe = staticmethod(multi_crop)
     center: Tensor
 
-    def __init__(self, backbone: nn.Module, p: params.SelfDistillation) -> None:
+    def __init__(self, backbone: nn.Module, p: SelfDistillation) -> None:
         super().__init__()
         self.p = p
         self.backbone = backbone
@@ -107,11 +144,11 @@ class DINO(Method):
     def _momentum(self, progress: float) -> float:
         return schedules.ema_momentum(progress, self.p.ema_start)
 
-    def candidate_recipe(self, views: params.Views, p: params.HardViews) -> Recipe:
+    def candidate_recipe(self, views: Views, p: HardViews) -> Recipe:
         """More global, and more local views than one set needs."""
         return multi_crop(views, p.candidates, p.local_candidates)
 
-    def sets(self, views: params.Views, p: params.HardViews) -> Sets:
+    def sets(self, views: Views, p: HardViews) -> Sets:
         """Pairs of global views, each with every choice of as many local ones as a set has."""
         assert views.local is not None
         needed = views.local.count
@@ -128,6 +165,6 @@ class DINO(Method):
         return [pair + chosen for pair in combinations(range(p.candidates), 2) for chosen in local]
 
 
-def warmed(progress: float, p: params.Warmed) -> float:
+def warmed(progress: float, p: WarmedTemperature) -> float:
     """A line from `start` to `end` over the first `warmup` of training, then `end`."""
     return p.end if progress >= p.warmup else schedules.linear(progress / p.warmup, p.start, p.end)

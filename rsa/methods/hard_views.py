@@ -8,11 +8,9 @@ losses, and for each sample the views of its hardest set go on (the first of equ
 and an aggressive view. Scoring changes no state: batch norms use their batch and keep their statistics, no random number
 generator moves. With no more candidates than the method needs nothing is scored, and the method is what it was.
 
-Scoring costs a forward of all candidates through both networks. The exact form is {precision: same, statistics: batch,
-scale: 1, predicted: null, reuse: false}; benchmarks/hard_views.py says what the cheaper ones cost and how well they choose:
+Scoring costs a forward of all candidates through both networks. The exact form is {precision: same, predicted: null,
+reuse: false}; benchmarks/hard_views.py says what the cheaper ones cost and how well they choose:
     precision: bf16       forward in bf16
-    statistics: running   batch norms use their running statistics
-    scale: 0.5            candidates at half the resolution
     predicted: 3          only 3 candidates go through the online network, the predictor makes predictions of the others from
                           the target network's projections
     reuse: true           training takes the target network's outputs from scoring: choices stay exact, but a batch norm of the
@@ -26,13 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsa import params
 from rsa.data.philox import uniforms
 from rsa.data.samples import Samples
 from rsa.methods.method import Method, Sets
+from rsa.params.hard_views import HardViews as HardViewSettings
+from rsa.params.hard_views import Scoring
+from rsa.params.views import Views
 
 FEW_SETS = 15  # all pairs of 6 candidates
 STREAM = 1 << 10  # the counter's view number of the sets that are drawn
@@ -51,7 +50,7 @@ class Selection:
 class HardViews(Method):
     """A method that trains on the hardest of several views."""
 
-    def __init__(self, method: Method, p: params.HardViews, views: params.Views) -> None:
+    def __init__(self, method: Method, p: HardViewSettings, views: Views) -> None:
         super().__init__()
         self.method, self.p = method, p
         self.candidate_views = method.candidate_recipe(views, p)
@@ -89,9 +88,8 @@ class HardViews(Method):
         """The hardest set of every sample."""
         sets = self._drawn(samples.seed)
         with scoring(self.method, self.p.scoring, views[0].device.type):
-            small = [_scaled(view, self.p.scoring.scale) for view in views]
             count = self.p.scoring.predicted
-            embedded = self.method.embed(small, samples) if count is None else self.method.embed_predicting(small, count)
+            embedded = self.method.embed(views, samples) if count is None else self.method.embed_predicting(views, count)
         with torch.autocast(views[0].device.type, enabled=False):  # losses are never in bf16, as in the loop
             losses = self.method.set_losses(embedded, sets, self.progress)
         numbers = torch.arange(len(sets), device=losses.device)[:, None]
@@ -114,12 +112,12 @@ class HardViews(Method):
         return picked
 
     def _drawn(self, seed: int) -> Sets:
-        """All sets, or `max_sets` of them drawn for this step, in their order, the plain method's among them."""
-        if len(self.all_sets) <= self.p.max_sets:
+        """All sets, or `max_combinations` of them drawn for this step, in their order, the plain method's among them."""
+        if len(self.all_sets) <= self.p.max_combinations:
             return self.all_sets
         step = np.array([self.progress]).view(np.int64)  # a number of its own for every step, the same on all ranks
         order = np.argsort(uniforms(seed, step, np.zeros(1, int), STREAM, len(self.all_sets) - 1)[0], kind="stable")
-        return [self.all_sets[0], *(self.all_sets[1 + i] for i in sorted(order[: self.p.max_sets - 1]))]
+        return [self.all_sets[0], *(self.all_sets[1 + i] for i in sorted(order[: self.p.max_combinations - 1]))]
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The method's, of the chosen views; and of the selection, the mean scores of the chosen and of all sets."""
@@ -187,26 +185,15 @@ class HardViews(Method):
         return self.method.constant_lr()
 
 
-def _scaled(view: Tensor, scale: float) -> Tensor:
-    """Images at a lower resolution."""
-    if scale == 1:
-        return view
-    size = [round(side * scale) for side in view.shape[2:]]
-    return F.interpolate(view, size=size, mode="bilinear", antialias=True)
-
-
 @contextmanager
-def scoring(method: nn.Module, p: params.Scoring, device: str) -> Iterator[None]:
+def scoring(method: nn.Module, p: Scoring, device: str) -> Iterator[None]:
     """While it lasts a forward changes no state of `method` and no random number generator."""
     norms = [module for module in method.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training]
     enabled = p.precision == "bf16" or torch.is_autocast_enabled(device)
     still = [parameter for parameter in method.parameters() if not parameter.requires_grad] if enabled else []
     try:
         for norm in norms:
-            if p.statistics == "running":
-                norm.eval()
-            else:
-                norm.track_running_stats = False  # uses the batch's statistics, keeps none
+            norm.track_running_stats = False  # uses the batch's statistics, keeps none
         for parameter in still:
             parameter.requires_grad_(True)  # autocast casts once for all candidates only what wants a gradient
         with torch.random.fork_rng(), torch.autocast(device, torch.bfloat16, enabled=enabled):
@@ -216,7 +203,6 @@ def scoring(method: nn.Module, p: params.Scoring, device: str) -> Iterator[None]
         for parameter in still:
             parameter.requires_grad_(False)
         for norm in norms:
-            norm.train()
             norm.track_running_stats = True
 
 

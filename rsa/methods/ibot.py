@@ -10,18 +10,28 @@ Differs: a mask belongs to a place in the set of views, so a hard view that was 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsa import distributed, params
-from rsa.data.masks import draw_masks
+from rsa import distributed
+from rsa.data.masks import Masks, draw_masks
 from rsa.data.samples import Samples
-from rsa.methods.dino import DINO, warmed
+from rsa.methods.dino import DINO, SelfDistillation, WarmedTemperature, warmed
 from rsa.methods.method import Sets
 from rsa.models.backbones import full_precision
+from rsa.params.section import NonNegative
+
+
+class Settings(SelfDistillation):
+    """iBOT's section of `methods`."""
+
+    method: Literal["ibot"]
+    masks: Masks
+    patch_weight: NonNegative
+    patch_temperature: WarmedTemperature
 
 
 class Patches(NamedTuple):
@@ -62,7 +72,7 @@ class IBOT(DINO):
 
     patch_center: Tensor
 
-    def __init__(self, backbone: nn.Module, p: params.IBOT) -> None:
+    def __init__(self, backbone: nn.Module, p: Settings) -> None:
         for needed in ("patch_embed", "forward_head", "num_prefix_tokens"):
             if not hasattr(backbone, needed):
                 raise ValueError(f"ibot must have a ViT of timm's as model.backbone: {type(backbone).__name__} has no {needed}")

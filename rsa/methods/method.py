@@ -20,9 +20,26 @@ from torch import Tensor, nn
 
 from rsa.data.samples import Samples
 from rsa.data.views import Recipe, candidates
-from rsa.params import HardViews, Views
+from rsa.params.hard_views import HardViews
+from rsa.params.optimizer import Optimizer
+from rsa.params.section import Section
+from rsa.params.views import Views
 
 Sets = list[tuple[int, ...]]
+
+
+class ControlSettings(Section):
+    """The section of a control, which trains nothing. Its file has a function `encoder(backbone)` instead of a Method."""
+
+    method: str
+
+
+class MethodSettings(Section):
+    """What the section of every trained method has; `method` is the name of the method's file."""
+
+    method: str
+    optimizer: Optimizer
+    hard_views: HardViews | None
 
 
 class Method(nn.Module):

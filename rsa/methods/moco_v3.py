@@ -7,18 +7,30 @@ the sum runs over the global batch. The momentum network moves before its keys a
 `freeze_patch_embed`: the random patch projection of a ViT is not trained (section 4.2).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsa import distributed, params, schedules
+from rsa import distributed, schedules
 from rsa.data.samples import Samples
-from rsa.methods.method import Method
+from rsa.methods.method import Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
 from rsa.models.ema import move_towards, target_of
-from rsa.models.heads import mlp
+from rsa.models.heads import DeepHead, mlp
+from rsa.params.section import Fraction, Positive
+
+
+class Settings(MethodSettings):
+    """MoCo v3's section of `methods`."""
+
+    method: Literal["moco_v3"]
+    projector: DeepHead
+    predictor: DeepHead
+    temperature: Positive
+    ema_start: Fraction
+    freeze_patch_embed: bool
 
 
 class Embedded(NamedTuple):
@@ -33,7 +45,7 @@ class MoCoV3(Method):
 
     whole_batch = True
 
-    def __init__(self, backbone: nn.Module, p: params.MoCoV3) -> None:
+    def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__()
         self.p = p
         self.backbone = backbone

@@ -12,17 +12,25 @@ target network's projection of the aggressive views instead.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from rsa import params
 from rsa.data.samples import Samples
 from rsa.data.views import candidate_duos
 from rsa.methods.adaptive_beta import AdaptiveBeta
-from rsa.methods.byol import BYOL, distance
+from rsa.methods.byol import BYOL, BYOLNetworks, distance
 from rsa.methods.method import Method
+from rsa.params.beta import Beta
 from rsa.schedules import SCHEDULES
+
+
+class Settings(BYOLNetworks):
+    """RSA's section of `methods`."""
+
+    method: Literal["rsa"]
+    beta: Beta
+    aggressive_target: Literal["online", "target"]
 
 
 class Embedded(NamedTuple):
@@ -38,7 +46,7 @@ class RSA(BYOL):
 
     recipe = staticmethod(candidate_duos)
 
-    def __init__(self, backbone: nn.Module, p: params.RSA) -> None:
+    def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__(backbone, p)
         arguments = p.beta.model_dump()
         name = arguments.pop("schedule")

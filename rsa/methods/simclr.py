@@ -5,17 +5,26 @@
 s: cosine of two projections; i, j: the two views of a sample; k: all 2 N views of the global batch.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsa import distributed, params
+from rsa import distributed
 from rsa.data.samples import Samples
-from rsa.methods.method import Method
+from rsa.methods.method import Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
-from rsa.models.heads import mlp
+from rsa.models.heads import DeepHead, mlp
+from rsa.params.section import Positive
+
+
+class Settings(MethodSettings):
+    """SimCLR's section of `methods`."""
+
+    method: Literal["simclr"]
+    projector: DeepHead
+    temperature: Positive
 
 
 class Embedded(NamedTuple):
@@ -29,7 +38,7 @@ class SimCLR(Method):
 
     whole_batch = True
 
-    def __init__(self, backbone: nn.Module, p: params.SimCLR) -> None:
+    def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__()
         self.backbone = backbone
         self.projector = mlp(backbone.num_features, p.projector.hidden, p.projector.out, p.projector.layers)  # type: ignore[arg-type]

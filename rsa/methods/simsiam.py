@@ -7,16 +7,25 @@ The projector has a batch norm behind its last layer; the predictor's learning r
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsa import params
 from rsa.data.samples import Samples
-from rsa.methods.method import Method
+from rsa.methods.method import Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
-from rsa.models.heads import mlp
+from rsa.models.heads import DeepHead, mlp
+from rsa.params.section import Count
+
+
+class Settings(MethodSettings):
+    """SimSiam's section of `methods`."""
+
+    method: Literal["simsiam"]
+    projector: DeepHead
+    predictor_hidden: Count
+    fixed_predictor_lr: bool
 
 
 class Embedded(NamedTuple):
@@ -29,7 +38,7 @@ class Embedded(NamedTuple):
 class SimSiam(Method):
     """One network and a predictor."""
 
-    def __init__(self, backbone: nn.Module, p: params.SimSiam) -> None:
+    def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__()
         self.backbone = backbone
         head = p.projector

@@ -6,16 +6,27 @@ A linear classifier on the backbone, one weak view (random resized crop and flip
 Differs from no paper: with Hard View Selection, the hardest of several single views is trained on.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from rsa import params
 from rsa.data.samples import Samples
 from rsa.data.views import weak_views
-from rsa.methods.method import Method, Sets
+from rsa.methods.method import Method, MethodSettings, Sets
 from rsa.models.backbones import full_precision, representation
+from rsa.params.hard_views import HardViews
+from rsa.params.section import Fraction
+from rsa.params.views import Views
+
+
+class Settings(MethodSettings):
+    """Supervised training's section of `methods`."""
+
+    method: Literal["supervised"]
+    classes: Annotated[int, Field(ge=2)]
+    label_smoothing: Fraction
 
 
 class Embedded(NamedTuple):
@@ -30,7 +41,7 @@ class Supervised(Method):
 
     recipe = staticmethod(weak_views)
 
-    def __init__(self, backbone: nn.Module, p: params.Supervised) -> None:
+    def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__()
         self.p = p
         self.backbone = backbone
@@ -51,6 +62,6 @@ class Supervised(Method):
         loss = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.p.label_smoothing)
         return {"loss": loss, "top1": 100 * (logits.argmax(1) == labels).float()}
 
-    def sets(self, views: params.Views, p: params.HardViews) -> Sets:
+    def sets(self, views: Views, p: HardViews) -> Sets:
         """Single views."""
         return [(i,) for i in range(p.candidates)]

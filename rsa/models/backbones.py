@@ -6,7 +6,8 @@ import timm
 import torch
 from torch import nn
 
-from rsa.params import Model, nearest
+from rsa.params.model import Model
+from rsa.params.section import nearest
 
 
 def build_backbone(params: Model) -> nn.Module:
@@ -16,7 +17,7 @@ def build_backbone(params: Model) -> nn.Module:
         raise ValueError(f"model.backbone must be a name that timm knows, got {params.backbone!r}{hint}")
     for weights in ("pretrained", "checkpoint_path"):
         if params.backbone_args.get(weights):
-            raise ValueError(f"model.backbone_args must not hold {weights}: floors are random; runs have pretrain.start")
+            raise ValueError(f"model.backbone_args must not hold {weights}: use pretrain.start to load weights")
     try:
         backbone: nn.Module = timm.create_model(params.backbone, num_classes=0, **params.backbone_args)
     except (TypeError, ValueError, AttributeError, IndexError, KeyError, AssertionError, RuntimeError) as why:  # timm's own

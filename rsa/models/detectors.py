@@ -24,7 +24,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from rsa.params import Detection
+from rsa.params.detection import Detection
 
 STAGES = 4
 C4_PROPOSALS = {  # detectron2's for one feature map; torchvision's own are for each level of a pyramid

@@ -1,13 +1,20 @@
 """The encoder file: a trained backbone as safetensors, and the only way to load one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from rsa.models.backbones import build_backbone
+from rsa.models.pixels import NAME as PIXELS
+from rsa.models.pixels import Pixels
+from rsa.params.model import Model
 
 
 def save_encoder(backbone: nn.Module, path: Path, backbone_name: str, progress: float = 1.0) -> None:
@@ -19,22 +26,39 @@ def save_encoder(backbone: nn.Module, path: Path, backbone_name: str, progress: 
 
 def progress_of(path: Path) -> float:
     """The share of training after which the encoder was saved."""
-    with safe_open(path, framework="pt") as file:
-        return float(json.loads(file.metadata()["encoder"])["progress"])
+    return float(_about(path)["progress"])
+
+
+def open_encoder(model: Model, path: Path) -> nn.Module:
+    """The encoder at `path`: the backbone of `model`, or the pixels, with all its tensors loaded."""
+    pixels = _about(path)["backbone"] == PIXELS
+    return load_encoder(Pixels() if pixels else build_backbone(model), path)
 
 
 def load_encoder(backbone: nn.Module, path: Path) -> nn.Module:
     """Load `path` into `backbone`, every tensor of which must be there with its shape; nothing is left random."""
+    with _opened(path) as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    require_fit(str(path), backbone.state_dict(), state)
+    backbone.load_state_dict(state)
+    return backbone
+
+
+def _about(path: Path) -> dict[str, Any]:
+    with _opened(path) as file:
+        about: dict[str, Any] = json.loads((file.metadata() or {}).get("encoder", '{"backbone": "", "progress": 1.0}'))
+    return about
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            yield file
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: run the `pretrain` stage first") from None
     except SafetensorError as why:
         raise ValueError(f"{path} must be a safetensors file, got one that cannot be read: {why}") from None
-    require_fit(str(path), backbone.state_dict(), state)
-    backbone.load_state_dict(state)
-    return backbone
 
 
 def require_fit(source: str, model: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from rsa.models.backbones import build_backbone, representation
-from rsa.params import Model
+from rsa.params.model import Model
 
 TOLERANCE = 1e-4  # of the largest number of a representation
 

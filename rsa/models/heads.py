@@ -5,6 +5,21 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rsa.params.section import Count, Section
+
+
+class Head(Section):
+    """An MLP of two layers."""
+
+    hidden: Count
+    out: Count
+
+
+class DeepHead(Head):
+    """An MLP of several layers."""
+
+    layers: Count
+
 
 def mlp(inputs: int, hidden: int, outputs: int, layers: int = 2, *, normalize_out: bool = False) -> nn.Sequential:
     """`layers` of linear, batch norm, ReLU, the last linear alone (Grill et al. 2020, section 3.3), or with a batch norm

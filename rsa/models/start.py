@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from rsa.models.backbones import first_convolution
 from rsa.models.encoder import load_encoder, require_fit
-from rsa.params import EncoderStart, Model, RandomStart, Start, TimmStart, nearest
+from rsa.params.model import Model
+from rsa.params.pretrain import EncoderStart, RandomStart, Start, TimmStart
+from rsa.params.section import nearest
 
 
 def warm_start(backbone: nn.Module, model: Model, p: Start) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 from importlib import resources
 from typing import Any, NamedTuple
 
-from rsa.params import Params
+from rsa.params.document import Document
 from rsa.reporting.results import Column, Results
 from rsa.reporting.statistics import summarize
 
@@ -84,7 +84,9 @@ def known_as(name: str) -> str:
     return NAMES.get(plain, plain)
 
 
-def beside_ours(p: Params, results: Results, settings: dict[Column, dict[str, Any]]) -> tuple[list[Beside], list[NotComparable]]:
+def beside_ours(
+    p: Document, results: Results, settings: dict[Column, dict[str, Any]]
+) -> tuple[list[Beside], list[NotComparable]]:
     """The published numbers of the dataset of this experiment; `settings` are those of its columns."""
     described_columns = {task: described(settings[task]) for task in results.tasks if task.dataset == p.experiment.dataset}
     same, others = [], []
@@ -103,16 +105,16 @@ def beside_ours(p: Params, results: Results, settings: dict[Column, dict[str, An
             others.append(NotComparable(row, reasons))
         else:
             same += [_beside(p, row, task, results) for task in columns]
-    ran = {known_as(p.methods[method].method) for method in p.experiment.methods}
+    ran = {known_as(p.key_of("methods", method, "method")) for method in p.trained}
     return same, sorted(others, key=lambda other: (len(other.reasons), known_as(other.published.method) not in ran))
 
 
-def dataset_name(p: Params) -> str:
+def dataset_name(p: Document) -> str:
     """What the dataset that was pretrained on is known as: torchvision's name of it, or its key in params.yaml."""
-    return known_as(getattr(p.datasets[p.experiment.dataset], "name", p.experiment.dataset))
+    return known_as(p.key_of("datasets", p.experiment.dataset, "name") or p.experiment.dataset)
 
 
-def _reasons(p: Params, row: Published) -> list[str]:
+def _reasons(p: Document, row: Published) -> list[str]:
     dataset, model = p.datasets[p.experiment.dataset], p.model
     reasons = []
     if not row.value:
@@ -131,8 +133,12 @@ def _reasons(p: Params, row: Published) -> list[str]:
     return reasons
 
 
-def _beside(p: Params, row: Published, task: Column, results: Results) -> Beside:
-    plain = {name: known_as(p.methods[name].method) for name in p.experiment.methods if p.methods[name].hard_views is None}
+def _beside(p: Document, row: Published, task: Column, results: Results) -> Beside:
+    plain = {
+        name: known_as(p.key_of("methods", name, "method"))
+        for name in p.trained
+        if p.key_of("methods", name, "hard_views") is None
+    }
     ours = next((name for name, method in plain.items() if method == known_as(row.method)), None)
     best = row.selection == BEST
     values = (results.best_on_test if best else results.cells).get((ours or "", *task), {})

@@ -9,14 +9,15 @@ from typing import Any, Protocol
 import jinja2
 from ruamel.yaml import YAML
 
-from rsa.params import Params
+from rsa.params.document import Document
 from rsa.reporting.cost import costs, equal_compute
+from rsa.reporting.grid import command
 from rsa.reporting.reference import beside_ours, dataset_name, described
-from rsa.reporting.results import FLOORS, Comparison, Results, Scores, command
+from rsa.reporting.results import Comparison, Results, Scores
 from rsa.reporting.runs import Runs, require_same
 from rsa.reporting.semantic_shift import QUALITY, shift_sentences, snapshots
 from rsa.reporting.statistics import POWER, Summary, bootstrap_coverage, smallest_p
-from rsa.reporting.trust import trust
+from rsa.reporting.trust import runtime_differences, trust
 
 MISSING = "–"
 PLACED = ("scores", "cost", "quality")  # sections of figures that the text speaks of itself; the others come after it
@@ -68,7 +69,7 @@ class Figure(Protocol):
         """What a reader has to know; may be empty."""
 
 
-def render(p: Params, scores: Scores, results: Results, runs: Runs, figures: Sequence[Figure], commit: str) -> str:
+def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: Sequence[Figure], commit: str) -> str:
     """The report's text; ValueError where the runs cannot be compared."""
     require_same(runs.manifests)
     environment = jinja2.Environment(
@@ -111,6 +112,7 @@ def render(p: Params, scores: Scores, results: Results, runs: Runs, figures: Seq
         described={task: described(value) or plain(value) for task, value in settings.items()},
         files={task: traced(file) for task, file in scores.of_columns("file").items()},
         trust=trust(runs.manifests, results),
+        runtime_differences=runtime_differences(runs.manifests),
         first=next(iter(runs.manifests.values()), None),
         figures=figures,
         other_sections=[name for name in dict.fromkeys(figure.section for figure in figures) if name not in PLACED],
@@ -120,7 +122,7 @@ def render(p: Params, scores: Scores, results: Results, runs: Runs, figures: Seq
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def document(p: Params) -> str:
+def document(p: Document) -> str:
     """The params as YAML."""
     text, yaml = io.StringIO(), YAML(typ="safe", pure=True)
     yaml.width = 1000
@@ -139,8 +141,8 @@ def traced(file: str) -> tuple[str, str]:
     return f"{top}/METHOD/sSEED/{name}", command("METHOD", "SEED", name)
 
 
-def summary(p: Params, scores: Scores, results: Results, runs: Runs) -> list[str]:
-    """The report in five lines: what was compared, what was found, floors, cost, and whether it can be believed."""
+def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[str]:
+    """The report in five lines: what was compared, what was found, controls, cost, and whether it can be believed."""
     e = p.experiment
     first: dict[str, Any] = next(iter(runs.manifests.values()), {})
     size = f", {first['parameters']:,} parameters" if first else ""
@@ -148,14 +150,14 @@ def summary(p: Params, scores: Scores, results: Results, runs: Runs) -> list[str
     return [
         f"**Question**: {_question(p)}; {_seeds(e.seeds)}; {p.model.backbone}{size}, {trained} on {e.dataset}.",
         f"**Finding**: {_finding(results, e.dataset)}",
-        f"**Floors**: {_floors(results)}",
+        f"**Controls**: {_controls(results)}",
         f"**Cost**: {_cost(runs, results)}",
         f"**Trust**: {_believed(p, scores, runs)}",
     ]
 
 
-def _question(p: Params) -> str:
-    others = [method for method in p.experiment.methods if method != p.experiment.baseline]
+def _question(p: Document) -> str:
+    others = [method for method in p.trained if method != p.experiment.baseline]
     return (
         f"is {' or '.join(others)} better than {p.experiment.baseline}?" if others else f"what is {p.experiment.baseline} worth?"
     )
@@ -187,18 +189,18 @@ def _shown(results: Results, comparisons: list[Comparison], word: str) -> list[s
     return [f"{word} than {comparisons[0].baseline} in {len(comparisons)} ({names})"] if comparisons else []
 
 
-def _floors(results: Results) -> str:
-    methods = [method for method in results.rows if method not in FLOORS]
+def _controls(results: Results) -> str:
+    methods = results.trained
     parts = []
-    for floor in FLOORS:
-        with_floor = [task for task in results.tasks if results.summary(floor, task).n]
-        above = [t for t in with_floor if all(_above(results.summary(m, t), results.summary(floor, t)) for m in methods)]
-        parts.append(f"all methods above {floor} in {len(above)} of {len(with_floor)} columns")
-    return f"{', '.join(parts)}."
+    for control in results.controls:
+        with_control = [task for task in results.tasks if results.summary(control, task).n]
+        above = [t for t in with_control if all(_above(results.summary(m, t), results.summary(control, t)) for m in methods)]
+        parts.append(f"all methods above {control} in {len(above)} of {len(with_control)} columns")
+    return f"{', '.join(parts) or 'the experiment has none'}."
 
 
-def _above(method: Summary, floor: Summary) -> bool:
-    return not method.n or method.mean > floor.mean
+def _above(method: Summary, control: Summary) -> bool:
+    return not method.n or method.mean > control.mean
 
 
 def _cost(runs: Runs, results: Results) -> str:
@@ -208,7 +210,7 @@ def _cost(runs: Runs, results: Results) -> str:
     return f"{', '.join(parts)} per run." if parts else "the runs do not say."
 
 
-def _believed(p: Params, scores: Scores, runs: Runs) -> str:
+def _believed(p: Document, scores: Scores, runs: Runs) -> str:
     missing = len(runs.missing) + len(scores.missing)
     collapsed = sum(bool(run.get("collapsed")) for run in runs.manifests.values())
     return (

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from rsa.params import Experiment, Params
+from rsa.params.document import Document
+from rsa.reporting.grid import command, score_files
 from rsa.reporting.statistics import Difference, Summary, holm, paired_difference, summarize
 
-FLOORS = ("pixels", "random")
-LACKING = {"pixels": ("linear_", "finetune_", "detect_", "robustness_"), "random": ("detect_",)}  # what floors lack
 TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test", "settings", "file"]
 
 
@@ -53,39 +52,14 @@ class Scores(NamedTuple):
         return {Column(*row[:4]): str(row[4]) for row in self.table[[*Column._fields, key]].itertuples(index=False, name=None)}
 
 
-def score_files(p: Params) -> dict[str, str]:
-    """The score files that an encoder of this experiment has, below its folder, and the dataset of each."""
-    e = p.experiment
-    files = {"probe.json": e.dataset} | {f"transfer_{name}.json": name for name in e.transfer}
-    files |= {f"linear_{name}_{protocol}.json": name for name in p.linear.datasets for protocol in p.linear.protocols}
-    files |= {
-        f"finetune_{name}_{percent}/scores.json": name for name in p.finetune.datasets for percent in p.finetune.label_percents
-    }
-    files |= {f"detect_{name}.json": name for name in p.detection}
-    files |= {f"robustness_{name}.json": name for name in p.robustness}
-    return files
-
-
-def command(method: str, seed: object, file: str) -> str:
-    """What makes a score file of a method and seed, and all that it needs: DVC names a stage by the items of its matrix."""
-    if method in FLOORS:
-        return f"dvc repro floor@{method}-{seed}"
-    stage, *items = file.removesuffix("/scores.json").removesuffix(".json").split("_", 1)
-    if stage in ("linear", "finetune"):
-        items = items[0].rsplit("_", 1)  # a protocol and a percentage have no underscore, a dataset may
-    return "dvc repro " + "-".join([f"{stage}@{method}", str(seed), *items])
-
-
-def read_scores(folder: Path, p: Params) -> Scores:
-    """Every score of the experiment's methods, floors and seeds, as far as it is there; ValueError where none is."""
+def read_scores(folder: Path, p: Document) -> Scores:
+    """Read every score of the experiment's methods and seeds, as far as it is there; ValueError where none is."""
     rows: list[tuple[Any, ...]] = []
     settings: dict[str, Any] = {}
     missing, unconverged = [], []
-    for method in (*FLOORS, *p.experiment.methods):
+    for method in p.experiment.methods:
         for seed in p.experiment.seeds:
             for file, dataset in score_files(p).items():
-                if file.startswith(LACKING.get(method, ())):
-                    continue
                 path = folder / method / f"s{seed}" / file
                 name = str(path.relative_to(folder.parent))
                 try:
@@ -184,8 +158,9 @@ class Comparison(NamedTuple):
 class Results:
     """The table by method and column; what is not there has an empty cell."""
 
-    def __init__(self, table: pd.DataFrame, experiment: Experiment, confidence: float) -> None:
-        self.experiment, self.confidence = experiment, confidence
+    def __init__(self, table: pd.DataFrame, p: Document) -> None:
+        self.experiment, self.confidence = p.experiment, p.report.confidence
+        self.controls, self.trained = p.controls, p.trained
         self.tasks = [Column(*column) for column in dict.fromkeys(table[list(Column._fields)].itertuples(index=False, name=None))]
         self.cells: dict[tuple[str, str, str, str, str], dict[int, float]] = {
             (method, *task): {} for method in self.rows for task in self.tasks
@@ -199,14 +174,13 @@ class Results:
 
     @property
     def rows(self) -> Sequence[str]:
-        """Floors first, then the baseline, then the others."""
-        e = self.experiment
-        return [*FLOORS, e.baseline, *self.compared]
+        """Controls first, then the baseline, then the others."""
+        return [*self.controls, self.experiment.baseline, *self.compared]
 
     @property
     def compared(self) -> list[str]:
-        """All methods but the baseline."""
-        return [method for method in self.experiment.methods if method != self.experiment.baseline]
+        """The methods that are compared with the baseline."""
+        return [method for method in self.trained if method != self.experiment.baseline]
 
     def name(self, task: Column) -> str:
         """`digits knn`, with the protocol and metric where that is not enough, or the metric is not top-1."""
@@ -239,16 +213,16 @@ class Results:
         """Every comparison in plain words."""
         return [comparison.sentence(self.name(comparison.column)) for comparison in self.comparisons()]
 
-    def below_floors(self) -> list[str]:
-        """A sentence per floor that methods do not reach: they have learnt nothing that counts there."""
+    def below_controls(self) -> list[str]:
+        """A sentence for each control that methods do not reach: they have learnt nothing that counts there."""
         sentences = []
-        for floor in FLOORS:
+        for control in self.controls:
             below = []
             for task in self.tasks:
-                limit = self.summary(floor, task).mean
-                methods = [name for name in self.rows if name not in FLOORS and self.summary(name, task).mean < limit]
+                limit = self.summary(control, task).mean
+                methods = [name for name in self.rows if name not in self.controls and self.summary(name, task).mean < limit]
                 if methods:
                     below.append(f"{self.name(task)} ({', '.join(methods)})")
             if below:
-                sentences.append(f"Below the floor {floor}: {'; '.join(below)}.")
+                sentences.append(f"Below the control {control}: {'; '.join(below)}.")
         return sentences

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from rsa.params import Params
+from rsa.params.document import Document
 from rsa.reporting.results import Missing
 
 Frames = dict[str, dict[int, pd.DataFrame]]  # method -> seed -> table
@@ -21,10 +21,10 @@ class Runs(NamedTuple):
     missing: list[Missing]
 
 
-def read_runs(runs: Path, scores: Path, p: Params) -> Runs:
+def read_runs(runs: Path, scores: Path, p: Document) -> Runs:
     """All runs of the experiment."""
     found = Runs({}, {}, {}, [])
-    for method in p.experiment.methods:
+    for method in p.trained:
         for seed in p.experiment.seeds:
             run, quality = runs / method / f"s{seed}", scores / method / f"s{seed}" / "quality.csv"
             for path, stage in ((run / "run.json", "pretrain"), (run / "curve.csv", "pretrain"), (quality, "quality")):
@@ -41,9 +41,9 @@ def read_runs(runs: Path, scores: Path, p: Params) -> Runs:
 
 
 def require_same(manifests: dict[tuple[str, int], dict[str, Any]]) -> None:
-    """ValueError unless all runs were made with the same versions, on the same kind of device, with the same encoder."""
+    """ValueError unless all runs were made with the same versions and the same encoder."""
     first = next(iter(manifests.values()), {})
-    for key in ("versions", "device", "parameters"):
+    for key in ("versions", "parameters"):
         if any(run[key] != first[key] for run in manifests.values()):
             different = {f"{method} s{seed}": run[key] for (method, seed), run in manifests.items()}
             raise ValueError(f"all runs must have the same {key} to be compared, got {different}")

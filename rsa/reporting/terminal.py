@@ -5,12 +5,12 @@ from collections import defaultdict
 from rich.markup import escape
 from rich.table import Table
 
-from rsa.params import Params
+from rsa.params.document import Document
 from rsa.reporting.report import cell, difference
 from rsa.reporting.results import Results
 
 
-def scores(p: Params, results: Results) -> Table:
+def scores(p: Document, results: Results) -> Table:
     """The report's table: scores of every method and column, and each method's paired difference to the baseline."""
     e = p.experiment
     interval = f"± half its {100 * p.report.confidence:g} % interval, bold where shown after Holm's correction"

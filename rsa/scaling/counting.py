@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsa import params
 from rsa.data.normalize import as_input
 from rsa.data.samples import Samples
 from rsa.methods import build_method
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
-from rsa.params import Params
+from rsa.params.document import Params
+from rsa.params.hard_views import HardViews, Scoring
 
 STATES = {"sgd": 1, "lars": 1, "adamw": 2}  # numbers that an optimiser keeps for each weight
 CPU = torch.device("cpu")
@@ -65,8 +65,8 @@ def count(p: Params, name: str) -> Counts:
 
 def with_hard_views(p: Params, name: str, candidates: int | None) -> Params:
     """The same params, where `name` trains on the hardest of so many candidates, scored exactly; None: without."""
-    scoring = params.Scoring(precision="same", statistics="batch", scale=1.0, predicted=None, reuse=False)
-    hard = candidates and params.HardViews(candidates=candidates, local_candidates=None, max_sets=64, scoring=scoring)
+    scoring = Scoring(precision="same", predicted=None, reuse=False)
+    hard = candidates and HardViews(candidates=candidates, local_candidates=None, max_combinations=64, scoring=scoring)
     section = p.methods[name].model_copy(update={"hard_views": hard or None})
     return p.model_copy(update={"methods": {**p.methods, name: section}})
 

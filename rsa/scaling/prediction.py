@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.scaling.counting import Counts, count, with_hard_views
 from rsa.scaling.formulae import (
     BLOCK,
@@ -67,7 +67,7 @@ def predict(p: Params, counts: Counts, given: Given, gpus: int) -> dict[str, flo
     shard = shard_bytes(min(per_shard, given.images) * each)
     dataset = given.images * each
     checkpoint = checkpoint_bytes(counts.parameters, counts.buffers, counts.trained, counts.states)
-    interval = checkpoint_interval(p.pretrain.checkpoint.steps, p.pretrain.checkpoint.minutes, step_seconds)
+    interval = checkpoint_interval(p.runtime.checkpoint.steps, p.runtime.checkpoint.minutes, step_seconds)
     gradients = gradient_bytes(counts.trained)
     at_once = batch / gpus / p.pretrain.accumulate
     memory = memory_bytes(counts.parameters, counts.trained, counts.states, gpus, counts.activations, at_once)

@@ -120,15 +120,16 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def terminations() -> Iterator[Callable[[], bool]]:
-    """While it lasts SIGTERM is noted instead of ending the process; the function says whether one came."""
+    """Note SIGTERM and Ctrl-C instead of ending the process; the function that is given says whether one came."""
     came = False
 
     def note(*_: object) -> None:
         nonlocal came
         came = True
 
-    before = signal.signal(signal.SIGTERM, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield lambda: came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rsa.params import Collapse
+from rsa.params.pretrain import Collapse
 
 
 class CollapseError(ArithmeticError):
@@ -48,5 +48,6 @@ def require_health(found: Health, p: Collapse, step: int) -> None:
     """CollapseError, with the numbers, where params.yaml's limits are not met."""
     if wrong := beyond(found, p):
         raise CollapseError(
-            f"collapsed at step {step}: {wrong}; lower optimizer.base_lr, lengthen pretrain.warmup_epochs, or set action: mark"
+            f"collapsed at step {step}: {wrong}; lower optimizer.base_lr, lengthen pretrain.warmup_epochs, "
+            "or set runtime.on_collapse: mark"
         )

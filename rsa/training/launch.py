@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import __main__
 from rsa import distributed
-from rsa.params import Pretrain
+from rsa.params.pretrain import Pretrain
+from rsa.params.runtime import Runtime
 from rsa.training.checkpoint import Interrupted, terminations
 
 RESTARTS = 3  # times that processes which died are started again before the run fails
@@ -34,19 +36,19 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl
 NOTE = "ended"  # a file in the run's folder: why a rank ended the run, which no exit code tells
 
 
-def processes(p: Pretrain) -> int:
-    """Of this node: `auto` is one per GPU, 1 on the CPU."""
-    if p.launch.processes != "auto":
-        return p.launch.processes
-    return max(1, torch.cuda.device_count()) if p.device != "cpu" else 1
+def processes(r: Runtime) -> int:
+    """How many processes this node runs: `auto` is one per GPU of the run, 1 on the CPU."""
+    if r.processes != "auto":
+        return r.processes
+    return max(1, min(r.gpus, torch.cuda.device_count())) if r.device != "cpu" else 1
 
 
-def launch(p: Pretrain, folder: Path, function: Callable[..., None], *arguments: Any) -> None:
+def launch(p: Pretrain, r: Runtime, folder: Path, function: Callable[..., None], *arguments: Any) -> None:
     """Run `function(*arguments)` in every process of the run, or here if there is one; `folder` is seen by all nodes.
 
     ValueError says what ended a rank, Interrupted that SIGTERM did.
     """
-    count, nodes = processes(p), p.launch.nodes
+    count, nodes = processes(r), r.nodes
     if count * nodes == 1:
         function(*arguments)
         return
@@ -59,17 +61,18 @@ def launch(p: Pretrain, folder: Path, function: Callable[..., None], *arguments:
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text("")  # ranks write into a file that is there: what NFS remembers of a missing one may be old
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # else a restarted worker may hang
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         if nodes == 1:
-            _on_this_node(p, count, note, function, *arguments)
+            _on_this_node(r, count, note, function, *arguments)
         else:
-            _on_all_nodes(p, note)
+            _on_all_nodes(r, note)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _on_this_node(p: Pretrain, count: int, note: Path, function: Callable[..., None], *arguments: Any) -> None:
+def _on_this_node(r: Runtime, count: int, note: Path, function: Callable[..., None], *arguments: Any) -> None:
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -82,7 +85,7 @@ def _on_this_node(p: Pretrain, count: int, note: Path, function: Callable[..., N
         start_method="spawn",
     )
     try:
-        elastic_launch(config, in_group)(p, note, function, *arguments)
+        elastic_launch(config, in_group)(r, note, function, *arguments)
     except SignalException as why:
         raise Interrupted from why
     except ChildFailedError as why:
@@ -92,17 +95,17 @@ def _on_this_node(p: Pretrain, count: int, note: Path, function: Callable[..., N
         raise ValueError(f"rank {rank} of {count} ended with exit code {failure.exitcode}: {message}") from why
 
 
-def _on_all_nodes(p: Pretrain, note: Path) -> None:
-    command = torchrun(p)
+def _on_all_nodes(r: Runtime, note: Path) -> None:
+    command = torchrun(r)
     if by_hand():
         print(
-            f"waiting for {p.launch.nodes - 1} other nodes, on each of which someone gives, in this folder: MASTER_ADDR="
+            f"waiting for {r.nodes - 1} other nodes, on each of which someone gives, in this folder: MASTER_ADDR="
             f"{os.environ['MASTER_ADDR']} NODE_RANK=1 python -m {_module()} {' '.join(sys.argv[1:])}",
             flush=True,
         )
     else:
-        nodes = p.launch.nodes
-        start = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={p.threads}"]
+        nodes = r.nodes
+        start = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={r.threads.pretrain}"]
         command = [*start, "--kill-on-bad-exit=1", *command]
     with terminations() as terminated:
         job = subprocess.Popen(command)
@@ -132,7 +135,7 @@ def by_hand() -> bool:
     return "MASTER_ADDR" in os.environ or "SLURM_JOB_ID" not in os.environ
 
 
-def torchrun(p: Pretrain) -> list[str]:
+def torchrun(r: Runtime) -> list[str]:
     """The command that runs this node's part of a run on several nodes: ranks are this process's own command."""
     if not by_hand():
         job = os.environ["SLURM_JOB_ID"]
@@ -142,12 +145,10 @@ def torchrun(p: Pretrain) -> list[str]:
         meeting = [f"--rdzv-endpoint={address}:{port}", "--rdzv-id=by-hand", f"--rdzv-conf=is_host={int(not is_other_node())}"]
         meeting.append(f"--local-addr={_own_address(address, port)}")  # a host's name may be another interface's
     else:
-        raise ValueError(
-            f"pretrain.launch.nodes {p.launch.nodes} needs a Slurm job, or MASTER_ADDR to name the first node's address: not set"
-        )
+        raise ValueError(f"runtime.nodes {r.nodes} needs a Slurm job, or MASTER_ADDR to name the first node's address: not set")
     return [
         *(sys.executable, "-m", "torch.distributed.run"),
-        *(f"--nnodes={p.launch.nodes}", f"--nproc-per-node={processes(p)}", "--rdzv-backend=c10d", *meeting),
+        *(f"--nnodes={r.nodes}", f"--nproc-per-node={processes(r)}", "--rdzv-backend=c10d", *meeting),
         *(f"--max-restarts={RESTARTS}", f"--shutdown-timeout={GRACE}"),
         *("-m", "--", _module(), *sys.argv[1:]),  # else `--start` is taken for an abbreviation of torchrun's own
     ]
@@ -177,22 +178,23 @@ def is_other_node() -> bool:
     return int(os.environ.get("NODE_RANK", "0")) > 0
 
 
-def follow(p: Pretrain) -> None:
+def follow(r: Runtime) -> None:
     """Become the torchrun of a node that another one leads; does not return."""
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    command = torchrun(p)
+    command = torchrun(r)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.execv(command[0], command)
 
 
 @record
-def in_group(p: Pretrain, note: Path, function: Callable[..., None], *arguments: Any) -> None:
+def in_group(r: Runtime, note: Path, function: Callable[..., None], *arguments: Any) -> None:
     """`function(*arguments)` as one rank of the process group that torchrun's environment describes."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # ranks must not outlive a killed launcher
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the launcher passes it on as SIGTERM
     kind, _, text = note.read_text().partition(" ")
     if kind == "error" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":  # it would end so again
         raise ValueError(text)
-    join(p)
+    join(r)
     try:
         function(*arguments)
     except Interrupted:
@@ -202,12 +204,12 @@ def in_group(p: Pretrain, note: Path, function: Callable[..., None], *arguments:
     except (ValueError, ArithmeticError) as why:
         note.write_text(f"error {why}")
         raise
-    distributed.leave()  # not after an error: its closed connections would be blamed first
+    dist.destroy_process_group()  # not after an error: its closed connections would be blamed first
 
 
-def join(p: Pretrain) -> None:
+def join(r: Runtime) -> None:
     """Join the process group."""
-    on_gpu = p.device != "cpu" and torch.cuda.is_available()
+    on_gpu = r.device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.join("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timedelta(minutes=p.launch.timeout_minutes))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=timedelta(minutes=r.timeout_minutes))

@@ -11,7 +11,8 @@ from rsa import distributed
 from rsa.data.loader import Batch
 from rsa.data.normalize import as_input
 from rsa.data.samples import Samples
-from rsa.params import Optimizer, Pretrain
+from rsa.params.optimizer import Optimizer
+from rsa.params.pretrain import Pretrain
 from rsa.training.collapse import health, require_health
 from rsa.training.curve import Row
 from rsa.training.optim import clip_gradients, set_schedules
@@ -53,6 +54,7 @@ def train(
     *,
     total_steps: int,
     device: torch.device,
+    stop_on_collapse: bool,
     report: Callable[[list[Row]], None],
     start: int = 0,
     pending: Sequence[Row] = (),
@@ -80,8 +82,8 @@ def train(
             for name, value in losses.items():
                 row[name] = row.get(name, 0.0) + value.detach()
         distributed.average_gradients(method.parameters())
-        if schedule.clip is not None:
-            clip_gradients(method.parameters(), schedule.clip)
+        if schedule.clip_each is not None:
+            clip_gradients(method.parameters(), schedule.clip_each)
         optimizer.step()
         method.after_step(progress)
         unreported.append(row)
@@ -92,7 +94,7 @@ def train(
             rows[-1] |= found._asdict() | {name: float(distributed.averaged(values.mean())) for name, values in described.items()}
             report(rows)
             unreported.clear()
-            if p.collapse.action == "stop" and progress >= p.collapse.after:
+            if stop_on_collapse and progress >= p.collapse.after:
                 require_health(found, p.collapse, step + 1)
         step_done(step + 1, lambda: _finite_rows(unreported))
 

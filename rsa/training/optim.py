@@ -7,7 +7,8 @@ import torch
 from timm.optim import Lars
 from torch import nn
 
-from rsa.params import LARS, SGD, AdamW, Optimizer, Pretrain
+from rsa.params.optimizer import LARS, SGD, AdamW, Optimizer
+from rsa.params.pretrain import Pretrain
 from rsa.schedules import cosine, warmup_cosine
 
 
@@ -58,9 +59,7 @@ def peak(p: Optimizer, pretrain: Pretrain) -> float:
 def learning_rate(p: Optimizer, pretrain: Pretrain, progress: float) -> float:
     """The peak, warmed up, then half a cosine to 0 (AdamW: to end_lr)."""
     end = p.end_lr if isinstance(p, AdamW) else 0.0
-    warmup = pretrain.warmup_epochs / pretrain.epochs
-    factor = warmup_cosine(progress, warmup)
-    return peak(p, pretrain) * factor if progress < warmup else end + (peak(p, pretrain) - end) * factor
+    return warmup_cosine(progress, pretrain.warmup_epochs / pretrain.epochs, peak(p, pretrain), end)
 
 
 @torch.no_grad()

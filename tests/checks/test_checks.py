@@ -6,7 +6,7 @@ from torchvision.transforms.v2.functional import resized_crop
 
 from rsa.checks import machine, training, views
 from rsa.checks.outcome import FailedError
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.training.checkpoint import restore
 
 

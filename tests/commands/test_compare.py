@@ -157,7 +157,7 @@ def test_the_workspace_is_the_other_side_where_none_is_named(project: Project, r
     ("arguments", "message"),
     [
         (("first", "nonsense"), "A and B must be revisions, experiments or `workspace`, got 'nonsense'"),
-        (("first:moco", "small:rsa"), "first:moco must name a method of first, got 'moco' (known: byol, rsa)"),
+        (("first:moco", "small:rsa"), "first:moco must name a method of first, got 'moco' (known: pixels, random, byol, rsa)"),
         (("first:byol", "small"), "A and B must both name a method or neither"),
     ],
 )
@@ -180,5 +180,6 @@ def test_scores_that_the_cache_has_lost_are_named(project: Project, run: Compare
 
 def test_the_workspace_of_this_test_reads_as_it_was_written(project: Project) -> None:
     got = side("workspace", *read("workspace", project.folder))
-    assert cells(got.scores, None).keys() == {(m, "digits", t, t, "top1") for m in ("byol", "rsa") for t in ("knn", "sklearn")}
+    methods = ("pixels", "random", "byol", "rsa")
+    assert cells(got.scores, None).keys() == {(m, "digits", t, t, "top1") for m in methods for t in ("knn", "sklearn")}
     assert json.dumps(got.params["experiment.seeds"]) == "[0, 1]"

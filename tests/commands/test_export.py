@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from rsa.commands import commands
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
-from rsa.params import Params
+from rsa.params.document import Params
 from tests.conftest import TINY
 
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rsa.commands import commands
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.reporting.results import read_scores
 from tests.conftest import TINY
 from tests.reporting.experiment import write_scores

@@ -7,7 +7,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from rsa.data.sources import Sample, Source
-from rsa.params import Shards
+from rsa.params.shards import Shards
 
 
 def photographs(count: int, seed: int = 0) -> list[Image.Image]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rsa.params import COCO, VOC
+from rsa.params.detection import COCO, VOC
 
 CLASSES = ["disc", "square"]
 COLOURS = {"disc": (220, 60, 40), "square": (50, 90, 220)}

@@ -11,7 +11,7 @@ from rsa.data import color
 from rsa.data.color import BRIGHTNESS, CONTRAST, HUE, SATURATION, Affine
 from rsa.data.coloring import apply_colors
 from rsa.data.views import Color, Colors, draw_colors
-from rsa.params import Jitter
+from rsa.params.views import Jitter
 
 JITTER = Jitter(prob=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 TILES = [

@@ -6,7 +6,7 @@ import torch
 
 from rsa.data.coloring import BETWEEN_BITS, BLUR_BITS, MATRIX_BITS, apply_colors
 from rsa.data.views import Color, Colors, draw_colors
-from rsa.params import Jitter
+from rsa.params.views import Jitter
 
 COUNT = 24
 SHAPES = [(32, 32), (15, 13), (40, 9)]

@@ -18,7 +18,8 @@ from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.views import candidate_duos, candidates, crop_of, draw_boxes, multi_crop
-from rsa.params import LocalViews, Params
+from rsa.params.document import Params
+from rsa.params.views import LocalViews
 
 BATCH, STEPS = 12, 6  # an epoch is 4 steps of the 50 photographs: its border lies between
 
@@ -74,9 +75,10 @@ import sys, hashlib, itertools
 from pathlib import Path
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
+from rsa.params.load import load
 from rsa.data.views import candidate_duos
-from rsa import params
-views = candidate_duos(params.load(Path(sys.argv[2])).views)
+
+views = candidate_duos(load(Path(sys.argv[2])).views)
 loader = TrainingViews(Split(Path(sys.argv[1]), "train"), views, batch_size=12, seed=5, threads=1, start=5)
 print(hashlib.sha256(b"".join(view.numpy().tobytes() for view in next(iter(loader)).views)).hexdigest())
 """

@@ -9,7 +9,7 @@ from PIL import Image
 
 from rsa.data.object_images import ObjectImages, batches, training_batches
 from rsa.data.objects import write_objects
-from rsa.params import COCO
+from rsa.params.detection import COCO
 from tests.data.shapes import CLASSES, SIDE, draw, draw_coco, draw_voc
 
 TRAIN, TEST = 6, 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rsa.data.objects import write_objects
-from rsa.params import COCO, VOC
+from rsa.params.detection import COCO, VOC
 from tests.data.shapes import CLASSES, SIDE, draw, draw_coco, draw_voc
 
 TRAIN, TEST = 4, 8

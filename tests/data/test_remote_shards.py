@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from rsa.data import cache, remote
-from rsa.data.cache import link_shards
+from rsa.data.cache import RemoteShards, link_shards
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.sources import open_source
+from rsa.data.sources.webdataset import WebDataset
 from rsa.data.verify import verify
 from rsa.data.views import candidates
-from rsa.params import Params, RemoteShards, WebDataset, load
+from rsa.params.document import Params
+from rsa.params.load import load
 from tests.data.s3 import KEY, SECRET, Faulty, faulty, forget, moto
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from rsa.data.sources import open_source
 from rsa.data.sources.archive import MAX_BYTES, check_size, check_total
-from rsa.params import Folder
+from rsa.data.sources.folder import Folder
 
 GOOD = {f"train/{name}/{i}.jpg": f"{name} {i}".encode() * 100 for name in ("cat", "dog") for i in range(3)}
 

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from rsa.data.sources import Sample, Source, open_source
+from rsa.data.sources import Dataset, Sample, Source, open_source
+from rsa.data.sources.embedded import Digits, PhotoTiles
+from rsa.data.sources.folder import Folder
 from rsa.data.sources.source import ReadKey, checked
-from rsa.params import Dataset, Digits, Folder, PhotoTiles, WebDataset
+from rsa.data.sources.webdataset import WebDataset
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rsa.data.sources import Source, open_source
-from rsa.params import Folder
+from rsa.data.sources.folder import Folder
 
 FILES = {  # no pixels: a source doesn't decode
     f"{split}/{name}/{i}.{extension}": f"{split} {name} {i}".encode()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rsa.data.sources import Source, open_source
-from rsa.params import TinyImageNet
+from rsa.data.sources.tiny_imagenet import TinyImageNet
 
 TOP = "tiny-imagenet-200"
 WNIDS = ("n01443537", "n01629819")

@@ -14,8 +14,7 @@ import torchvision.datasets as sets
 from PIL import Image
 
 from rsa.data.sources import Source, open_source
-from rsa.data.sources.torchvision import SETS
-from rsa.params import Torchvision
+from rsa.data.sources.torchvision import SETS, Torchvision
 
 RANDOM = np.random.default_rng(0)
 

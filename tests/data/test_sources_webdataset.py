@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from rsa.data.sources import Source, open_source
-from rsa.params import WebDataset
+from rsa.data.sources.webdataset import WebDataset
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

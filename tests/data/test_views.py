@@ -17,7 +17,7 @@ from rsa.data.views import (
     draw_colors,
     multi_crop,
 )
-from rsa.params import LocalViews
+from rsa.params.views import LocalViews
 
 COUNT = 4000
 

@@ -74,13 +74,20 @@ def lose_many(project: Project) -> None:
     """At least one result of every kind of stage."""
     lose_some(project)
     project.remove(FEATURES)
-    for name in ("data/shards/digits/first", "data/shards/photo_tiles/junk", "scores/random/s0/first"):
+    for name in ("data/shards/digits/first", "data/shards/photo_tiles/junk", "scores/random/s0/feature_map/first"):
         write(project, name)
 
 
 def lose_results(project: Project) -> None:
     for top in PRODUCED:
         shutil.rmtree(project.folder / top)
+
+
+def leave_leftovers(project: Project) -> None:
+    """What an experiment with other methods, seeds and datasets had written."""
+    for name in ("runs/simclr/s0/run.json", "scores/byol/s7/probe.json", "data/shards/old/manifest.json", "scores/byol/s0/notes"):
+        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write(project, name)
 
 
 def run_then(change: Change, then: Change) -> Change:
@@ -95,16 +102,23 @@ def run_then(change: Change, then: Change) -> Change:
     return both
 
 
-beta = edit("params.yaml", "beta: {schedule: cosine, start: 0.4", "beta: {schedule: cosine, start: 0.3")
-beta_back = edit("params.yaml", "beta: {schedule: cosine, start: 0.3", "beta: {schedule: cosine, start: 0.4")
+beta = edit("params.yaml", "start: 0.4", "start: 0.3")
+beta_back = edit("params.yaml", "start: 0.3", "start: 0.4")
 more_seeds = edit("params.yaml", "seeds: [0]", "seeds: [0, 1]")
 fewer_seeds = edit("params.yaml", "seeds: [0, 1]", "seeds: [0]")
-fewer_methods = edit("params.yaml", "methods: [byol, rsa]", "methods: [byol]")
-more_methods = edit("params.yaml", "methods: [byol]", "methods: [byol, rsa]")
+fewer_methods = edit("params.yaml", "methods: [pixels, random, byol, rsa]", "methods: [pixels, random, byol]")
+more_methods = edit("params.yaml", "methods: [pixels, random, byol]", "methods: [pixels, random, byol, rsa]")
 
 OF_RSA = ("pretrain@rsa-*", "extract@rsa-*", "probe@rsa-*", "feature_map@rsa", "transfer@rsa-*", "quality@rsa-*", "report")
 OF_RUNS = ("pretrain@*", "extract@*", "probe@*", "feature_map@*", "transfer@*", "quality@*", "report")
-OF_TILES = ("shard@photo_tiles", "extract@*-photo_tiles", "transfer@*-photo_tiles", "floor@*", "report")
+OF_TILES = ("shard@photo_tiles", "extract@*-photo_tiles", "transfer@*-photo_tiles", "report")
+PROTOCOL = """    mine: {lr: [0.1], lr_per_256: true, optimizer: sgd, momentum: 0.9, nesterov: false, weight_decay: 0.0,
+      epochs: 1, batch_size: 32, schedule: {schedule: cosine}, normalize: none, blocks: [1], pooling: [avg], crop_scale: [0.1, 1.0],
+      precision: float32, held_out: 0.1, best_on_test: false}
+"""
+OF_MINE = """  mine:
+    method: mine
+"""
 
 STATES = {
     "nothing that matters changed": State(
@@ -115,12 +129,35 @@ STATES = {
             edit("dvc.yaml", "meta: {gpu: 1", "meta: {gpu: 0"),
         )
     ),
+    "nothing that a result depends on changed": State(
+        several(
+            edit("params.yaml", "  gpus: 1", "  gpus: 2"),
+            edit("params.yaml", "on_collapse: stop", "on_collapse: mark"),
+        )
+    ),
     # edits
     "beta edited": State(beta, OF_RSA, fast=True),
     "param of all runs edited": State(edit("params.yaml", "flip_prob: 0.0", "flip_prob: 0.5"), OF_RUNS),
-    "code edited": State(edit("pipeline/probe.py", "VERSION = 1", "VERSION = 2"), ("probe@*", "report")),
-    "code edited, same results": State(edit("pipeline/extract.py", "VERSION = 1", "VERSION = 1  # same"), ("extract@*",)),
-    "code of all stages edited, same results": State(edit("rsa/params.py", "import difflib", "import difflib  # same"), ("*",)),
+    "code of a stage edited": State(edit("pipeline/probe.py", "VERSION = 1", "VERSION = 2"), ("probe@*", "report")),
+    "code of a stage edited, same results": State(edit("pipeline/extract.py", "VERSION = 1", "VERSION = 1 + 0"), ("extract@*",)),
+    "code of all stages edited, same results": State(
+        edit("rsa/params/sections.py", "import hashlib", "import hashlib, sys"), ("*",)
+    ),
+    "a method's file edited": State(edit("rsa/methods/rsa.py", "VERSION = 1", "VERSION = 2"), OF_RSA),
+    "the loop edited": State(edit("rsa/loop.py", "LOOP = 1", "LOOP = 2"), OF_RUNS),
+    "the report's style edited, same results": State(edit("rsa/reporting/report.css", "{", " {"), ("report",)),
+    "comments and docstrings edited, a method, a section of methods and a dataset added": State(
+        several(
+            edit("rsa/params/sections.py", "import hashlib\n", "import hashlib  # to name a result\n\n\n"),
+            edit("rsa/loop.py", "What every run imports.", "What all runs import."),
+            edit("pipeline/stage.py", '"""What all stages share', '"""What they share'),
+            lambda project: (project.folder / "rsa/methods/mine.py").write_text("VERSION = 1\n"),
+            edit("params.yaml", "  pixels: {method: pixels}", OF_MINE + "  pixels: {method: pixels}"),
+            edit("params.yaml", "  protocols: {}", "  protocols:\n" + PROTOCOL),
+        ),
+        fast=True,
+    ),
+    "leftovers of another experiment": State(leave_leftovers, ("report",)),
     "command edited": State(edit("dvc.yaml", "python -m pipeline.transfer", "python -B -m pipeline.transfer"), ("transfer@*",)),
     "raw data edited": State(overwrite("raw/photo_tiles"), OF_TILES),
     "grid grown": State(more_seeds, ("*@*-1*", "report")),
@@ -128,11 +165,11 @@ STATES = {
     "many things changed": State(
         several(
             fewer_methods,
-            edit("pipeline/probe.py", "VERSION = 1", "VERSION = 1  # same"),
+            edit("pipeline/probe.py", "VERSION = 1", "VERSION = 1 + 0"),
             edit("dvc.yaml", "python -m pipeline.transfer", "python -B -m pipeline.transfer"),
             remove(FEATURES),
         ),
-        ("probe@byol-*", "transfer@byol-*", "report"),
+        tuple(f"{stage}@{name}-*" for stage in ("probe", "transfer") for name in ("byol", "pixels", "random")) + ("report",),
         fast=True,
     ),
     # losses

@@ -6,16 +6,15 @@ import pytest
 
 from tests.engines.agreement import changes
 from tests.engines.project import ENGINES, Project
-from tests.engines.states import beta, edit, overwrite
+from tests.engines.states import beta, edit, overwrite, several
 
 STAGE, OUT = "pretrain@rsa-0", "runs/rsa/s0"
-beta_again = edit("params.yaml", "beta: {schedule: cosine, start: 0.3", "beta: {schedule: cosine, start: 0.2")
+beta_again = edit("params.yaml", "start: 0.3", "start: 0.2")
 CHANGES = {
     "params": (beta_again, "params.yaml: methods.rsa"),
     "code": (edit("pipeline/pretrain.py", "VERSION = 1", "VERSION = 2"), "pipeline/pretrain.py"),
-    "imported code": (edit("rsa/params.py", "import difflib", "import difflib  # same"), "rsa/params.py"),
-    "input": (overwrite("data/shards/digits/first"), "data/shards/digits/first"),
-    "file added to an input": (overwrite("data/shards/digits/third"), "data/shards/digits/third"),
+    "imported code": (edit("rsa/methods/rsa.py", "VERSION = 1", "VERSION = 1 + 0"), "rsa/methods/rsa.py"),
+    "input": (overwrite("data/shards/digits/manifest.json"), "data/shards/digits/manifest.json"),
 }
 COMBINATIONS = [
     pytest.param(engine, what, marks=[] if (engine, what) in {("dvc", "params"), ("snakemake", "input")} else [pytest.mark.slow])
@@ -48,9 +47,15 @@ def test_stage_fails_and_records_nothing(engine: str, what: str, built: Project)
     assert built.ran() == [STAGE]
 
 
-def test_what_it_does_not_read_may_change_while_a_stage_runs(built: Project) -> None:
-    edit_of_byol = edit("params.yaml", "ema_start: 0.97", "ema_start: 0.98")  # the first is of byol
-    code, printed = change_while_running(built, ["dvc", "repro", STAGE], edit_of_byol)
+def test_what_changes_no_result_may_change_while_a_stage_runs(built: Project) -> None:
+    harmless = several(
+        edit("params.yaml", "ema_start: 0.97", "ema_start: 0.98"),  # the first is of byol
+        edit("params.yaml", "on_collapse: stop", "on_collapse: mark"),
+        edit("rsa/methods/rsa.py", "VERSION = 1", "VERSION = 1  # a comment"),
+        edit("rsa/loop.py", "What every run imports.", "What all runs import."),
+        edit("rsa/methods/byol.py", "VERSION = 1", "VERSION = 2"),
+    )
+    code, printed = change_while_running(built, ["dvc", "repro", STAGE], harmless)
     assert code == 0, printed
     assert STAGE not in built.dvc("status")
 

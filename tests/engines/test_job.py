@@ -14,7 +14,7 @@ JOB = ("python", "-m", "engines.job", STAGE)
 
 
 def edit(project: Project) -> None:
-    project.edit("params.yaml", "beta: {schedule: cosine, start: 0.4", "beta: {schedule: cosine, start: 0.3")
+    project.edit("params.yaml", "start: 0.4", "start: 0.3")
 
 
 def stopped(project: Project) -> int:

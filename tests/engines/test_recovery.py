@@ -111,7 +111,27 @@ def test_work_of_a_killed_stage_is_continued_if_nothing_that_it_read_has_changed
         project.dvc("repro", "--single-item", stage)
     assert [event for event, *_ in built.events()] == ["start", "start", "continue", "end"]
     assert [event for event, *_ in changed.events()] == ["start", "end"]
-    assert list((built.folder / ".work/shard").iterdir()) == []
+    assert list((built.folder / ".work/shard").rglob("*.ckpt")) == []
+
+
+def test_a_result_that_dvc_did_not_record_is_taken_over(built: Project) -> None:
+    """DVC deletes a stage's outputs before it runs it again."""
+    before = built.tree()
+    STATES["beta edited"].change(built)
+    release = built.hold("pretrain@rsa-0")
+    run = built.start("dvc", "repro", "--single-item", "pretrain@rsa-0")
+    built.wait_until_held("pretrain@rsa-0", run)
+    orphans = below(run)
+    kill(run)
+    release()
+    psutil.wait_procs(orphans, PATIENCE)
+    made = (built.folder / "runs/rsa/s0/encoder.safetensors").read_bytes()
+    assert made != before["runs/rsa/s0/encoder.safetensors"]
+    assert "was finished by an earlier run with the same params, code and inputs" in built.dvc("repro")
+    assert built.ran().count("pretrain@rsa-0") == 1
+    assert (built.folder / "runs/rsa/s0/encoder.safetensors").read_bytes() == made
+    assert built.dvc("status", "--json").strip() == "{}"
+    assert list((built.folder / ".work/pretrain").rglob("finished.json")) == []
 
 
 def run_and_kill(project: Project, stage: str) -> None:

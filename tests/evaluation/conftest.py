@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from rsa import params
 from rsa.data.index import Split
 from rsa.data.shards import write_shards
 from rsa.data.sources import open_source
+from rsa.params.load import load
 from tests.conftest import TINY
 
 
@@ -15,7 +15,7 @@ from tests.conftest import TINY
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards") / "digits"
     folder.mkdir()
-    p = params.load(TINY)
+    p = load(TINY)
     write_shards(
         open_source(p.datasets["digits"], p.shards.seed), p.shards, {"dataset": "digits"}, folder, folder.parent / "work"
     )

@@ -7,7 +7,8 @@ from torch import nn
 
 from rsa.models.backbones import build_backbone
 from rsa.models.detectors import norms
-from rsa.params import COCO, VOC, Detection, Model
+from rsa.params.detection import COCO, VOC, Detection
+from rsa.params.model import Model
 
 MODEL: dict[str, Any] = {
     "backbone": "resnet18",

@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_images
 
 from rsa.evaluation.corruptions import NUMBERS, _glass_blur, _moved, _plasma, _zoomed, corrupt
 from rsa.evaluation.severities import SEVERITIES
-from rsa.params import Corruption
+from rsa.params.robustness import Corruption
 
 U8 = NDArray[np.uint8]
 NAMES = list(get_args(Corruption))

@@ -11,7 +11,7 @@ from rsa.data.objects import write_objects
 from rsa.evaluation.detection import average_precision, detection_scores, learning_rate, train_detector
 from rsa.evaluation.score import Scores
 from rsa.models.detectors import build_detector
-from rsa.params import COCO, VOC
+from rsa.params.detection import COCO, VOC
 from rsa.training.device import setup
 from tests.data.shapes import CLASSES, draw_coco, draw_voc
 from tests.evaluation.detectors import tiny_backbone, tiny_detection

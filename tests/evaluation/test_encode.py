@@ -4,7 +4,7 @@ import torch
 from rsa.data.normalize import MEAN, STD
 from rsa.evaluation.encode import frozen, pixels
 from rsa.models.backbones import build_backbone
-from rsa.params import Params
+from rsa.params.document import Params
 
 CPU = torch.device("cpu")
 

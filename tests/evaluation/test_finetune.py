@@ -5,9 +5,10 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from rsa.data.index import Split
-from rsa.evaluation.finetune import _optimizer, _rate, finetune, labelled
+from rsa.evaluation.finetune import _optimizer, finetune, labelled
 from rsa.models.backbones import build_backbone
-from rsa.params import Finetune, Params
+from rsa.params.document import Params
+from rsa.params.finetune import Finetune
 
 CPU = torch.device("cpu")
 
@@ -66,11 +67,6 @@ def test_rates_fall_from_block_to_block_and_every_parameter_is_in_one_group(tiny
     for group in groups:
         assert all((x.ndim > 1) == (group["weight_decay"] > 0) for x in group["params"])
     assert len(param_groups_layer_decay(backbone, 0.05)) > 2
-
-
-def test_learning_rate_by_hand(tiny: Params):
-    p = tiny.finetune.model_copy(update={"epochs": 10, "warmup_epochs": 1.0})
-    assert [_rate(p, progress, 2.0) for progress in (0.05, 0.1, 0.55, 1.0)] == pytest.approx([1.0, 2.0, 1.0, 0.0], abs=1e-6)
 
 
 def test_a_rate_that_diverges_is_an_error(tiny: Params, train_split: Split, test_split: Split):

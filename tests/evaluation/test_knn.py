@@ -6,7 +6,7 @@ import pytest
 from rsa.evaluation.features import Features
 from rsa.evaluation.knn import knn_probe
 from rsa.evaluation.score import Score
-from rsa.params import KNN, Probe
+from rsa.params.probe import KNN, Probe
 from tests.evaluation.blobs import blobs
 
 

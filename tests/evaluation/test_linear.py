@@ -8,7 +8,7 @@ from rsa.data.splits import held_out
 from rsa.evaluation.features import Features
 from rsa.evaluation.linear import linear_probe as scored
 from rsa.evaluation.score import Score
-from rsa.params import LinearProbe, Probe
+from rsa.params.probe import LinearProbe, Probe
 from tests.evaluation.blobs import blobs
 
 CANDIDATES = [0.0001, 0.01, 1.0, 100.0]

@@ -12,7 +12,8 @@ from rsa.data.splits import held_out
 from rsa.evaluation.linear_sgd import Frozen, Setting, _factor, linear_sgd
 from rsa.evaluation.score import Score
 from rsa.models.backbones import build_backbone, variants
-from rsa.params import ImageProtocol, Linear, Params
+from rsa.params.document import Params
+from rsa.params.linear import ImageProtocol, Linear
 
 Data = tuple[Params, Split, Split]
 

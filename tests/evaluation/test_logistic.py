@@ -8,7 +8,6 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from rsa import params
 from rsa.evaluation import logistic
 from rsa.evaluation.features import Features
 from rsa.evaluation.linear import linear_probe
@@ -51,6 +50,7 @@ ON_TORCH = """
 import sys
 import numpy as np
 from rsa.evaluation.logistic import logistic_predictions
+from rsa.params.probe import Probe
 from tests.evaluation.blobs import blobs
 train, test = blobs(300, 0), blobs(400, 1)
 found = logistic_predictions(train, test, [0.001, 0.1, 10.0], 1000, sys.argv[1])
@@ -84,7 +84,7 @@ def test_torch_tensors_need_scipys_array_api(monkeypatch: pytest.MonkeyPatch):
 def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
     train = Features(np.eye(2, dtype=np.float32), np.array([0, 1]))
-    probe = params.Probe.model_validate({
+    probe = Probe.model_validate({
         "threads": 1, "gpus": 1, "held_out": 0.5, "best_on_test": False,
         "protocols": {"sklearn": {"classifier": "logistic_regression", "C": [1.0], "max_iter": 10}},
     })  # fmt: skip

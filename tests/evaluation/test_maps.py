@@ -6,7 +6,7 @@ from rsa.evaluation import maps
 from rsa.evaluation.features import Features
 from rsa.evaluation.knn import knn_probe
 from rsa.evaluation.maps import confusion, confusion_of_knn, points
-from rsa.params import KNN, LinearProbe, Probe
+from rsa.params.probe import KNN, LinearProbe, Probe
 from tests.evaluation.blobs import blobs
 
 LINEAR = LinearProbe(classifier="logistic_regression", C=[0.1], max_iter=100)

@@ -15,7 +15,8 @@ from rsa.evaluation.corruptions import corrupt
 from rsa.evaluation.encode import encode_split
 from rsa.evaluation.features import Features
 from rsa.evaluation.robustness import fit_classifier, robustness_scores
-from rsa.params import Evaluation, Robustness
+from rsa.params.evaluation import Evaluation
+from rsa.params.robustness import Robustness
 from tests.data.photos import encoded, photographs, shard_params, source_of
 
 CPU = torch.device("cpu")

@@ -4,7 +4,8 @@ from rsa.evaluation.few_shot import few_shot
 from rsa.evaluation.knn import knn_probe
 from rsa.evaluation.linear import linear_probe
 from rsa.evaluation.tasks import probe_tasks, transfer_tasks
-from rsa.params import Params, Transfer
+from rsa.params.document import Params
+from rsa.params.probe import Transfer
 from tests.evaluation.blobs import blobs
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rsa.methods.byol import BYOL, Embedded, distance
-from rsa.params import Params
+from rsa.params.document import Params
 from tests.methods.networks import Backbone, images
 from tests.methods.paper import d, numeric_gradient
 

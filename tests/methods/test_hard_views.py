@@ -13,13 +13,15 @@ from rsa.data.samples import Samples
 from rsa.methods import METHODS, build_method
 from rsa.methods.byol import distance
 from rsa.methods.hard_views import HardViews, iou
-from rsa.params import HardViews as HardViewParams
-from rsa.params import LocalViews, Params, Scoring, Views
+from rsa.params.document import Params
+from rsa.params.hard_views import HardViews as HardViewParams
+from rsa.params.hard_views import Scoring
+from rsa.params.views import LocalViews, Views
 from tests.methods.networks import Backbone, images
 from tests.methods.sections import section
 
 COUNT = 6
-EXACT = {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False}
+EXACT = {"precision": "same", "predicted": None, "reuse": False}
 PAIRWISE = [name for name in METHODS if name not in ("dino", "ibot", "supervised")]
 
 
@@ -108,10 +110,7 @@ def test_with_no_choice_it_is_the_method_to_the_bit(name: str, tiny: Params):
     assert all(torch.equal(tensor, base.state_dict()[key]) for key, tensor in method.method.state_dict().items())
 
 
-FORMS = [{}, {"precision": "bf16"}, {"statistics": "running"}, {"scale": 0.5}]
-
-
-@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("form", [{}, {"precision": "bf16"}], ids=str)
 @pytest.mark.parametrize("name", METHODS)
 def test_scoring_moves_nothing(name: str, form: dict, tiny: Params):
     local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
@@ -253,8 +252,6 @@ def test_reuse_trains_on_the_same_pairs_with_the_targets_of_scoring(name: str, t
 def test_reuse_is_refused_where_there_is_nothing_to_reuse(tiny: Params):
     with pytest.raises(ValueError, match=r"hard_views.scoring.reuse must be false for SimSiam, got true"):
         build("simsiam", hard(3, reuse=True), tiny.views).embed(candidates_of("simsiam", 3), samples(3))
-    with pytest.raises(ValueError, match="reuse must be false unless scale is 1"):
-        hard(3, reuse=True, scale=0.5)
 
 
 def test_too_few_or_too_many_local_candidates_are_refused(tiny: Params):

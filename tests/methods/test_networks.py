@@ -8,14 +8,14 @@ import timm
 import torch
 from torch import nn
 
-from rsa import params
 from rsa.data.masks import draw_masks
 from rsa.data.samples import Samples
 from rsa.methods import METHODS, require_parts
-from rsa.methods.ibot import masked
+from rsa.methods.ibot import Masks, masked
 from rsa.methods.method import Method
 from rsa.models.heads import PrototypeHead, mlp
-from rsa.params import Masks, Params
+from rsa.params.document import Params
+from rsa.params.load import load
 from tests.methods.networks import Backbone, images
 from tests.methods.sections import section
 
@@ -230,4 +230,4 @@ def test_a_label_out_of_range_and_a_backbone_that_is_no_vit_are_refused():
 
 def test_a_wrong_method_name_is_refused_with_the_nearest(write_params):
     with pytest.raises(ValueError, match=r"methods.rsa.method must be a known name, got 'simsaim' \(did you mean simsiam\?\)"):
-        params.load(write_params({"methods.rsa.method": "simsaim"}))
+        load(write_params({"methods.rsa.method": "simsaim"}))

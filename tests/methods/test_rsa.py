@@ -11,7 +11,7 @@ from rsa.data.views import candidate_duos
 from rsa.methods import METHODS
 from rsa.methods.byol import BYOL
 from rsa.methods.rsa import RSA, Embedded
-from rsa.params import Params
+from rsa.params.document import Params
 from tests.methods.networks import Backbone, images
 from tests.methods.paper import d, numeric_gradient
 

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from rsa.models.backbones import build_backbone, representation
-from rsa.params import Model, Params
+from rsa.params.document import Params
+from rsa.params.model import Model
 
 
 def changed(tiny: Params, **changes: object) -> Model:

@@ -11,7 +11,8 @@ from rsa.data.normalize import MEAN, STD
 from rsa.models.backbones import build_backbone
 from rsa.models.detectors import build_detector, norms, train_mode
 from rsa.models.encoder import load_encoder, save_encoder
-from rsa.params import COCO, Detection, Model
+from rsa.params.detection import COCO, Detection
+from rsa.params.model import Model
 from tests.evaluation.detectors import MODEL, tiny_backbone, tiny_detection
 
 PLACES = {"images": "images", "annotations": "annotations.json"}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import load_encoder, save_encoder
-from rsa.params import Params
+from rsa.params.document import Params
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torchvision
 
 from rsa.models.backbones import build_backbone
 from rsa.models.export import export_onnx, export_timm, export_torchvision
-from rsa.params import Model
+from rsa.params.model import Model
 
 
 def trained(p: Model) -> torch.nn.Module:

@@ -13,7 +13,9 @@ from torch import nn
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
 from rsa.models.start import sha256, warm_start
-from rsa.params import EncoderStart, Model, Params, RandomStart, TimmStart
+from rsa.params.document import Params
+from rsa.params.model import Model
+from rsa.params.pretrain import EncoderStart, RandomStart, TimmStart
 
 RESNET18 = Model(backbone="resnet18", backbone_args={}, small_stem=False)
 TIMM = TimmStart(weights="timm", file="weights/none", name="resnet18.a1_in1k", sha256=None)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from rsa.fingerprint import fingerprint
 from tests.conftest import TINY
 from tests.engines.imports import ROOT, closure
 
@@ -17,15 +18,26 @@ Run = subprocess.Popen[str]
 class Project:
     def __init__(self, root: Path) -> None:
         self.root, self.runs = root, list[Run]()
-        for name in closure("pipeline.stage"):
+        for name in closure("pipeline.stage", "rsa.params.pretrain"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
+        (root / "rsa/methods").mkdir()
+        for name in ("hidden", "methods/__init__", "methods/byol", "methods/rsa"):
+            (root / f"rsa/{name}.py").write_text('"""Code."""\n\nVERSION = 1\n')
         shutil.copy(Path(__file__).with_name("toy.py"), root / "pipeline/toy.py")
         shutil.copy(TINY, root / "params.yaml")
         (root / "source.txt").write_text("a source")
 
+    def write_code(self) -> None:
+        """Do what stage `code` does."""
+        (self.root / "code/toy").mkdir(parents=True, exist_ok=True)
+        for method in ("byol", "rsa"):
+            lines = fingerprint("pipeline.toy", f"rsa.methods.{method}", root=self.root)
+            (self.root / "code/toy" / method).write_text(lines)
+
     def start(self, act: str = "nothing", out: str = "out", **flags: str) -> Run:
         given = {"method": "byol", "count": "1", "source": "source.txt", "act": act, "out": out, **flags}
+        self.write_code()
         return self.python("-m", "pipeline.toy", *(part for key, value in given.items() for part in (f"--{key}", value)))
 
     def python(self, *arguments: str) -> Run:

@@ -15,7 +15,8 @@ import torch
 from pipeline import stage
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
-from rsa.params import Model, Params
+from rsa.params.document import Params
+from rsa.params.model import Model
 from tests.conftest import WriteParams
 from tests.data.shapes import draw_coco
 from tests.evaluation.detectors import MODEL, tiny_backbone, tiny_detection

@@ -24,7 +24,7 @@ from pipeline import floor, pretrain, stage
 from rsa.data.index import Split
 from rsa.data.loader import Batch
 from rsa.data.samples import Samples
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.reporting.figures.views import draw_choices
 from tests.conftest import TINY
 
@@ -223,7 +223,7 @@ def test_the_same_run_is_the_same_to_the_byte_and_another_seed_is_not(run: RunSt
 
 
 def test_a_run_on_hard_views_says_what_it_chooses(run: RunStage, tmp_path: Path):
-    scoring = {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False}
+    scoring = {"precision": "same", "predicted": None, "reuse": False}
     document = YAML(typ="safe").load(tmp_path / "params.yaml")
     hard = {"candidates": 3, "local_candidates": None, "max_sets": 64, "scoring": scoring}
     document["methods"]["byol"]["hard_views"] = hard

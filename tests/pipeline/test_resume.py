@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 
 from pipeline.pretrain import pretrain
-from rsa import distributed, params
+from rsa import distributed
 from rsa.data.shards import write_shards
 from rsa.data.sources import open_source
-from rsa.params import Params
+from rsa.params.document import Params
+from rsa.params.load import load
+from rsa.params.runtime import Checkpoint
 from rsa.training.checkpoint import Interrupted
 from rsa.training.launch import launch
 from tests.conftest import WriteParams
@@ -37,7 +39,7 @@ HARD = {
     "candidates": 3,
     "local_candidates": None,
     "max_sets": 8,
-    "scoring": {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False},
+    "scoring": {"precision": "same", "predicted": None, "reuse": False},
 }
 
 
@@ -94,7 +96,7 @@ def described(kind: str, write_params: WriteParams) -> tuple[str, Params]:
         changes = {**changes, "methods.rsa.hard_views": HARD}
         changes |= {"methods.rsa.beta": {"schedule": "adaptive", "start": 0.4, "end": 0.0, "window": 64, "after": 0.0}}
     all_kinds = {"pretrain.epochs": 5, "pretrain.warmup_epochs": 1, "pretrain.snapshots": [0.0, 0.3, 0.7, 1.0]}
-    return method, params.load(write_params({**all_kinds, **changes}))
+    return method, load(write_params({**all_kinds, **changes}))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -131,7 +133,7 @@ def test_killed_at_random_moments_a_run_ends_in_the_same_bits(kind: str, shards:
 def test_sigterm_writes_a_checkpoint_and_says_try_again(kind: str, shards: Path, tmp_path: Path, write_params: WriteParams):
     """SIGTERM comes to the launcher alone, as from an engine."""
     method, p = described(kind, write_params)
-    p = p.model_copy(update={"pretrain": p.pretrain.model_copy(update={"checkpoint": params.Checkpoint(steps=1000, minutes=60)})})
+    p = p.model_copy(update={"pretrain": p.pretrain.model_copy(update={"checkpoint": Checkpoint(steps=1000, minutes=60)})})
     straight = start(p, method, shards, tmp_path / "straight", tmp_path / "straight.work")
     straight.join()
     process = start(p, method, shards, tmp_path / "out", tmp_path / "work")
@@ -157,7 +159,7 @@ def no_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_rank_that_ends_early_ends_the_job_with_its_number_and_reason(
     act: str, tmp_path: Path, write_params: WriteParams, no_restarts: None
 ):
-    p = params.load(write_params({"pretrain.launch": TWO}))
+    p = load(write_params({"pretrain.launch": TWO}))
     began = time.monotonic()
     text = {"raise": r"rank 1 of 2 ended with exit code 1: (.|\n)*no such luck", "die": r"rank 1 of 2 ended with exit code -9: "}[
         act
@@ -178,7 +180,7 @@ def unlucky(act: str) -> None:
 
 def test_a_peer_that_hangs_is_noticed_after_the_timeout(tmp_path: Path, write_params: WriteParams, no_restarts: None):
     p = params.load(write_params({"pretrain.launch": {"nodes": 1, "processes": 2, "timeout_minutes": 0.05}}))
-    with pytest.raises(ValueError, match=r"rank 0 of 2 ended with exit code 1: TimeoutError: rank 1 has said nothing for 3 s"):
+    with pytest.raises(ValueError, match=r"rank 0 of 2 ended with exit code 1: (.|\n)*[Tt]imed out"):
         launch(p.pretrain, tmp_path, asleep)
 
 
@@ -190,13 +192,13 @@ def asleep() -> None:
 
 
 def test_a_batch_that_ranks_cannot_share_evenly_is_refused(tmp_path: Path, write_params: WriteParams):
-    p = params.load(write_params({"pretrain.launch": {"nodes": 1, "processes": 5, "timeout_minutes": 1}}))
+    p = load(write_params({"pretrain.launch": {"nodes": 1, "processes": 5, "timeout_minutes": 1}}))
     with pytest.raises(ValueError, match=r"batch_size must be a multiple of processes x accumulate \(5 x 1\), got 32"):
         launch(p.pretrain, tmp_path, asleep)
 
 
 def test_a_killed_rank_is_started_again(tmp_path: Path, write_params: WriteParams):
-    p = params.load(write_params({"pretrain.launch": TWO}))
+    p = load(write_params({"pretrain.launch": TWO}))
     launch(p.pretrain, tmp_path, unlucky_once, tmp_path)
     assert (tmp_path / "tries").read_text() == "xx"
 
@@ -212,7 +214,7 @@ def unlucky_once(folder: Path) -> None:
 
 
 def test_a_users_error_is_not_tried_again(tmp_path: Path, write_params: WriteParams):
-    p = params.load(write_params({"pretrain.launch": TWO}))
+    p = load(write_params({"pretrain.launch": TWO}))
     with pytest.raises(ValueError, match=r"^no such thing$"):
         launch(p.pretrain, tmp_path, mistaken, tmp_path)
     assert (tmp_path / "tries").read_text() == "x"
@@ -230,7 +232,7 @@ def mistaken(folder: Path) -> None:
 def test_several_nodes_need_an_address_to_meet_at(tmp_path: Path, write_params: WriteParams, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    p = params.load(write_params({"pretrain.launch": {"nodes": 2, "processes": 1, "timeout_minutes": 1}}))
+    p = load(write_params({"pretrain.launch": {"nodes": 2, "processes": 1, "timeout_minutes": 1}}))
     with pytest.raises(ValueError, match=r"launch.nodes 2 needs a Slurm job, or MASTER_ADDR to name the first node"):
         launch(p.pretrain, tmp_path, asleep)
 

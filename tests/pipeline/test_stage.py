@@ -1,18 +1,14 @@
 import json
 import os
-import shutil
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline import stage
 from pipeline.stage import write_json
-from rsa.params import Params
-from tests.conftest import TINY
 from tests.engines.imports import ROOT
 from tests.pipeline.project import Project, end
 
@@ -84,11 +80,11 @@ def test_a_users_error_is_one_line_without_a_traceback(project: Project, act: st
 
 def test_faults_of_params_yaml_are_all_told_before_the_stage_starts(project: Project):
     project.edit("pretrain.epochs", 0)
-    project.edit("probe.protocols.knn.k", "many")
+    project.edit("pretrain.batch_size", "many")
     code, stderr = end(project.start())
     assert code == 1
     assert stderr.startswith("toy: error: params.yaml: pretrain.epochs must be")
-    assert "params.yaml: probe.protocols.knn.k must be" in stderr
+    assert "params.yaml: pretrain.batch_size must be" in stderr
     assert "Traceback" not in stderr
 
 
@@ -171,14 +167,6 @@ def test_a_missing_section_is_named(project: Project, method: str):
     assert (code, stderr) == (1, f"toy: error: params.yaml: methods.{method} is missing\n")
 
 
-def test_a_stage_cannot_read_params_that_it_has_not_declared(project: Project):
-    code, stderr = end(project.start("undeclared"))
-    assert code == 1
-    assert "AttributeError" in stderr
-    assert "model" in stderr
-    assert project.files() == {}
-
-
 @pytest.mark.parametrize(("key", "value"), [("pretrain.epochs", 2), ("methods.byol.ema_start", 0.5)])
 def test_params_that_the_stage_reads_must_not_change_under_it(project: Project, key: str, value: object):
     run = project.hold()
@@ -190,7 +178,15 @@ def test_params_that_the_stage_reads_must_not_change_under_it(project: Project, 
     assert project.files() == {}
 
 
-@pytest.mark.parametrize(("key", "value"), [("report.confidence", 0.9), ("methods.rsa.ema_start", 0.5), ("shards.seed", 7)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("report.confidence", 0.9),
+        ("methods.rsa.ema_start", 0.5),
+        ("runtime.gpus", 7),
+        ("pretrain.start", {"file": "weights/none", "weights": "random"}),
+    ],
+)
 def test_params_of_other_sections_may_change(project: Project, key: str, value: object):
     run = project.hold()
     project.edit(key, value)
@@ -238,23 +234,73 @@ def test_a_file_of_an_input_folder_must_not_change_under_the_stage(project: Proj
     assert project.files() == {}
 
 
-@pytest.mark.parametrize("file", ["pipeline/toy.py", "rsa/params.py"])
+@pytest.mark.parametrize("file", ["pipeline/toy.py", "rsa/params/pretrain.py", "rsa/methods/byol.py"])
 def test_code_must_not_change_under_the_stage(project: Project, file: str):
     run = project.hold()
     with (project.root / file).open("a") as code:
-        code.write("\n# another line\n")
+        code.write("\nANOTHER = 1\n")
     status, stderr = end(run)
     assert status == 1
     assert f"changed while the stage ran: {file}; its result is not kept" in stderr
     assert project.files() == {}
 
 
+def test_a_comment_a_docstring_and_another_methods_code_may_change_under_the_stage(project: Project):
+    run = project.hold()
+    for file, old, new in (
+        ("pipeline/toy.py", '"""Copy the source', '"""Copies the source'),
+        ("rsa/params/pretrain.py", "class Pretrain", "# a comment\nclass Pretrain"),
+        ("rsa/methods/byol.py", '"""Code."""', '"""Other words."""'),
+        ("rsa/methods/rsa.py", "VERSION = 1", "VERSION = 2"),
+        ("rsa/hidden.py", "VERSION = 1", "VERSION = 2"),
+    ):
+        text = (project.root / file).read_text()
+        assert old in text
+        (project.root / file).write_text(text.replace(old, new, 1))
+    assert end(run) == (0, "")
+    assert project.files() == {"out/result.txt": RESULT}
+
+
+def test_code_that_the_fingerprint_lacks_is_named_and_the_result_not_kept(project: Project):
+    code, stderr = end(project.start("import"))
+    assert code == 1
+    assert stderr.startswith("toy: error: the stage has imported rsa/hidden.py, which code/toy/byol does not list")
+    assert project.files() == {}
+
+
+def test_a_fingerprint_of_other_code_or_none_is_refused(project: Project):
+    flags = ("--method", "byol", "--count", "1", "--act", "nothing", "--source", "source.txt", "--out", "out")
+    code, stderr = end(project.python("-m", "pipeline.toy", *flags))
+    assert (code, stderr) == (1, "toy: error: code/toy/byol does not exist: `dvc repro code` makes it\n")
+    project.write_code()
+    (project.root / "rsa/methods/byol.py").write_text("VERSION = 2\n")
+    code, stderr = end(project.python("-m", "pipeline.toy", *flags))
+    assert code == 1
+    assert "code/toy/byol is not of the code that is here (rsa/methods/byol.py): run `dvc repro code` first" in stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_sigterm_and_ctrl_c_end_a_stage_with_one_line(project: Project, number: signal.Signals):
+    run = project.hold()
+    run.send_signal(number)
+    assert end(run) == (75, f"toy: stopped by {number.name}: run again\n")
+    assert project.files() == {}
+
+
 WORKING = """
-def toy(p: Params, method: str, count: int, act: str, source: Path, out: Path, work: Path) -> None:
-    work.mkdir(parents=True, exist_ok=True)
-    before = len(list(work.iterdir()))
-    (work / str(before)).touch()
-    if act == "refuse":
+def toy(
+    pretrain: Pretrain,
+    settings: Annotated[dict[str, Any], At("methods.{method}")],
+    method: str,
+    count: int,
+    act: str,
+    source: Path,
+    out: Path,
+    work: Path,
+) -> None:
+    before = len(list(work.glob("*.ckpt")))
+    (work / f"{before}.ckpt").touch()
+    if act == "refuse" or Path("refuse").exists():
         raise ValueError("later")
     (out / "result.txt").write_text(str(before))
 """
@@ -269,16 +315,23 @@ def resuming(project: Project) -> Project:
     return project
 
 
+def begun(project: Project) -> list[int]:
+    """How often the stage was begun in each of its work folders."""
+    return sorted(len(list(folder.glob("*.ckpt"))) for folder in (project.root / ".work/toy/out").iterdir())
+
+
 def test_a_run_continues_what_a_failed_one_with_the_same_values_left(resuming: Project):
     resuming.start("refuse").communicate(timeout=60)
     resuming.start("refuse").communicate(timeout=60)
     assert resuming.files() == {}
-    folders = list((resuming.root / ".work/toy").iterdir())
-    assert [len(list(folder.iterdir())) for folder in folders] == [2]
+    assert begun(resuming) == [2]
 
 
-@pytest.mark.parametrize("how", ["params", "input", "flag", "code"])
-def test_a_run_continues_nothing_that_other_values_left(resuming: Project, how: str):
+OTHERS = {"params": "pretrain.epochs 1", "input": "source.txt", "flag": "count", "code": "pipeline/toy.py"}
+
+
+@pytest.mark.parametrize("how", OTHERS)
+def test_a_run_continues_nothing_that_other_values_left_and_says_so(resuming: Project, how: str):
     resuming.start("refuse").communicate(timeout=60)
     flags = {"count": "2"} if how == "flag" else {}
     match how:
@@ -288,24 +341,60 @@ def test_a_run_continues_nothing_that_other_values_left(resuming: Project, how: 
             (resuming.root / "source.txt").write_text("another")
         case "code":
             with (resuming.root / "pipeline/toy.py").open("a") as code:
+                code.write("ANOTHER = 1\n")
+    stdout, _ = resuming.start("refuse", **flags).communicate(timeout=60)
+    assert begun(resuming) == [1, 1]
+    assert "toy: starts from the beginning: the checkpoint in .work/toy/out/" in stdout
+    assert f"was written with other {OTHERS[how]}\n" in stdout
+
+
+@pytest.mark.parametrize("how", ["other params", "runtime", "comment", "touched input"])
+def test_what_changes_no_result_does_not_lose_the_work(resuming: Project, how: str):
+    resuming.start("refuse").communicate(timeout=60)
+    match how:
+        case "other params":
+            resuming.edit("report.confidence", 0.9)
+        case "runtime":
+            resuming.edit("runtime.checkpoint.minutes", 2)
+        case "comment":
+            with (resuming.root / "pipeline/toy.py").open("a") as code:
                 code.write("# another line\n")
-    resuming.start("refuse", **flags).communicate(timeout=60)
-    folders = list((resuming.root / ".work/toy").iterdir())
-    assert [len(list(folder.iterdir())) for folder in folders] == [1, 1]
-
-
-def test_params_of_other_sections_do_not_lose_the_work(resuming: Project):
+        case "touched input":
+            source = resuming.root / "source.txt"
+            source.unlink()
+            source.write_text("a source")
     resuming.start("refuse").communicate(timeout=60)
-    resuming.edit("report.confidence", 0.9)
-    resuming.start("refuse").communicate(timeout=60)
-    folders = list((resuming.root / ".work/toy").iterdir())
-    assert [len(list(folder.iterdir())) for folder in folders] == [2]
+    assert begun(resuming) == [2]
 
 
-def test_a_finished_run_removes_its_work(resuming: Project):
+def test_a_finished_result_whose_output_is_lost_is_taken_over_not_made_again(resuming: Project):
+    """DVC deletes the output before it runs the stage again, which it does where it could not record the result."""
     assert end(resuming.start()) == (0, "")
     assert resuming.files() == {"out/result.txt": "0"}
-    assert list((resuming.root / ".work/toy").iterdir()) == []
+    assert list((resuming.root / ".work/toy").rglob("*.ckpt")) == []
+    inode = (resuming.root / "out/result.txt").stat().st_ino
+    assert [file.stat().st_ino for file in (resuming.root / ".work/toy").rglob("result.txt")] == [inode]  # no second copy
+    (resuming.root / "out/result.txt").unlink()
+    stdout, _ = resuming.start("refuse").communicate(timeout=60)  # other flags: another identity
+    assert "finished by an earlier run" not in stdout
+    stdout, _ = resuming.start().communicate(timeout=60)
+    assert "toy: out was finished by an earlier run with the same params, code and inputs" in stdout
+    assert resuming.files() == {"out/result.txt": "0"}
+
+
+def test_a_finished_result_that_was_damaged_is_made_again(resuming: Project):
+    assert end(resuming.start()) == (0, "")
+    (resuming.root / "out/result.txt").write_text("damaged")  # and its other name with it
+    stdout, _ = resuming.start().communicate(timeout=60)
+    assert "finished by an earlier run" not in stdout
+    assert resuming.files() == {"out/result.txt": "0"}
+
+
+def test_who_reads_a_result_ends_its_second_name(resuming: Project):
+    assert end(resuming.start()) == (0, "")
+    assert list((resuming.root / ".work/toy/out").rglob("result.txt"))
+    resuming.start(out="next", source="out/result.txt").communicate(timeout=60)
+    assert list((resuming.root / ".work/toy/out").rglob("result.txt")) == []
 
 
 def test_json_is_stable_and_has_no_nan(tmp_path: Path):
@@ -327,28 +416,15 @@ def test_stages_that_need_no_torch_do_not_import_it():
     assert done.stdout.splitlines() == ["shard []", "probe []", "transfer []", "report []"]
 
 
-def test_the_log_says_whether_a_run_found_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_log_says_whether_a_run_found_a_checkpoint(resuming: Project):
     """It is said there and not in the output, which is the same either way."""
-
-    def patient(p: Params, work: Path, out: Path) -> None:
-        """End after half of the work, once."""
-        work.mkdir(parents=True, exist_ok=True)
-        checkpoint = work / "step_1.ckpt"
-        if ends and not checkpoint.exists():
-            checkpoint.touch()
-            raise ValueError("killed")
-        (out / "result.txt").write_text(str(p.pretrain.epochs))
-
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(TINY, tmp_path / "params.yaml")
-    found = {}
-    for out, ends in (("straight", False), ("killed", True)):
-        monkeypatch.setattr(sys, "argv", ["patient", "--out", out])
-        monkeypatch.setattr(stage, "STARTED", time.time_ns())
-        if ends:
-            with pytest.raises(SystemExit, match="killed"):
-                stage.run(patient, ("pretrain",))
-        stage.run(patient, ("pretrain",))
-        found[out] = json.loads((tmp_path / "logs/patient.json").read_text())["resumed"]
-    assert found == {"straight": False, "killed": True}
-    assert (tmp_path / "straight/result.txt").read_bytes() == (tmp_path / "killed/result.txt").read_bytes()
+    resumed = []
+    for epochs, fails in ((1, False), (2, True)):
+        resuming.edit("pretrain.epochs", epochs)
+        if fails:
+            (resuming.root / "refuse").touch()
+            resuming.start().communicate(timeout=60)
+            (resuming.root / "refuse").unlink()
+        resuming.start().communicate(timeout=60)
+        resumed.append(json.loads((resuming.root / "logs/toy.json").read_text())["resumed"])
+    assert resumed == [False, True]

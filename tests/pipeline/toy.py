@@ -1,15 +1,24 @@
 """A stage that a test can hold in the middle or make fail; copied into a project of its own as pipeline/toy.py."""
 
+import importlib
 import sys
 from pathlib import Path
+from typing import Annotated, Any
 
 from pipeline.stage import run
-from rsa.params import Params
+from rsa.params.pretrain import Pretrain
+from rsa.params.sections import At
 
-READS = ("pretrain", "methods.{method}")
 
-
-def toy(p: Params, method: str, count: int, act: str, source: Path, out: Path) -> None:
+def toy(
+    pretrain: Pretrain,
+    settings: Annotated[dict[str, Any], At("methods.{method}")],
+    method: str,
+    count: int,
+    act: str,
+    source: Path,
+    out: Path,
+) -> None:
     """Copy the source, in two parts."""
     result = out if out.suffix else out / "result.txt"
     text = source.read_text()
@@ -26,10 +35,10 @@ def toy(p: Params, method: str, count: int, act: str, source: Path, out: Path) -
             Path("nowhere/file").read_text()
         case "bug":
             raise RuntimeError("our own fault")
-        case "undeclared":
-            print(p.model)
-    result.write_text(f"{text} {p.pretrain.epochs} {p.methods[method].ema_start} {count}")
+        case "import":
+            importlib.import_module("rsa.hidden")
+    result.write_text(f"{text} {pretrain.epochs} {settings['ema_start']} {count}")
 
 
 if __name__ == "__main__":
-    run(toy, READS)
+    run(toy)

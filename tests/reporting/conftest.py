@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rsa.params import Params
+from rsa.params.document import Params
 from tests.reporting.experiment import write_quality, write_runs, write_scores
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from rsa.params import Params
+from rsa.params.document import Params
 
 TOP1 = {  # (method, seed) -> linear probe, others follow from it
     ("pixels", 0): 50.0,

@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from rsa import params
-from rsa.params import EncoderStart, Params
+from rsa.params.document import Params
+from rsa.params.load import load
+from rsa.params.pretrain import EncoderStart
 from rsa.reporting.reference import beside_ours, described, known_as, reference_numbers
 from rsa.reporting.results import Column, Results
 from tests.engines.imports import ROOT
@@ -13,7 +14,7 @@ LIGHTLY_KNN = {"classifier": "knn", "k": [200], "temperature": 0.1}
 
 
 def imagenet(**pretrain: object) -> Params:
-    p = params.load(ROOT / "recipes" / "imagenet.yaml")
+    p = load(ROOT / "recipes" / "imagenet.yaml")
     return p.model_copy(update={"pretrain": p.pretrain.model_copy(update=pretrain)})
 
 
@@ -49,7 +50,7 @@ def test_every_protocol_in_the_file_is_one_of_ours():
     """What a row's protocol says is what `described` says of the presets in recipes/."""
     presets = set()
     for recipe in sorted((ROOT / "recipes").glob("*.yaml")):
-        p = params.load(recipe)
+        p = load(recipe)
         for protocol in (*p.probe.protocols.values(), *p.linear.protocols.values()):
             presets.add(described(protocol.model_dump(mode="json")))
     assert {row.protocol for row in reference_numbers()} - {""} <= presets
@@ -103,7 +104,7 @@ def test_the_best_epoch_on_test_stands_beside_nothing_but_ours():
 
 
 def test_a_part_of_a_dataset_or_a_smaller_network_is_not_the_published_one():
-    p = params.load(ROOT / "recipes" / "cifar10_small.yaml")
+    p = load(ROOT / "recipes" / "cifar10_small.yaml")
     same, others = found(p, LIGHTLY_KNN, "knn-lightly")
     assert same == []
     assert others
@@ -113,7 +114,7 @@ def test_a_part_of_a_dataset_or_a_smaller_network_is_not_the_published_one():
 
 
 def test_online_probes_are_never_comparable():
-    p = params.load(ROOT / "recipes" / "cifar10.yaml")
+    p = load(ROOT / "recipes" / "cifar10.yaml")
     p = p.model_copy(update={"pretrain": p.pretrain.model_copy(update={"epochs": 1000})})
     _, others = found(p, LIGHTLY_KNN, "knn-lightly")
     assert others["BYOL", "online linear top1", "solo-learn/README.md", "resnet18", "1000"] == [

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import pytest
 from ruamel.yaml import YAML
 
-from rsa import params
-from rsa.params import Params
+from rsa.params.document import Params
+from rsa.params.load import load
 from rsa.reporting.report import cell, difference, number, render
 from rsa.reporting.results import Comparison, Results, read_scores
 from rsa.reporting.runs import read_runs
@@ -245,7 +245,7 @@ NULLS = {"test_fraction": None, "train_samples": None, "test_samples": None, "cl
 @pytest.mark.parametrize("changes", [{}, {"datasets.mine": {**FOLDER, **NULLS}}], ids=["tiny", "folder"])
 def test_params_in_the_report_can_be_used_again(write_params: WriteParams, made: Path, changes: dict[str, object]):
     """A reader can run the same experiment from the report alone, keys that are null included."""
-    p = params.load(write_params(changes))
+    p = load(write_params(changes))
     document = re.search(r"```yaml\n(.*?)```", text_of(made, p), re.DOTALL)
     assert document is not None
     assert Params.model_validate(YAML(typ="safe").load(document[1])) == p

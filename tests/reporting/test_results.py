@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.reporting.results import Column, Missing, Results, Scores, command, digest, read_scores, score_files
 from tests.engines.imports import ROOT
 from tests.engines.toy import load_yaml

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.reporting.results import Missing
 from rsa.reporting.runs import read_runs, require_same
 from tests.reporting.experiment import manifest

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.reporting.results import Results, read_scores
 from rsa.reporting.trust import passed, started, trust
 from tests.reporting.experiment import edit_score, manifest, write_scores

@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from rsa import distributed, params
+from rsa import distributed
 from rsa.data import cache
-from rsa.data.cache import link_shards
+from rsa.data.cache import RemoteShards, link_shards
 from rsa.data.index import Split
 from rsa.data.order import Order
 from rsa.data.shards import write_shards
@@ -19,7 +19,8 @@ from rsa.methods import build_method
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
-from rsa.params import Params
+from rsa.params.document import Params
+from rsa.params.load import load
 from rsa.scaling import counting, formulae, prediction
 from rsa.training.checkpoint import Checkpoints, captured
 from rsa.training.optim import build_optimizer
@@ -32,7 +33,7 @@ WORLD = 4
 
 @pytest.fixture(scope="module")
 def tiny_params() -> Params:
-    return params.load(TINY)
+    return load(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_a_cache_that_holds_some_shards_misses_the_predicted_share(
     limit = held * max(files)
     where = {"raw": str(shards / "manifest.json"), "url": str(shards), "cache": str(tmp_path / "cache"), "cache_bytes": limit}
     (tmp_path / "linked").mkdir()
-    link_shards(params.RemoteShards.model_validate({"source": "remote_shards", **where}), tmp_path / "linked")
+    link_shards(RemoteShards.model_validate({"source": "remote_shards", **where}), tmp_path / "linked")
     split = Split(tmp_path / "linked", "train")
     order = Order(len(split), 10, 0)
     for i in range(4 * order.steps_per_epoch):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import hyp0f1
 
-from rsa.params import Collapse
+from rsa.params.pretrain import Collapse
 from rsa.training.collapse import CollapseError, beyond, health, require_health
 
 

@@ -5,7 +5,7 @@ import torch
 
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone, compile_copies
-from rsa.params import Params
+from rsa.params.document import Params
 from tests.training.test_loop import batches
 
 

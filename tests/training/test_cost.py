@@ -8,7 +8,8 @@ from rsa.data.loader import Batch
 from rsa.data.samples import Samples
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone, representation
-from rsa.params import LocalViews, Params
+from rsa.params.document import Params
+from rsa.params.views import LocalViews
 from rsa.training.cost import cost_per_image
 from tests.methods.sections import section
 
@@ -61,7 +62,7 @@ def test_hard_views_pay_for_their_candidates(tiny: Params):
             "candidates": 4,
             "local_candidates": None,
             "max_sets": 6,
-            "scoring": {"precision": "same", "statistics": "batch", "scale": 1.0, "predicted": None, "reuse": False},
+            "scoring": {"precision": "same", "predicted": None, "reuse": False},
         }
     }
     method, _ = build_method(type(tiny.methods["byol"]).model_validate(hard), build_backbone(tiny.model), tiny.views)

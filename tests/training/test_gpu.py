@@ -7,7 +7,8 @@ from torch import Tensor
 from rsa.data.normalize import as_input
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone, compile_copies
-from rsa.params import Params, Pretrain
+from rsa.params.document import Params
+from rsa.params.pretrain import Pretrain
 from rsa.training.device import setup
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer

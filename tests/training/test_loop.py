@@ -10,7 +10,8 @@ from rsa.data.loader import Batch
 from rsa.data.samples import Samples
 from rsa.methods import METHODS
 from rsa.methods.method import Method
-from rsa.params import SGD, Pretrain
+from rsa.params.optimizer import SGD
+from rsa.params.pretrain import Pretrain
 from rsa.training.collapse import CollapseError
 from rsa.training.loop import FLUSH_STEPS, Row, train
 from rsa.training.optim import build_optimizer

@@ -3,7 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from rsa.params import LARS, SGD, AdamW, Params, Pretrain
+from rsa.params.document import Params
+from rsa.params.optimizer import LARS, SGD, AdamW
+from rsa.params.pretrain import Pretrain
 from rsa.training.optim import build_optimizer, clip_gradients, learning_rate, set_schedules
 
 

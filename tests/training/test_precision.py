@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 
 from pipeline.pretrain import pretrain
-from rsa import params
 from rsa.data.shards import write_shards
 from rsa.data.sources import open_source
+from rsa.params.load import load
 from tests.engines.imports import ROOT
 
 SEEDS, EPOCHS, WINDOWS = range(3), 4, 5
@@ -30,7 +30,7 @@ def _restored() -> Iterator[None]:
 def test_loss_curves_of_bf16_lie_within_the_spread_of_seeds_of_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """RSA on handwritten digits, the quickstart's network and settings, fewer epochs; windows are fifths of training."""
     monkeypatch.chdir(tmp_path)
-    p = params.load(ROOT / "recipes" / "quickstart.yaml")
+    p = load(ROOT / "recipes" / "quickstart.yaml")
     (tmp_path / "shards").mkdir()
     write_shards(open_source(p.datasets["digits"], 0), p.shards, {}, tmp_path / "shards", tmp_path / "shards.work")
     curves: dict[str, list[list[float]]] = {"float32": [], "bf16": []}

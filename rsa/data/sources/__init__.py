@@ -3,15 +3,23 @@
 A new source is its file here, one line in `open_source`, and one section of the params schema.
 """
 
-from rsa.data.sources.embedded import digits, photo_tiles
-from rsa.data.sources.folder import folder
-from rsa.data.sources.source import PRETRAIN, Sample, Source, checked
-from rsa.data.sources.tiny_imagenet import tiny_imagenet
-from rsa.data.sources.torchvision import torchvision
-from rsa.data.sources.webdataset import webdataset
-from rsa.params import Dataset, Digits, Folder, PhotoTiles, RemoteShards, TinyImageNet, Torchvision, WebDataset
+from typing import Annotated
 
-__all__ = ["PRETRAIN", "Sample", "Source", "open_source"]
+from pydantic import Field
+
+from rsa.data.cache import RemoteShards
+from rsa.data.sources.embedded import Digits, PhotoTiles, digits, photo_tiles
+from rsa.data.sources.folder import Folder, folder
+from rsa.data.sources.source import PRETRAIN, Sample, Source, checked
+from rsa.data.sources.tiny_imagenet import TinyImageNet, tiny_imagenet
+from rsa.data.sources.torchvision import Torchvision, torchvision
+from rsa.data.sources.webdataset import WebDataset, webdataset
+
+__all__ = ["PRETRAIN", "Dataset", "Sample", "Source", "open_source"]
+
+Dataset = Annotated[
+    Digits | PhotoTiles | Folder | Torchvision | TinyImageNet | WebDataset | RemoteShards, Field(discriminator="source")
+]
 
 
 def open_source(dataset: Dataset, seed: int) -> Source:

@@ -1,17 +1,37 @@
 """Real images that scikit-learn ships: handwritten digits, and tiles of its two photographs."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 
 from rsa.data.sources.source import ReadKey, Sample, Source, png
 from rsa.data.splits import held_out
-from rsa.params import Digits, PhotoTiles
+from rsa.params.section import Count, Inside, Section
 
 STRIP = 3  # of every three strips of a photograph the last is for testing
 STRIP_TILES = 2  # a strip is two tiles wide
+
+
+class Digits(Section):
+    """Section of scikit-learn's handwritten digits."""
+
+    source: Literal["digits"]
+    raw: str
+    size: Annotated[int, Field(ge=8)]
+    test_fraction: Inside
+
+
+class PhotoTiles(Section):
+    """Section of tiles of scikit-learn's photographs."""
+
+    source: Literal["photo_tiles"]
+    raw: str
+    tile: Annotated[int, Field(ge=8, le=128)]
+    stride: Count
 
 
 def digits(params: Digits, seed: int) -> Source:

@@ -5,10 +5,34 @@ class folder in the sorted list of training classes, or of the names in `classes
 """
 
 from pathlib import Path, PurePosixPath
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from rsa.data.sources.files import open_files
-from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, is_hidden, key_of, subset, without_test
-from rsa.params import Folder, nearest
+from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, WithTest, is_hidden, key_of, subset, without_test
+from rsa.params.section import Count, nearest
+
+
+class Folder(WithTest):
+    """Section of a folder, zip or tar."""
+
+    source: Literal["folder"]
+    raw: str
+    train: str
+    test: str | None
+    train_samples: Count | None
+    test_samples: Count | None
+    classes: list[str] | str | None
+
+    @model_validator(mode="after")
+    def _watched(self) -> Self:
+        if isinstance(self.classes, str) and not Path(self.classes).is_relative_to(self.raw):
+            raise ValueError(
+                f"classes must be a list of names, or a text file inside `raw` ({self.raw}), which is all that DVC watches; "
+                f"got {self.classes!r}"
+            )
+        return self
 
 
 def folder(params: Folder, seed: int) -> Source:

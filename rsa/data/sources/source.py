@@ -5,12 +5,14 @@ import re
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from PIL import Image
+from pydantic import model_validator
 
 from rsa.data.splits import balanced, held_out
+from rsa.params.section import Inside, Section
 
 # of image files -> of members in shards
 EXTENSIONS = {
@@ -18,6 +20,18 @@ EXTENSIONS = {
     **{"jpeg": "jpg", "tif": "tiff"},
 }
 PRETRAIN = "pretrain"  # an optional split for pretraining alone (else it reads `train`); its labels may be -1, unknown
+
+
+class WithTest(Section):
+    """A data set with a test split of its own, or with a share of each training class held out for one."""
+
+    test_fraction: Inside | None
+
+    @model_validator(mode="after")
+    def _one_test_split(self) -> Self:
+        if (getattr(self, "test") is None) == (self.test_fraction is None):  # noqa: B009 - of the class below
+            raise ValueError("exactly one of `test` and `test_fraction` must be set, the other null")
+        return self
 
 
 class Sample(NamedTuple):

@@ -6,12 +6,20 @@ tiny-imagenet-200/val/images/*.JPEG        with their WNIDs in val/val_annotatio
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from rsa.data.sources.files import open_files
 from rsa.data.sources.source import ReadOrigin, Sample, Source, key_of
-from rsa.params import TinyImageNet
+from rsa.params.section import Section
 
 ANNOTATIONS = "val/val_annotations.txt"
+
+
+class TinyImageNet(Section):
+    """Section of Tiny-ImageNet."""
+
+    source: Literal["tiny_imagenet"]
+    raw: str
 
 
 def tiny_imagenet(params: TinyImageNet) -> Source:

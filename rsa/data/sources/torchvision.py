@@ -24,13 +24,39 @@ from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from rsa.data.sources.files import read_below
-from rsa.data.sources.source import EXTENSIONS, PRETRAIN, ReadOrigin, Sample, Source, key_of, png, without_test
-from rsa.params import Arguments, Torchvision, nearest
+from rsa.data.sources.source import EXTENSIONS, PRETRAIN, ReadOrigin, Sample, Source, WithTest, key_of, png, without_test
+from rsa.params.section import nearest
+
+Arguments = dict[str, Any] | list[dict[str, Any]]  # of a class, for one split; a list is concatenated
+
+
+class Torchvision(WithTest):
+    """Section of a data set of torchvision's."""
+
+    source: Literal["torchvision"]
+    raw: str
+    name: str
+    root: str
+    download: bool
+    train: Arguments
+    test: Arguments | None
+    pretrain: Arguments | None
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.test is not None and self.test == self.train:
+            raise ValueError(f"test must be another split than train, got {self.test} twice")
+        if self.download and Path(self.raw) == Path(self.root):
+            raise ValueError(
+                f"raw must not be where data is downloaded to ({self.root}): use requirements.lock, which pins torchvision"
+            )
+        return self
 
 
 class Kept(NamedTuple):

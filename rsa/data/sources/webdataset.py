@@ -20,17 +20,28 @@ import json
 import re
 from functools import partial
 from itertools import pairwise
-from typing import Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from braceexpand import braceexpand
+from pydantic import Field
 
-from rsa.data.remote import filesystem_of, retried
-from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, key_of, without_test
+from rsa.data.remote import URL, filesystem_of, retried
+from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, WithTest, key_of, without_test
 from rsa.data.sources.tarred import walk_tar
-from rsa.params import WebDataset
 
 MEMBER = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")  # key, extension: webdataset ends a key at the file name's first dot
+
+
+class WebDataset(WithTest):
+    """Section of existing WebDataset shards."""
+
+    source: Literal["webdataset"]
+    raw: str
+    train: URL | list[URL]
+    test: URL | list[URL] | None
+    image: Annotated[list[Literal["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm"]], Field(min_length=1)]
+    label: Annotated[str, Field(pattern=r"^(cls|json\..+)$")]
 
 
 class Row(NamedTuple):

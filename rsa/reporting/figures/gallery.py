@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from rsa.params import Params
+from rsa.params.document import Document
 from rsa.reporting.figures.features import draw_confusion, draw_maps
 from rsa.reporting.figures.quality import QUALITY, draw_quality, draw_shift
 from rsa.reporting.figures.scores import draw_cost, draw_scores
@@ -31,10 +31,10 @@ class Figure:
     caption: str
 
 
-def draw_figures(p: Params, table: pd.DataFrame, made: Runs, scores: Path, runs: Path, folder: Path) -> list[Figure]:
+def draw_figures(p: Document, table: pd.DataFrame, made: Runs, scores: Path, runs: Path, folder: Path) -> list[Figure]:
     """Draw what there is data for into `folder`; `table` and `made` as rsa.reporting.results and .runs read them."""
     e = p.experiment
-    methods = [e.baseline, *(method for method in e.methods if method != e.baseline)]
+    methods = [e.baseline, *(method for method in p.trained if method != e.baseline)]
     curves = {method: made.curves.get(method, {}) for method in methods}  # all of them: their places give them their colours
     quality = {method: made.quality.get(method, {}) for method in methods}
     manifests: Manifests = {}
@@ -42,22 +42,24 @@ def draw_figures(p: Params, table: pd.DataFrame, made: Runs, scores: Path, runs:
         if of_method := {seed: run for (name, seed), run in made.manifests.items() if name == method}:
             manifests[method] = of_method
     return [
-        *_of_scores(table, manifests, methods, e.dataset, folder),
+        *_of_scores(table, manifests, p.controls, methods, e.dataset, folder),
         *_of_training(curves, folder),
         *_of_quality(quality, curves, folder),
         *_of_hard_views(curves, manifests, runs, folder),
-        *_of_features(scores, methods, e.seeds[0], folder),
+        *_of_features(scores, [*p.controls, *methods], e.seeds[0], folder),
         *_of_views(manifests, runs, folder),
     ]
 
 
-def _of_scores(table: pd.DataFrame, manifests: Manifests, methods: list[str], dataset: str, folder: Path) -> list[Figure]:
+def _of_scores(
+    table: pd.DataFrame, manifests: Manifests, controls: list[str], methods: list[str], dataset: str, folder: Path
+) -> list[Figure]:
     drawn = []
     if len(table):
-        draw_scores(table, methods, folder / "scores.svg")
+        draw_scores(table, controls, methods, folder / "scores.svg")
         caption = (
             "A point per seed, a bar and the number on the right for the mean over seeds; grey lines join the same seed of all "
-            "methods, dotted lines continue the floors."
+            "methods, dotted lines continue the controls."
         )
         drawn.append(Figure("scores", "scores.svg", f"Scores of every seed: {_listed(methods)}", caption))
     costs, unit = _costs(manifests)

@@ -7,19 +7,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rsa.reporting.figures.style import FAINT, INK, MARKERS, PAPER, WIDTH, arranged, color, drawing, legend, panels
-from rsa.reporting.results import FLOORS
 
 METRICS = {"top1": "top-1 (%)", "mean_per_class": "mean per class (%)"}
 SPREAD = 0.3  # rows, from the first to the last seed of a method
 
 
-def draw_scores(scores: pd.DataFrame, methods: list[str], path: Path) -> None:
-    """A panel per task, a row per method and floor: a point per seed, a bar and a number for the mean.
+def draw_scores(scores: pd.DataFrame, controls: list[str], methods: list[str], path: Path) -> None:
+    """A panel per task, a row per control and method: a point per seed, a bar and a number for the mean.
 
     `scores` are rows of method, seed, dataset, task, metric, value. A grey line joins the same seed of all methods, which
-    is what is compared; floors continue as dotted lines.
+    is what is compared; controls continue as dotted lines.
     """
-    rows = [name for name in (*FLOORS, *methods) if name in set(scores["method"])]
+    rows = [name for name in (*controls, *methods) if name in set(scores["method"])]
     tasks = _tasks(scores)
     number, columns = arranged(len(tasks), _per_row(rows))
     with drawing(path, WIDTH, number * (0.75 + 0.23 * len(rows)) + 0.15) as figure:
@@ -42,11 +41,11 @@ def _panel(axis: Axes, scores: pd.DataFrame, rows: list[str], methods: list[str]
             axis.text(0.5, row, "no score", transform=axis.get_yaxis_transform(), color=FAINT, ha="center", va="center", size=8)
             continue
         values = table[name].dropna()
-        shade = FAINT if name in FLOORS else color(methods.index(name))
+        shade = color(methods.index(name)) if name in methods else FAINT
         axis.plot(values, [row + offsets[seed] for seed in values.index], "o", ms=4, mec=PAPER, mew=0.5, color=shade, zorder=3)
         axis.plot([values.mean()] * 2, [row - 0.36, row + 0.36], color=shade, lw=2, solid_capstyle="butt", zorder=2)
         axis.text(1.02, row, f"{values.mean():.1f}", transform=axis.get_yaxis_transform(), va="center", size=8, color=INK)
-        if name in FLOORS:
+        if name not in methods:
             axis.axvline(values.mean(), color=FAINT, ls=":", lw=0.9, zorder=0)
     axis.set_ylim(len(rows) - 0.45, -0.55)
     axis.grid(visible=False, axis="y")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from rsa.params import Params
+from rsa.params.document import Params
 
 METHODS = ["byol", "rsa", "rsa_hard", "simsiam", "byol_hard", "barlow_twins", "moco_v3_on_long_name", "dino"]
 STEPS, SAMPLES, SIDE = 600, 8, 16

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawn
 from matplotlib.text import Text
 
-from rsa.params import Params
+from rsa.params.document import Params
 from rsa.reporting.figures.gallery import Figure, draw_figures
 from rsa.reporting.runs import read_runs
 from tests.reporting.figures.conftest import Texts

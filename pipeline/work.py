@@ -1,0 +1,104 @@
+"""The folder that outlives a stage which was stopped: checkpoints to continue from, and a result that nobody has recorded.
+
+    .work/STAGE/OUT/KEY/identity.json   params, code and inputs, of which KEY is the digest
+    .work/STAGE/OUT/KEY/*.ckpt          checkpoints
+    .work/STAGE/OUT/KEY/finished/       the result, as links to its files, until a later stage reads it
+    .work/STAGE/OUT/KEY/finished.json   the sha256 of each of them
+
+DVC deletes a stage's outputs before it runs it again. So a training that had finished when DVC was killed, or when its cache
+was full, would be lost without the second name of its files here.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rsa.data.files import sha256
+
+ROOT = Path(".work")
+
+
+class Work:
+    """The folder of a stage's output with all that determines its result."""
+
+    def __init__(self, stage: str, out: Path, identity: dict[str, Any]) -> None:
+        self.stage, self.identity = stage, identity
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        self.folder = ROOT / stage / quote(str(out), safe="") / key
+        self.finished, self.digests = self.folder / "finished", self.folder / "finished.json"
+
+    def describe_checkpoints(self) -> bool:
+        """Whether there is a checkpoint to continue from; says so where there is one of other params, code or inputs alone."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "identity.json").write_text(json.dumps(self.identity, indent=1) + "\n")
+        if any(self.folder.glob("*.ckpt")):
+            return True
+        for other in sorted(self.folder.parent.iterdir()):
+            if other != self.folder and any(other.glob("*.ckpt")):
+                why = f"the checkpoint in {other} was written {self._difference(other)}"
+                print(f"{self.stage}: starts from the beginning: {why}", flush=True)
+        return False
+
+    def _difference(self, other: Path) -> str:
+        try:
+            theirs = _flat(json.loads((other / "identity.json").read_text()))
+        except (OSError, ValueError):
+            return "by an older version"
+        ours = _flat(self.identity)
+        keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+        kinds = [key.partition(".")[2] + (f" {theirs.get(key)}" if key.startswith("params.") else "") for key in keys]
+        return f"with other {', '.join(kinds[:5])}{f' and {len(kinds) - 5} more' if len(kinds) > 5 else ''}"
+
+    def keep_finished(self, new: Path) -> None:
+        """Give the files of a finished result, which lies at `new`, a second name here; checkpoints are removed."""
+        shutil.rmtree(self.finished, ignore_errors=True)
+        files = [new] if new.is_file() else [file for file in sorted(new.rglob("*")) if file.is_file()]
+        digests = {}
+        for file in files:
+            name = str(file.relative_to(new.parent))
+            (self.finished / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, self.finished / name)
+            except OSError:  # another disk, or one without links: a copy could be too large
+                shutil.rmtree(self.folder)
+                return
+            digests[name] = sha256(file)
+        self.digests.write_text(json.dumps(digests))  # last: only then the result counts
+        for each in self.folder.iterdir():
+            if each not in (self.finished, self.digests):
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+    def take_over(self, new: Path) -> bool:
+        """Put an earlier result with the same identity at `new`, if there is one and its files are whole."""
+        try:
+            digests = json.loads(self.digests.read_text())
+            whole = all(sha256(self.finished / name) == digest for name, digest in digests.items())
+        except (OSError, ValueError):
+            return False
+        if not whole:
+            return False
+        for name in digests:
+            place = new.parent / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.finished / name, place)
+        return True
+
+    @staticmethod
+    def forget_finished(path: Path) -> None:
+        """Remove the second names of the result that `path` belongs to."""
+        for part in (path, *path.parents):
+            for digests in ROOT.glob(f"*/{quote(str(part), safe='')}/*/finished.json"):
+                shutil.rmtree(digests.parent)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat

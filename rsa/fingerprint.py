@@ -1,0 +1,144 @@
+"""What code something runs: its import closure, each file hashed without what changes nothing.
+
+Neither engine follows Python imports. So stage `code` writes, for each stage, a line `sha256  path` for each file that the
+stage can import, and DVC watches that file. Comments, docstrings and blank lines are cut out of a source before it is
+hashed, by the positions of tokens and syntax nodes, which are the same in every version of Python.
+"""
+
+import ast
+import hashlib
+import io
+import sys
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("rsa", "pipeline")
+Span = tuple[tuple[int, int], tuple[int, int]]  # (line, column) of its start and its end; lines from 1, columns in characters
+
+
+def fingerprint(*modules: str, root: Path = ROOT) -> str:
+    """The lines of all files that `modules` can import, and of the resources that lie beside them."""
+    files = closure(modules, root)
+    folders = {file.parent for file in files}
+    files |= {file for folder in folders for file in folder.glob("*.*") if file.suffix != ".py" and file.is_file()}
+    return "".join(f"{digest(file)}  {file.relative_to(root)}\n" for file in sorted(files))
+
+
+def digest(file: Path) -> str:
+    """The sha256 of a source without comments, docstrings and blank lines, or of another file as it is."""
+    content = normalized(file, file.read_text(encoding="utf-8")).encode() if file.suffix == ".py" else file.read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+@cache  # by its text: a file that changes is read anew
+def normalized(file: Path, source: str) -> str:
+    """A source without comments, docstrings, blank lines and spaces at the end of lines. ValueError where it does not parse."""
+    lines = source.split("\n")
+    tree = _parsed(file, source)
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    spans = [*_docstrings(tree, lines), *((t.start, t.end) for t in tokens if t.type == tokenize.COMMENT)]
+    inside = _lines_that_end_inside_strings(tokens, spans)
+    for (first, start), (last, end) in sorted(spans, reverse=True):
+        lines[first - 1] = lines[first - 1][:start] + (lines[last - 1][end:] if last == first else "")
+        for number in range(first + 1, last + 1):
+            lines[number - 1] = lines[number - 1][end:] if number == last else ""
+    kept = (line if number in inside else line.rstrip() for number, line in enumerate(lines, 1))
+    return "\n".join(line for number, line in enumerate(kept, 1) if line or number in inside)
+
+
+def _docstrings(tree: ast.AST, lines: list[str]) -> Iterator[Span]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                assert first.end_lineno is not None
+                assert first.end_col_offset is not None
+                start = (first.lineno, _characters(lines[first.lineno - 1], first.col_offset))
+                yield start, (first.end_lineno, _characters(lines[first.end_lineno - 1], first.end_col_offset))
+
+
+def _characters(line: str, offset: int) -> int:
+    """A column in characters, of one in bytes."""
+    return len(line.encode()[:offset].decode())
+
+
+def _lines_that_end_inside_strings(tokens: list[tokenize.TokenInfo], docstrings: list[Span]) -> set[int]:
+    """Lines whose end belongs to a string: there spaces and empty lines mean something."""
+    found: set[int] = set()
+    opened: list[int] = []  # lines where f-strings begin, which are several tokens from Python 3.12 on
+    cut = {start for start, _ in docstrings}
+    for token in tokens:
+        name = tokenize.tok_name[token.type]
+        if name == "STRING" and token.start not in cut:
+            found.update(range(token.start[0], token.end[0]))
+        elif name.endswith("STRING_START"):
+            opened.append(token.start[0])
+        elif name.endswith("STRING_END"):
+            found.update(range(opened.pop(), token.end[0]))
+    return found
+
+
+def closure(modules: tuple[str, ...], root: Path = ROOT) -> set[Path]:
+    """The files of this project that are imported when `modules` are, now or later. ValueError for a module that is not there."""
+    found: set[Path] = set()
+    for module in modules:
+        if _file_of(module, root) is None:
+            raise ValueError(f"{module} must be a module of this project, got a name without a file")
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        if name.partition(".")[0] not in PACKAGES:
+            continue
+        if parent := name.rpartition(".")[0]:
+            todo.append(parent)
+        file = _file_of(name, root)
+        if file is not None and file not in found:
+            found.add(file)
+            todo += imported_names(file, file.read_text(encoding="utf-8"), root)
+    return found
+
+
+def _file_of(module: str, root: Path) -> Path | None:
+    base = root / module.replace(".", "/")
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def imported_names(file: Path, source: str, root: Path = ROOT) -> frozenset[str]:
+    """Every name that a file imports, anywhere in it: of `from a import b` both `a` and `a.b`, which may be a module."""
+    names: set[str] = set()
+    for node in ast.walk(_parsed(file, source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = _absolute(node, file, root)
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return frozenset(names)
+
+
+def _absolute(node: ast.ImportFrom, file: Path, root: Path) -> str:
+    if not node.level:
+        return node.module or ""
+    package = file.relative_to(root).parts[: -node.level]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _parsed(file: Path, source: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except SyntaxError as why:
+        raise ValueError(f"{file}, line {why.lineno}: {why.msg}") from None
+
+
+def imported_files(root: Path = ROOT) -> set[Path]:
+    """The files of this project that this process has imported."""
+    files = {Path(file).resolve() for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    return {file for file in files if file.is_relative_to(root) and file.relative_to(root).parts[0] in PACKAGES}
+
+
+def sha256(lines: str) -> str:
+    """The digest of a fingerprint."""
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,20 @@
+"""The control `pixels`: an encoder whose features are the pixels themselves. Nothing is trained."""
+
+from typing import Literal
+
+from torch import nn
+
+from rsa.data.normalize import MEAN, STD
+from rsa.methods.method import ControlSettings
+from rsa.models.pixels import Pixels
+
+
+class Settings(ControlSettings):
+    """The section of `methods` of the pixels."""
+
+    method: Literal["pixels"]
+
+
+def encoder(backbone: nn.Module) -> nn.Module:
+    """The pixels, whatever the backbone is."""
+    return Pixels(MEAN, STD)

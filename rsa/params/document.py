@@ -1,0 +1,96 @@
+"""The whole of params.yaml. Datasets and methods are plain mappings here; `rsa.params.load` gives them their classes."""
+
+from typing import Any, Self
+
+from pydantic import model_validator
+
+from rsa.params.detection import Detection
+from rsa.params.evaluation import Evaluation, Quality
+from rsa.params.experiment import Experiment
+from rsa.params.finetune import Finetune
+from rsa.params.linear import Linear
+from rsa.params.model import Model
+from rsa.params.pretrain import Pretrain
+from rsa.params.probe import Probe, Transfer
+from rsa.params.report import Report
+from rsa.params.robustness import Robustness
+from rsa.params.runtime import Runtime
+from rsa.params.section import Name, Section, require_known
+from rsa.params.shards import Shards
+from rsa.params.views import Views
+
+CONTROLS = ("pixels", "random")  # values of a method's key `method`: they train nothing
+
+
+class Document(Section):
+    """Every section except `runtime`: the experiment."""
+
+    experiment: Experiment
+    datasets: dict[Name, Any]
+    shards: Any
+    views: Views
+    model: Model
+    pretrain: Pretrain
+    methods: dict[Name, Any]
+    evaluation: Evaluation
+    probe: Probe
+    transfer: Transfer
+    linear: Linear
+    finetune: Finetune
+    quality: Quality
+    detection: dict[Name, Detection]
+    robustness: dict[Name, Robustness]
+    report: Report
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        e = self.experiment
+        for name in e.methods:
+            require_known("experiment.methods", name, self.methods, "a section of `methods`")
+        if e.baseline in self.controls:
+            raise ValueError(f"experiment.baseline must be a method that is trained, got the control {e.baseline!r}")
+        named = {
+            "experiment.dataset": [e.dataset],
+            "experiment.transfer": e.transfer,
+            "linear.datasets": self.linear.datasets,
+            "finetune.datasets": self.finetune.datasets,
+            "report.mean_per_class": self.report.mean_per_class,
+            "robustness": list(self.robustness),
+        }
+        for key, names in named.items():
+            for each in names:
+                require_known(key, each, self.datasets, "a section of `datasets`")
+        if both := self.probe.protocols.keys() & self.linear.protocols.keys():
+            raise ValueError(
+                f"linear.protocols must have other names than probe.protocols, got {', '.join(sorted(both))} in both"
+            )
+        if self.evaluation.crop > self.evaluation.resize:
+            raise ValueError(
+                f"evaluation.crop must be at most evaluation.resize ({self.evaluation.resize}), got {self.evaluation.crop}"
+            )
+        return self
+
+    @property
+    def controls(self) -> list[str]:
+        """The experiment's methods that train nothing, in their order."""
+        return [name for name in self.experiment.methods if self._method(name) in CONTROLS]
+
+    @property
+    def trained(self) -> list[str]:
+        """The experiment's methods that are trained, in their order."""
+        return [name for name in self.experiment.methods if name not in self.controls]
+
+    def _method(self, name: str) -> Any:
+        return self.key_of("methods", name, "method")
+
+    def key_of(self, section: str, name: str, key: str) -> Any:
+        """A key of a method or dataset, whether that has its class or is a plain mapping; None where it has no such key."""
+        entry = getattr(self, section)[name]
+        return entry.get(key) if isinstance(entry, dict) else getattr(entry, key, None)
+
+
+class Params(Document):
+    """Every section."""
+
+    shards: Shards
+    runtime: Runtime

@@ -1,0 +1,49 @@
+"""Loading a whole params.yaml: every section validated by its class, which only those who need all of them should import."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from rsa.data.sources import Dataset
+from rsa.methods import settings_of
+from rsa.params.document import Params
+from rsa.params.faults import explained
+from rsa.params.sections import read_document
+
+
+def load(path: Path) -> Params:
+    """The validated document at `path`; ValueError lists every fault with its key."""
+    document = read_document(path)
+    p, faults = _validated(document, Params, ())
+    for section in ("datasets", "methods"):
+        values = document.get(section) if isinstance(document, dict) else None
+        for name, entry in values.items() if isinstance(values, dict) else ():
+            typed, wrong = _entry(document, section, name, entry)
+            faults += wrong
+            if p is not None and not wrong:
+                getattr(p, section)[name] = typed
+    if faults:
+        raise ValueError("\n".join(f"{path}: {fault}" for fault in faults))
+    loaded: Params = p
+    return loaded
+
+
+def _entry(document: Any, section: str, name: str, entry: Any) -> tuple[Any, list[str]]:
+    """A dataset or method as its class, and what is wrong with it."""
+    where = (section, name)
+    if not isinstance(entry, dict):
+        return None, [f"{section}.{name} must be a mapping, got {entry!r}"]
+    if section == "datasets":
+        return _validated(document, Dataset, where, entry)
+    try:
+        return _validated(document, settings_of(entry), where, entry)
+    except ValueError as why:
+        return None, [f"{section}.{name}.{why}"]
+
+
+def _validated(document: Any, kind: Any, where: tuple[str, ...], values: Any = None) -> tuple[Any, list[str]]:
+    try:
+        return TypeAdapter(kind).validate_python(values if where else document), []
+    except ValidationError as why:
+        return None, explained(why.errors(), document, where)

@@ -1,0 +1,13 @@
+"""Section `model`: the backbone."""
+
+from typing import Any
+
+from rsa.params.section import Section
+
+
+class Model(Section):
+    """A network of timm's."""
+
+    backbone: str
+    backbone_args: dict[str, Any]
+    small_stem: bool

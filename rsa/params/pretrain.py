@@ -1,0 +1,65 @@
+"""Section `pretrain`: what training a method has in common with training any other."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rsa.params.section import Count, Fraction, NonNegative, Precision, Section
+
+
+class Collapse(Section):
+    """When embeddings count as collapsed."""
+
+    after: Fraction
+    min_std: NonNegative
+    min_rank: NonNegative
+
+
+class RandomStart(Section):
+    """Random weights."""
+
+    weights: Literal["random"]
+    file: str
+
+
+class EncoderStart(Section):
+    """The encoder file of another run."""
+
+    weights: Literal["encoder"]
+    file: str
+
+
+class TimmStart(Section):
+    """Weights that timm has for the backbone."""
+
+    weights: Literal["timm"]
+    file: str
+    name: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+
+
+Start = Annotated[RandomStart | EncoderStart | TimmStart, Field(discriminator="weights")]
+
+
+class Pretrain(Section):
+    """Length, batches and precision."""
+
+    start: Start
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    warmup_epochs: NonNegative
+    precision: Precision
+    accumulate: Count
+    collapse: Collapse
+
+    @model_validator(mode="after")
+    def _batches(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size must be a multiple of accumulate ({self.accumulate}), got {self.batch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _warmup(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be less than epochs ({self.epochs}), got {self.warmup_epochs}")
+        return self

@@ -1,0 +1,52 @@
+"""What the classes of all sections share: their parent, the types of numbers and names, and how a wrong name is explained."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]  # [0, 1]
+Inside = Annotated[float, Field(gt=0, lt=1)]  # (0, 1)
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]  # part of paths and of DVC's stage names
+Range = Annotated[tuple[float, float], Field(strict=False)]  # YAML has no tuples: [low, high]
+Pair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]  # for the first and for the second view
+Precision = Literal["float32", "bf16"]
+ProtocolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]  # as the literature's names: rsa-small
+
+
+class Section(BaseModel):
+    """A mapping in params.yaml: exactly these keys, of exactly these types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def require_ordered(name: str, pair: tuple[float, float], low: float, high: float) -> None:
+    """ValueError unless `pair` is a range inside [low, high]."""
+    if not low <= pair[0] <= pair[1] <= high:
+        raise ValueError(f"{name} must be [low, high] with {low} <= low <= high <= {high}, got {list(pair)}")
+
+
+def require_known(key: str, name: str, known: Iterable[str], what: str) -> None:
+    """ValueError, with the nearest known name, unless `name` is known."""
+    if name not in (known := list(known)):
+        raise ValueError(f"{key} must be {what}, got {name!r}{nearest(name, known)}")
+
+
+def require_unique(key: str, values: list[Any]) -> None:
+    """ValueError where a value is in the list twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"{key} must not name anything twice, got {values}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or the known names where none is near and they are few."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if close:
+        return f" (did you mean {' or '.join(close)}?)"
+    return f" (known: {', '.join(known)})" if 0 < len(known) <= 20 else ""

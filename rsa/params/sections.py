@@ -1,0 +1,76 @@
+"""Reading those sections of params.yaml that somebody asks for, and no others."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from rsa.params.faults import explained
+
+
+class At(NamedTuple):
+    """Where a section is, for `Annotated`: its dotted name, with a stage's flags in braces, as `methods.{method}`.
+
+    `type_of` gives the class of the values that are there, where the values themselves say which it is.
+    """
+
+    dotted: str
+    type_of: Callable[[dict[str, Any]], type] | None = None
+
+
+def read_document(path: Path) -> Any:
+    """The plain values in a YAML file; ValueError where there is none, or it is not valid."""
+    try:
+        return YAML(typ="safe").load(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: write one by `python -m rsa recipe NAME`") from None
+    except YAMLError as why:
+        raise ValueError(f"{path} is not valid YAML: {why}") from None
+
+
+def read_sections(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections by dotted name, each validated as its type, or as the type that a function gives for its values.
+
+    ValueError lists every fault with its key.
+    """
+    document = read_document(path)
+    sections, faults = {}, []
+    for dotted, kind in wanted.items():
+        try:
+            values = value_at(document, dotted)
+            if isinstance(kind, At):
+                kind = kind.type_of(values) if kind.type_of is not None and isinstance(values, dict) else dict[str, Any]
+            sections[dotted] = TypeAdapter(kind).validate_python(values)
+        except KeyError:
+            faults.append(f"{dotted} is missing")
+        except ValidationError as why:
+            faults += explained(why.errors(), document, tuple(dotted.split(".")))
+        except ValueError as why:
+            faults.append(f"{dotted}.{why}")
+    if faults:
+        raise ValueError("\n".join(f"{path}: {fault}" for fault in faults))
+    return sections
+
+
+def value_at(document: Any, dotted: str) -> Any:
+    """The value at a dotted name; KeyError where there is none."""
+    for key in dotted.split("."):
+        if not isinstance(document, dict):
+            raise KeyError(dotted)
+        document = document[key]
+    return document
+
+
+def plain(value: Any) -> Any:
+    """A section, or a mapping of sections, as dicts, lists and numbers."""
+    return TypeAdapter(Any).dump_python(value, mode="json")
+
+
+def sha256(values: Any) -> str:
+    """The digest of sections, or of plain values."""
+    return hashlib.sha256(json.dumps(plain(values), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,65 @@
+"""Section `views`: how images are augmented for pretraining."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from rsa.params.section import Count, Fraction, Pair, Range, Section, require_ordered
+
+
+class Jitter(Section):
+    """torchvision's ColorJitter, with a probability."""
+
+    prob: Fraction
+    brightness: Fraction
+    contrast: Fraction
+    saturation: Fraction
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class Blur(Section):
+    """A Gaussian blur."""
+
+    prob: Pair
+    sigma: Range
+
+    @model_validator(mode="after")
+    def _sigma(self) -> Self:
+        require_ordered("sigma", self.sigma, 0.01, 100)
+        return self
+
+
+class LocalViews(Section):
+    """The local views of multi-crop."""
+
+    count: Count
+    size: Annotated[int, Field(ge=8)]
+    crop_scale: Range
+    blur_prob: Fraction
+    solarize_prob: Fraction
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        require_ordered("crop_scale", self.crop_scale, 1e-3, 1)
+        return self
+
+
+class Views(Section):
+    """Crops and colours."""
+
+    size: Annotated[int, Field(ge=8)]
+    crop_scale: Range
+    crop_ratio: Range
+    flip_prob: Fraction
+    jitter: Jitter
+    gray_prob: Fraction
+    blur: Blur
+    solarize_prob: Pair
+    exact_color: bool
+    local: LocalViews | None
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        require_ordered("crop_scale", self.crop_scale, 1e-3, 1)
+        require_ordered("crop_ratio", self.crop_ratio, 0.01, 100)
+        return self

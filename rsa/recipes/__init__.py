@@ -1,0 +1,101 @@
+"""Recipes: each published setting as what it changes in recipes/defaults.yaml, and the complete params.yaml made of both.
+
+`compose` merges (rsa.recipes.merge has the rules), `write` writes the complete document with the comment of every key
+(rsa.recipes.layout). Only the written file is read by the pipeline.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from rsa.params.section import require_known
+from rsa.recipes.layout import comments_of, dump, laid_out
+from rsa.recipes.merge import merge
+
+FOLDER = Path(__file__).resolve().parents[2] / "recipes"
+DEFAULTS = "defaults"
+
+
+def names() -> list[str]:
+    """The recipes' names, sorted."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml") if file.stem != DEFAULTS)
+
+
+def headline(name: str) -> str:
+    """The first line of a recipe's comment: what it is for."""
+    return _head(name).splitlines()[0].removeprefix("# ")
+
+
+def require_name(name: str) -> None:
+    """ValueError, with the nearest names, unless there is such a recipe."""
+    require_known("recipe", name, names(), "the name of a file in recipes/")
+
+
+def compose(name: str) -> CommentedMap:
+    """The whole document of a recipe with its comments. ValueError for an unknown recipe, key or name of an entry."""
+    require_name(name)
+    try:
+        document = merge(_values(DEFAULTS), _values(name))
+    except ValueError as why:
+        raise ValueError(f"{_file(name)}: {why}") from None
+    return laid_out(document, comments_of(_file(DEFAULTS).read_text()))
+
+
+def text(name: str) -> str:
+    """The params.yaml of a recipe: its head comment, then every section."""
+    return _head(name) + dump(compose(name))
+
+
+def write(name: str, path: Path) -> None:
+    """Write the params.yaml of a recipe; what is there is overwritten."""
+    path.write_text(text(name))
+
+
+def is_edited(path: Path) -> bool:
+    """Tell whether a params.yaml is anything but a recipe as it was written."""
+    found = path.read_text()
+    return not any(found.startswith(_head(name)) and found == text(name) for name in names())
+
+
+def differences(path: Path, name: str) -> list[str]:
+    """The dotted keys whose values in a params.yaml are others than a recipe's, or are in only one of the two."""
+    there, recipe = _flat(_parsed(path)), _flat(compose(name))
+    return [key for key in recipe | there if key not in there or key not in recipe or there[key] != recipe[key]]
+
+
+def _file(name: str) -> Path:
+    return FOLDER / f"{name}.yaml"
+
+
+def _head(name: str) -> str:
+    """The comment that a recipe opens with."""
+    lines = _file(name).read_text().splitlines(keepends=True)
+    first_other = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    return "".join(lines[:first_other])
+
+
+def _values(name: str) -> dict[str, Any]:
+    values = _parsed(_file(name))
+    if not isinstance(values, dict):
+        raise ValueError(f"{_file(name)} must hold a mapping, got {values!r}")
+    return values
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return YAML(typ="safe").load(path.read_text())
+    except YAMLError as why:
+        raise ValueError(f"{path} is not valid YAML: {why}") from None
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by dotted key."""
+    if not isinstance(values, dict) or not values:
+        return {prefix: values}
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
