@@ -31,6 +31,9 @@ types: $(VENV)/.ready
 $(VENV)/.ready: requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	printf '%s\n' '#!/bin/sh' 'exec env PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" "$$(dirname "$$0")/python" -m rsa "$$@"' \
+	  > $(VENV)/bin/rsa
+	chmod +x $(VENV)/bin/rsa
 	touch $@
 
 # New versions: needs uv; writes no index address.

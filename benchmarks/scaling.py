@@ -23,9 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.input import photographs, sharded
 from benchmarks.step import BATCH, RECIPE, THREADS, backbone, batches
-from rsa import distributed, params
+from rsa import distributed
 from rsa.data import cache
-from rsa.data.cache import link_shards
+from rsa.data.cache import RemoteShards, link_shards
 from rsa.data.index import Split
 from rsa.data.normalize import as_input
 from rsa.data.order import Order
@@ -139,7 +139,7 @@ def bytes_fetched(scratch: Path, limit: int) -> float:
     where = {"raw": str(scratch / "shards/manifest.json"), "url": f"file://{scratch}/shards", "cache": str(scratch / "cache")}
     (scratch / "linked").mkdir()
     section = {"source": "remote_shards", **where, "cache_bytes": limit}
-    link_shards(params.RemoteShards.model_validate(section), scratch / "linked")
+    link_shards(RemoteShards.model_validate(section), scratch / "linked")
     split = Split(scratch / "linked", "train")
     fetched = 0
     download = cache.download

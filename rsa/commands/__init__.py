@@ -5,6 +5,7 @@ A subcommand's module imports the library inside its function, so that `--help` 
 
 import click
 
+from rsa.commands.compare import compare
 from rsa.commands.doctor import doctor
 from rsa.commands.export import export
 from rsa.commands.recipe import recipe
@@ -39,5 +40,5 @@ def commands() -> None:
     """Look at an experiment, check a machine, and take encoders elsewhere."""
 
 
-for command in (doctor, export, recipe, scaling, show, verify):
+for command in (compare, doctor, export, recipe, scaling, show, verify):
     commands.add_command(command)

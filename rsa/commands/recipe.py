@@ -4,20 +4,16 @@ from pathlib import Path
 
 import click
 
+from rsa.commands.options import FILE
+
 
 @click.command()
-@click.argument("name", required=False)
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("params.yaml"),
-    show_default=True,
-    help="The file to write.",
-)
+@click.argument("name", required=False, help="The recipe, as --list calls it.")
+@click.option("--out", type=FILE, default=Path("params.yaml"), show_default=True, help="The file to write.")
 @click.option("--force", is_flag=True, help="Overwrite a file that has been edited.")
 @click.option("--list", "list_recipes", is_flag=True, help="List the recipes instead.")
 def recipe(name: str | None, out: Path, force: bool, list_recipes: bool) -> None:
-    """Write params.yaml from the recipe NAME: every value of the experiment, each with its comment.
+    """Write params.yaml from a recipe, complete and commented.
 
     A file that is a recipe as it was written is overwritten, one that has been edited only with --force.
 

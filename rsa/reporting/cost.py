@@ -51,6 +51,6 @@ def equal_compute(found: list[Cost], baseline: str, epochs: int) -> list[str]:
             f"{cost.method} cost {cost.ratio:.2f} times the FLOPs of {baseline}: their differences are at equal epochs, not at "
             f"equal compute, where {baseline} would train for {longer} epochs instead of {epochs}: commit this experiment, "
             f"`dvc exp run --name {name} -S pretrain.epochs={longer} -S 'experiment.methods=[{baseline}]'`, "
-            f"then `python -m pipeline.compare {name}:{baseline} HEAD:{cost.method}`."
+            f"then `python -m rsa compare {name}:{baseline} HEAD:{cost.method}`."
         )
     return sentences

@@ -59,6 +59,6 @@ def test_a_failed_check_fails_the_doctor_after_all_have_been_made(
 
 def test_a_wrong_path_is_named() -> None:
     found = CliRunner().invoke(commands, ["doctor", "--params", "nowhere.yaml"])
-    expected = "rsa doctor: error: nowhere.yaml does not exist: copy one of recipes/*.yaml to it\n"
+    expected = "rsa doctor: error: nowhere.yaml does not exist: write one by `python -m rsa recipe NAME`\n"
     assert (found.exit_code, found.stderr) == (1, expected)
     assert (ROOT / "recipes").is_dir()

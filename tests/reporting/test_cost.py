@@ -31,7 +31,7 @@ def test_a_method_that_costs_more_is_told_what_equal_compute_would_be():
     assert "hard cost 2.30 times the FLOPs of byol" in said
     assert "not at equal compute, where byol would train for 92 epochs instead of 40" in said
     assert "-S pretrain.epochs=92 -S 'experiment.methods=[byol]'" in said
-    assert "python -m pipeline.compare byol_92_epochs:byol HEAD:hard" in said
+    assert "python -m rsa compare byol_92_epochs:byol HEAD:hard" in said
 
 
 @pytest.mark.parametrize("flops", [1.04e9, 0.96e9])

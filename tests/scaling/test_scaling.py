@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from rsa import distributed, params
+from rsa import distributed
 from rsa.data import cache
-from rsa.data.cache import link_shards
+from rsa.data.cache import RemoteShards, link_shards
 from rsa.data.index import Split
 from rsa.data.order import Order
 from rsa.data.shards import write_shards
@@ -77,7 +77,7 @@ def test_a_cache_that_holds_some_shards_misses_the_predicted_share(
     limit = held * max(files)
     where = {"raw": str(shards / "manifest.json"), "url": str(shards), "cache": str(tmp_path / "cache"), "cache_bytes": limit}
     (tmp_path / "linked").mkdir()
-    link_shards(params.RemoteShards.model_validate({"source": "remote_shards", **where}), tmp_path / "linked")
+    link_shards(RemoteShards.model_validate({"source": "remote_shards", **where}), tmp_path / "linked")
     split = Split(tmp_path / "linked", "train")
     order = Order(len(split), 10, 0)
     for i in range(4 * order.steps_per_epoch):

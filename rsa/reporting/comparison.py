@@ -1,33 +1,19 @@
-"""python -m pipeline.compare A B: what two git revisions or DVC experiments of this project differ in, B - A over shared seeds.
+"""What two versions of an experiment differ in: scores B - A over shared seeds, params, and what one has alone.
 
-A and B are whatever DVC takes for a revision: a commit, branch, tag, an experiment's name, or `workspace`, the files as they are.
-`A:METHOD` and `B:METHOD` compare two methods, as a baseline that trained longer with one that costs more. The scores are those of
-reports/scores.csv, from DVC's cache or remote. Scores under other protocol settings are refused by name.
+Scores under other protocol settings are no comparison; they are named.
 """
 
-import argparse
 import io
 import json
 import math
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from dvc.api import DVCFileSystem
-from dvc.exceptions import DvcException
-from dvc_data.index import DataIndexDirError
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from ruamel.yaml import YAML
-from scmrepo.exceptions import SCMError
 
 from rsa.reporting.statistics import Difference, holm, paired_difference
 
-WORKSPACE = "workspace"
-SCORES, PARAMS = "reports/scores.csv", "params.yaml"
 COLUMN = ["dataset", "task", "protocol", "metric"]
 ABSENT = "–"
 
@@ -60,29 +46,19 @@ class Comparison(NamedTuple):
     equal: list[str]  # whose scores are the same in every seed: they are no comparison
 
 
-def read_side(given: str, root: Path) -> Side:
-    """The side that the user named, `REVISION` or `REVISION:METHOD`; ValueError where there is nothing to read."""
+def side(given: str, params: str, scores: str) -> Side:
+    """The side that the user named, `REVISION` or `REVISION:METHOD`, of the texts of its params.yaml and scores.csv."""
     name, _, method = given.partition(":")
-    try:
-        files = DVCFileSystem(str(root), rev=None if name == WORKSPACE else name)
-        document, scores = (files.read_text(file) for file in (PARAMS, SCORES))
-    except (FileNotFoundError, DataIndexDirError) as why:
-        raise ValueError(
-            f"{name} must have {PARAMS} and {SCORES}, got none ({why}): commit dvc.lock after `dvc repro`; `dvc pull` gets what "
-            "this machine's cache lacks"
-        ) from None
-    except (DvcException, SCMError) as why:
-        raise ValueError(f"A and B must be revisions, experiments or `{WORKSPACE}`, got {name!r}: {why}") from None
     table = pd.read_csv(io.StringIO(scores))
     if "settings" not in table:
-        raise ValueError(f"{SCORES} of {name} must say each score's settings, got columns {', '.join(table.columns)}: too old")
+        raise ValueError(f"scores of {name} must say each one's settings, got columns {', '.join(table.columns)}: too old")
     if method:
         if method not in set(table["method"]):
             raise ValueError(
                 f"{given} must name a method of {name}, got {method!r} (known: {', '.join(table['method'].unique())})"
             )
         table = table[table["method"] == method]
-    return Side(given, method or None, flat(YAML(typ="safe").load(document)), table)
+    return Side(given, method or None, flat(YAML(typ="safe").load(params)), table)
 
 
 def flat(document: Any, prefix: str = "") -> dict[str, Any]:
@@ -176,7 +152,7 @@ def verdict(found: Comparison, level: float) -> str:
 
 def markdown(a: Side, b: Side, found: Comparison, confidence: float) -> str:
     """The comparison as Markdown."""
-    blocks = [f"# {b.name} (B) against {a.name} (A)", f"{_sentence(verdict(found, 1 - confidence))}"]
+    blocks = [f"# {b.name} (B) against {a.name} (A)", f"{sentence(verdict(found, 1 - confidence))}"]
     for title, head, rows in tables(a, b, found, confidence):
         body = ["| " + " | ".join(cell or " " for cell in row) + " |" for row in rows]
         blocks += [
@@ -186,7 +162,8 @@ def markdown(a: Side, b: Side, found: Comparison, confidence: float) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
     return f"{text[0].upper()}{text[1:]}."
 
 
@@ -201,33 +178,3 @@ def tables(a: Side, b: Side, found: Comparison, confidence: float) -> list[tuple
         ("Params", ("key", f"A: {a.name}", f"B: {b.name}"), list(found.params)),
     ]
     return [table for table in every if table[2]]
-
-
-def main() -> None:
-    """Compare what the command line names and print it."""
-    raw = argparse.RawTextHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m pipeline.compare", description=__doc__, formatter_class=raw)
-    parser.add_argument("a", metavar="A", help="REVISION or REVISION:METHOD")
-    parser.add_argument("b", metavar="B", nargs="?", default=WORKSPACE, help="likewise (default: %(default)s)")
-    parser.add_argument("--markdown", action="store_true", help="Markdown instead of tables for the terminal")
-    given = parser.parse_args()
-    try:
-        a, b = read_side(given.a, Path(".")), read_side(given.b, Path("."))
-        confidence = float(b.params["report.confidence"])
-        found = compare(a, b, confidence)
-    except ValueError as why:
-        sys.exit(f"compare: error: {why}")
-    if given.markdown:
-        print(markdown(a, b, found, confidence), end="")
-        return
-    console = Console(width=None if Console().is_terminal else 160, highlight=False)
-    for title, head, rows in tables(a, b, found, confidence):
-        table = Table(*head, title=escape(title), title_justify="left")
-        for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
-    print(_sentence(verdict(found, 1 - confidence)))
-
-
-if __name__ == "__main__":
-    main()

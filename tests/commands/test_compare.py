@@ -1,16 +1,18 @@
 """Revisions and experiments of a real git and DVC repository, whose one stage writes scores that follow from params.yaml."""
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from scipy.stats import ttest_rel
 
-from pipeline.compare import Side, cells, compare, flat, main, read_side
+from rsa.commands import commands
+from rsa.commands.compare import read
+from rsa.reporting.comparison import cells, side
 from tests.conftest import TINY
 from tests.engines.imports import ROOT
 from tests.engines.project import Project
@@ -83,16 +85,16 @@ Compare = Callable[..., str]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Compare:
+def run(monkeypatch: pytest.MonkeyPatch) -> Compare:
     """What the command prints in a project; in this process: DVC takes long to import."""
 
-    def run(project: Project, *arguments: str) -> str:
+    def run(project: Project, *arguments: str, error: bool = False) -> str:
         for name, value in project.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(project.folder)
-        monkeypatch.setattr(sys, "argv", ["compare", *arguments])
-        main()
-        return capsys.readouterr().out
+        found = CliRunner().invoke(commands, ["compare", *arguments])
+        assert found.exit_code == int(error), found.output
+        return found.stderr if error else found.stdout
 
     return run
 
@@ -115,7 +117,7 @@ def test_the_other_way_round_the_sign_is_the_other(project: Project, run: Compar
 
 
 def test_the_terminal_shows_the_same_numbers(project: Project) -> None:
-    text = project.call(sys.executable, "-m", "pipeline.compare", "first", "small", PYTHONPATH=str(ROOT))
+    text = project.call(sys.executable, "-m", "rsa", "compare", "first", "small", PYTHONPATH=str(ROOT))
     assert all(part in text for part in ("+2.10", "[+0.83, +3.37]", "methods.rsa.beta.start", "Of 2 comparisons"))
 
 
@@ -155,55 +157,29 @@ def test_the_workspace_is_the_other_side_where_none_is_named(project: Project, r
     ("arguments", "message"),
     [
         (("first", "nonsense"), "A and B must be revisions, experiments or `workspace`, got 'nonsense'"),
-        (("first:moco", "small:rsa"), "first:moco must name a method of first, got 'moco' (known: byol, rsa)"),
+        (("first:moco", "small:rsa"), "first:moco must name a method of first, got 'moco' (known: pixels, random, byol, rsa)"),
         (("first:byol", "small"), "A and B must both name a method or neither"),
     ],
 )
 def test_what_cannot_be_compared_is_said(project: Project, run: Compare, arguments: tuple[str, ...], message: str) -> None:
-    with pytest.raises(SystemExit, match=re.escape(f"compare: error: {message}")):
-        run(project, *arguments)
+    assert run(project, *arguments, error=True).startswith(f"rsa compare: error: {message}")
 
 
 def test_a_revision_without_scores_is_named(project: Project, run: Compare, tmp_path: Path) -> None:
     copy = project.copy(tmp_path / "copy")
     copy.call("git", "rm", "--quiet", "dvc.lock")
     copy.call("git", "commit", "--quiet", "--message", "none")
-    with pytest.raises(SystemExit, match=r"HEAD must have params\.yaml and reports/scores\.csv"):
-        run(copy, "HEAD", "first")
+    assert "HEAD must have params.yaml and reports/scores.csv" in run(copy, "HEAD", "first", error=True)
 
 
 def test_scores_that_the_cache_has_lost_are_named(project: Project, run: Compare, tmp_path: Path) -> None:
     copy = project.copy(tmp_path / "copy")
     copy.remove(".dvc/cache", "reports")
-    with pytest.raises(SystemExit, match="`dvc pull` gets what this machine's cache lacks"):
-        run(copy, "first", "small")
-
-
-def side(name: str, values: dict[int, float], settings: str = "x") -> Side:
-    rows = [("rsa", seed, "digits", "knn", "knn", "top1", value, None, settings, "file") for seed, value in values.items()]
-    columns = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test", "settings", "file"]
-    return Side(name, None, {}, pd.DataFrame(rows, columns=columns))
-
-
-def test_one_shared_seed_shows_nothing() -> None:
-    found = compare(side("a", {0: 80.0, 1: 70.0}), side("b", {0: 90.0, 5: 1.0}), 0.95)
-    assert [(row.difference.mean, row.difference.n) for row in found.rows] == [(10.0, 1)]
-    assert found.only == [("rsa, digits knn, seeds 1", "a"), ("rsa, digits knn, seeds 5", "b")]
-
-
-def test_a_protocol_of_another_name_is_another_column() -> None:
-    other = side("b", {0: 90.0, 1: 91.0})
-    other.scores["protocol"] = "knn-dino"
-    found = compare(side("a", {0: 80.0, 1: 70.0}), other, 0.95)
-    assert found.rows == []
-    assert found.only == [("rsa, digits knn under knn, seeds 0, 1", "a"), ("rsa, digits knn under knn-dino, seeds 0, 1", "b")]
-
-
-def test_params_are_compared_by_dotted_names() -> None:
-    assert flat({"a": {"b": [1, 2], "c": {}}, "d": None}) == {"a.b": [1, 2], "a.c": {}, "d": None}
+    assert "`dvc pull` gets what this machine's cache lacks" in run(copy, "first", "small", error=True)
 
 
 def test_the_workspace_of_this_test_reads_as_it_was_written(project: Project) -> None:
-    got = read_side("workspace", project.folder)
-    assert cells(got.scores, None).keys() == {(m, "digits", t, t, "top1") for m in ("byol", "rsa") for t in ("knn", "sklearn")}
+    got = side("workspace", *read("workspace", project.folder))
+    methods = ("pixels", "random", "byol", "rsa")
+    assert cells(got.scores, None).keys() == {(m, "digits", t, t, "top1") for m in methods for t in ("knn", "sklearn")}
     assert json.dumps(got.params["experiment.seeds"]) == "[0, 1]"

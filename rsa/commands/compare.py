@@ -1,0 +1,68 @@
+"""`rsa compare`: what two git revisions or DVC experiments differ in."""
+
+from pathlib import Path
+
+import click
+
+WORKSPACE = "workspace"  # DVC's word for the files as they are
+SCORES, PARAMS = "reports/scores.csv", "params.yaml"
+
+
+@click.command()
+@click.argument("a", metavar="A", help="The revision to compare with, as REVISION or REVISION:METHOD.")
+@click.argument(
+    "b", metavar="[B]", default=WORKSPACE, help="The revision that may be better, likewise; without it, the files as they are."
+)
+@click.option("--markdown", is_flag=True, help="Print Markdown instead of tables for the terminal.")
+def compare(a: str, b: str, markdown: bool) -> None:
+    """Compare two git revisions or DVC experiments.
+
+    Scores are compared by paired differences B - A over the seeds that both have; params that changed, and what only one has,
+    are listed. A REVISION is a commit, a branch, a tag, the name of an experiment, or `workspace`, the files as they
+    are. A:METHOD and B:METHOD compare two methods, as a baseline that trained longer with a method that costs more. Scores are
+    read from DVC's cache or remote. Those measured with other protocol settings are refused by name.
+
+    Example: rsa compare main my_experiment
+    """
+    from rsa.reporting import comparison
+
+    side_a, side_b = (comparison.side(given, *read(given.partition(":")[0], Path())) for given in (a, b))
+    confidence = float(side_b.params["report.confidence"])
+    found = comparison.compare(side_a, side_b, confidence)
+    if markdown:
+        print(comparison.markdown(side_a, side_b, found, confidence), end="")
+        return
+    for title, head, rows in comparison.tables(side_a, side_b, found, confidence):
+        print_table(title, head, rows)
+    print(comparison.sentence(comparison.verdict(found, 1 - confidence)))
+
+
+def read(revision: str, root: Path) -> tuple[str, str]:
+    """The texts of params.yaml and scores.csv in a revision of the repository `root`; ValueError where there are none."""
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
+    from scmrepo.exceptions import SCMError
+
+    try:
+        files = DVCFileSystem(str(root), rev=None if revision == WORKSPACE else revision)
+        return files.read_text(PARAMS), files.read_text(SCORES)
+    except (FileNotFoundError, DataIndexDirError) as why:
+        raise ValueError(
+            f"{revision} must have {PARAMS} and {SCORES}, got none ({why}): commit dvc.lock after `dvc repro`; `dvc pull` gets "
+            "what this machine's cache lacks"
+        ) from None
+    except (DvcException, SCMError) as why:
+        raise ValueError(f"A and B must be revisions, experiments or `{WORKSPACE}`, got {revision!r}: {why}") from None
+
+
+def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print a table as wide as the terminal, or wide enough for a file."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*head, title=escape(title), title_justify="left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(width=None if Console().is_terminal else 160, highlight=False).print(table)
