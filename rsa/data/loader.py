@@ -66,7 +66,7 @@ class Position:
         """ValueError, with both values, where the other position belongs to other data."""
         for key, value in asdict(self).items():
             if key != "iteration" and getattr(other, key) != value:
-                raise ValueError(f"the saved state must have {key} {value} to continue here, got {getattr(other, key)}")
+                raise ValueError(f"the checkpoint was written with {key} {getattr(other, key)}, this run uses {value}")
 
 
 def single_threads(count: int) -> ThreadPoolExecutor:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.code import write_code
 from pipeline.pretrain import pretrain
 from rsa import distributed
 from rsa.data.shards import write_shards
@@ -34,11 +35,11 @@ START = Path("weights/none")
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["pipeline.pretrain", "tests.pipeline.test_resume"])
 
-TWO = {"nodes": 1, "processes": 2, "timeout_minutes": 1}
+TWO = {"runtime.processes": 2, "runtime.timeout_minutes": 1}
 HARD = {
     "candidates": 3,
     "local_candidates": None,
-    "max_sets": 8,
+    "max_combinations": 8,
     "scoring": {"precision": "same", "predicted": None, "reuse": False},
 }
 
@@ -55,7 +56,15 @@ def run(p: Params, method: str, shards: Path, out: Path, work: Path) -> None:
     os.setsid()  # its ranks are killed with it
     out.mkdir(parents=True, exist_ok=True)
     os.chdir(out.parent)  # for live files
-    pretrain(p, method, 0, shards=shards, start=START, out=out, work=work)
+    work.mkdir(parents=True, exist_ok=True)
+    train(p, method, shards, out, work)
+
+
+def train(p: Params, method: str, shards: Path, out: Path, work: Path) -> None:
+    (out.parent / "code/pretrain").mkdir(parents=True, exist_ok=True)
+    (out.parent / "code/pretrain" / method).touch()
+    sections = {"views": p.views, "model": p.model, "pretrain": p.pretrain, "settings": p.methods[method], "runtime": p.runtime}
+    pretrain(**sections, method=method, seed=0, shards=shards / "manifest.json", start=START, out=out, work=work)
 
 
 def start(p: Params, method: str, shards: Path, out: Path, work: Path) -> BaseProcess:
@@ -77,16 +86,16 @@ def result(out: Path) -> tuple[str, ...]:
 
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "float32": ("byol", {"pretrain.checkpoint": {"steps": 4, "minutes": 10}}),
-    "bf16": ("byol", {"pretrain.checkpoint": {"steps": 1, "minutes": 10}, "pretrain.precision": "bf16"}),  # always writing
+    "float32": ("byol", {"runtime.checkpoint": {"steps": 4, "minutes": 10}}),
+    "bf16": ("byol", {"runtime.checkpoint": {"steps": 1, "minutes": 10}, "pretrain.precision": "bf16"}),  # always writing
     "two ranks": (
         "byol",
         {
-            "pretrain.checkpoint": {"steps": 4, "minutes": 10},
-            "pretrain.launch": {"nodes": 1, "processes": 2, "timeout_minutes": 1},
+            "runtime.checkpoint": {"steps": 4, "minutes": 10},
+            "runtime.processes": 2,
         },
     ),
-    "hard views, adaptive beta": ("rsa", {"pretrain.checkpoint": {"steps": 1000, "minutes": 0.001}}),  # by the clock
+    "hard views, adaptive beta": ("rsa", {"runtime.checkpoint": {"steps": 1000, "minutes": 0.001}}),  # by the clock
 }
 
 
@@ -95,7 +104,7 @@ def described(kind: str, write_params: WriteParams) -> tuple[str, Params]:
     if method == "rsa":
         changes = {**changes, "methods.rsa.hard_views": HARD}
         changes |= {"methods.rsa.beta": {"schedule": "adaptive", "start": 0.4, "end": 0.0, "window": 64, "after": 0.0}}
-    all_kinds = {"pretrain.epochs": 5, "pretrain.warmup_epochs": 1, "pretrain.snapshots": [0.0, 0.3, 0.7, 1.0]}
+    all_kinds = {"pretrain.epochs": 5, "pretrain.warmup_epochs": 1, "runtime.snapshots": [0.0, 0.3, 0.7, 1.0]}
     return method, load(write_params({**all_kinds, **changes}))
 
 
@@ -130,16 +139,19 @@ def test_killed_at_random_moments_a_run_ends_in_the_same_bits(kind: str, shards:
 
 
 @pytest.mark.parametrize("kind", ["float32", "two ranks"])
-def test_sigterm_writes_a_checkpoint_and_says_try_again(kind: str, shards: Path, tmp_path: Path, write_params: WriteParams):
-    """SIGTERM comes to the launcher alone, as from an engine."""
+def test_a_signal_writes_a_checkpoint_and_says_try_again(kind: str, shards: Path, tmp_path: Path, write_params: WriteParams):
+    """SIGTERM comes to the launcher alone, as from an engine; Ctrl-C to every process of the terminal."""
     method, p = described(kind, write_params)
-    p = p.model_copy(update={"pretrain": p.pretrain.model_copy(update={"checkpoint": Checkpoint(steps=1000, minutes=60)})})
+    p = p.model_copy(update={"runtime": p.runtime.model_copy(update={"checkpoint": Checkpoint(steps=1000, minutes=60)})})
     straight = start(p, method, shards, tmp_path / "straight", tmp_path / "straight.work")
     straight.join()
     process = start(p, method, shards, tmp_path / "out", tmp_path / "work")
     while not (tmp_path / "work" / "curve.csv").exists() or not (tmp_path / "work" / "curve.csv").stat().st_size:
         time.sleep(0.01)  # until the first 25 steps are done
-    os.kill(process.pid, signal.SIGTERM)
+    if kind == "float32":
+        os.kill(process.pid, signal.SIGTERM)
+    else:
+        os.killpg(process.pid, signal.SIGINT)
     process.join()
     assert process.exitcode == Interrupted.code == 75
     (checkpoint,) = (tmp_path / "work").glob("*.ckpt")
@@ -159,13 +171,13 @@ def no_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_rank_that_ends_early_ends_the_job_with_its_number_and_reason(
     act: str, tmp_path: Path, write_params: WriteParams, no_restarts: None
 ):
-    p = load(write_params({"pretrain.launch": TWO}))
+    p = load(write_params(TWO))
     began = time.monotonic()
     text = {"raise": r"rank 1 of 2 ended with exit code 1: (.|\n)*no such luck", "die": r"rank 1 of 2 ended with exit code -9: "}[
         act
     ]
     with pytest.raises(ValueError, match=text):
-        launch(p.pretrain, tmp_path, unlucky, act)
+        launch(p.pretrain, p.runtime, tmp_path, unlucky, act)
     assert time.monotonic() - began < 60
 
 
@@ -179,9 +191,9 @@ def unlucky(act: str) -> None:
 
 
 def test_a_peer_that_hangs_is_noticed_after_the_timeout(tmp_path: Path, write_params: WriteParams, no_restarts: None):
-    p = params.load(write_params({"pretrain.launch": {"nodes": 1, "processes": 2, "timeout_minutes": 0.05}}))
+    p = load(write_params({**TWO, "runtime.timeout_minutes": 0.05}))
     with pytest.raises(ValueError, match=r"rank 0 of 2 ended with exit code 1: (.|\n)*[Tt]imed out"):
-        launch(p.pretrain, tmp_path, asleep)
+        launch(p.pretrain, p.runtime, tmp_path, asleep)
 
 
 def asleep() -> None:
@@ -192,14 +204,14 @@ def asleep() -> None:
 
 
 def test_a_batch_that_ranks_cannot_share_evenly_is_refused(tmp_path: Path, write_params: WriteParams):
-    p = load(write_params({"pretrain.launch": {"nodes": 1, "processes": 5, "timeout_minutes": 1}}))
+    p = load(write_params({"runtime.processes": 5}))
     with pytest.raises(ValueError, match=r"batch_size must be a multiple of processes x accumulate \(5 x 1\), got 32"):
-        launch(p.pretrain, tmp_path, asleep)
+        launch(p.pretrain, p.runtime, tmp_path, asleep)
 
 
 def test_a_killed_rank_is_started_again(tmp_path: Path, write_params: WriteParams):
-    p = load(write_params({"pretrain.launch": TWO}))
-    launch(p.pretrain, tmp_path, unlucky_once, tmp_path)
+    p = load(write_params(TWO))
+    launch(p.pretrain, p.runtime, tmp_path, unlucky_once, tmp_path)
     assert (tmp_path / "tries").read_text() == "xx"
 
 
@@ -214,9 +226,9 @@ def unlucky_once(folder: Path) -> None:
 
 
 def test_a_users_error_is_not_tried_again(tmp_path: Path, write_params: WriteParams):
-    p = load(write_params({"pretrain.launch": TWO}))
+    p = load(write_params(TWO))
     with pytest.raises(ValueError, match=r"^no such thing$"):
-        launch(p.pretrain, tmp_path, mistaken, tmp_path)
+        launch(p.pretrain, p.runtime, tmp_path, mistaken, tmp_path)
     assert (tmp_path / "tries").read_text() == "x"
 
 
@@ -232,29 +244,34 @@ def mistaken(folder: Path) -> None:
 def test_several_nodes_need_an_address_to_meet_at(tmp_path: Path, write_params: WriteParams, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    p = load(write_params({"pretrain.launch": {"nodes": 2, "processes": 1, "timeout_minutes": 1}}))
-    with pytest.raises(ValueError, match=r"launch.nodes 2 needs a Slurm job, or MASTER_ADDR to name the first node"):
-        launch(p.pretrain, tmp_path, asleep)
+    p = load(write_params({"runtime.nodes": 2}))
+    with pytest.raises(ValueError, match=r"runtime.nodes 2 needs a Slurm job, or MASTER_ADDR to name the first node"):
+        launch(p.pretrain, p.runtime, tmp_path, asleep)
 
 
 def test_a_collapse_is_an_error_of_one_line(tmp_path: Path, shards: Path, write_params: WriteParams):
     """As a user meets it: the stage from the command line."""
-    strict = {"action": "stop", "after": 0.0, "min_std": 0.0, "min_rank": 1000.0}
+    strict = {"after": 0.0, "min_std": 0.0, "min_rank": 1000.0}
     path = write_params({"pretrain.collapse": strict})
     command = [sys.executable, "-m", "pipeline.pretrain", "--params", str(path), "--method", "byol", "--seed", "0"]
     (tmp_path / START).parent.mkdir()
+    (tmp_path / "code").mkdir()
     (tmp_path / START).touch()
-    command += ["--shards", str(shards), "--start", str(START), "--out", str(tmp_path / "out")]
+    command += ["--shards", str(shards / "manifest.json"), "--start", str(START), "--out", str(tmp_path / "out")]
+    write_code(load(path), (tmp_path / "code").resolve())
     run = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.startswith("pretrain: error: collapsed at step 11: effective_rank must be at least 1000.0")
     assert "Traceback" not in run.stderr
 
 
-def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path, shards: Path, write_params: WriteParams):
+def test_a_checkpoint_of_other_data_is_refused(
+    tmp_path: Path, shards: Path, write_params: WriteParams, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
     method, p = described("float32", write_params)
     first = start(p, method, shards, tmp_path / "first", tmp_path / "work")
     first.join()
     wider = p.model_copy(update={"views": p.views.model_copy(update={"flip_prob": 0.25})})
-    with pytest.raises(ValueError, match=r"the saved state must have recipe_sha256 \w+ to continue here, got \w+"):
-        pretrain(wider, method, 0, shards=shards, start=START, out=tmp_path / "out", work=tmp_path / "work")
+    with pytest.raises(ValueError, match=r"the checkpoint was written with recipe_sha256 \w+, this run uses \w+"):
+        train(wider, method, shards, tmp_path / "out", tmp_path / "work")
