@@ -1,12 +1,10 @@
-"""A small section of params.yaml for every method, for the backbone of tests.methods.networks."""
+"""A small section of params.yaml for every method that is trained, for the backbone of tests.methods.networks."""
 
 from typing import Any
 
-from pydantic import TypeAdapter
+from rsa.methods import settings_of
 
-from rsa.params import AnyMethod
-
-SGD = {"name": "sgd", "base_lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "clip": None}
+SGD = {"name": "sgd", "base_lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "clip_each": None}
 DEEP = {"layers": 2, "hidden": 16, "out": 8}
 BOOTSTRAP = {"projector": {"hidden": 16, "out": 8}, "predictor_hidden": 16, "ema_start": 0.9}
 WARMED = {"start": 0.04, "end": 0.07, "warmup": 0.3}
@@ -35,4 +33,4 @@ SECTIONS: dict[str, dict[str, Any]] = {
 def section(name: str, **changes: Any) -> Any:
     """The validated section of a method, with some keys changed."""
     values = {"method": name, "hard_views": None, "optimizer": SGD, **SECTIONS[name], **changes}
-    return TypeAdapter(AnyMethod).validate_python(values)
+    return settings_of(values).model_validate(values)

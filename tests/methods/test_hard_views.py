@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rsa.data.samples import Samples
-from rsa.methods import METHODS, build_method
+from rsa.methods import build_method, method_class
 from rsa.methods.byol import distance
 from rsa.methods.hard_views import HardViews, iou
 from rsa.params.document import Params
@@ -18,16 +18,16 @@ from rsa.params.hard_views import HardViews as HardViewParams
 from rsa.params.hard_views import Scoring
 from rsa.params.views import LocalViews, Views
 from tests.methods.networks import Backbone, images
-from tests.methods.sections import section
+from tests.methods.sections import SECTIONS, section
 
 COUNT = 6
 EXACT = {"precision": "same", "predicted": None, "reuse": False}
-PAIRWISE = [name for name in METHODS if name not in ("dino", "ibot", "supervised")]
+PAIRWISE = [name for name in SECTIONS if name not in ("dino", "ibot", "supervised")]
 
 
-def hard(candidates: int, local: int | None = None, max_sets: int = 1000, **scoring: object) -> HardViewParams:
+def hard(candidates: int, local: int | None = None, max_combinations: int = 1000, **scoring: object) -> HardViewParams:
     described = Scoring.model_validate({**EXACT, **scoring})
-    return HardViewParams(candidates=candidates, local_candidates=local, max_sets=max_sets, scoring=described)
+    return HardViewParams(candidates=candidates, local_candidates=local, max_combinations=max_combinations, scoring=described)
 
 
 def samples(views: int, seed: int = 0) -> Samples:
@@ -93,7 +93,7 @@ def test_the_method_is_trained_on_the_chosen_views(name: str, tiny: Params):
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "supervised"])  # whose sets are single views
+@pytest.mark.parametrize("name", [name for name in SECTIONS if name != "supervised"])  # whose sets are single views
 def test_with_no_choice_it_is_the_method_to_the_bit(name: str, tiny: Params):
     local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
     views_section = tiny.views.model_copy(update={"local": local})
@@ -111,7 +111,7 @@ def test_with_no_choice_it_is_the_method_to_the_bit(name: str, tiny: Params):
 
 
 @pytest.mark.parametrize("form", [{}, {"precision": "bf16"}], ids=str)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SECTIONS)
 def test_scoring_moves_nothing(name: str, form: dict, tiny: Params):
     local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
     method = build(name, hard(3, 3, **form), tiny.views.model_copy(update={"local": local}))
@@ -156,7 +156,7 @@ def test_the_sets_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Pa
     local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
     method = build("ibot", hard(3, 3), tiny.views.model_copy(update={"local": local}))
     if name == "dino":
-        method.method = METHODS["dino"](method.method.backbone, section("dino")).train()
+        method.method = method_class("dino")(method.method.backbone, section("dino")).train()
     views = candidates_of("ibot", 3, 3)
     found = method.select(views, samples(6))
     want_sets = [pair + local for pair in itertools.combinations(range(3), 2) for local in itertools.combinations(range(3, 6), 2)]
@@ -170,7 +170,7 @@ def test_the_sets_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Pa
 
 def test_a_limited_number_of_sets_is_drawn_for_each_step_and_holds_the_plain_one(tiny: Params):
     local = LocalViews(count=4, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
-    method = build("dino", hard(4, 8, max_sets=16), tiny.views.model_copy(update={"local": local}))
+    method = build("dino", hard(4, 8, max_combinations=16), tiny.views.model_copy(update={"local": local}))
     assert len(method.all_sets) == 6 * 70
     drawn = []
     for progress in (0.1, 0.1, 0.2):

@@ -13,7 +13,7 @@ import timm
 import torch
 from lightly.loss import BarlowTwinsLoss, DINOLoss, IBOTPatchLoss, NegativeCosineSimilarity, NTXentLoss
 
-from rsa.methods import METHODS, barlow_twins, dino, ibot, moco_v3, simclr, simsiam, supervised
+from rsa.methods import barlow_twins, dino, ibot, method_class, moco_v3, simclr, simsiam, supervised
 from rsa.methods.method import Method
 from tests.methods.networks import Backbone
 from tests.methods.paper import numeric_gradient
@@ -25,7 +25,7 @@ F64 = np.ndarray
 
 def build(name: str, **changes: Any) -> Method:
     torch.manual_seed(0)
-    return METHODS[name](Backbone(), section(name, **changes)).double().train()
+    return method_class(name)(Backbone(), section(name, **changes)).double().train()
 
 
 def arrays(count: int, seed: int = 0, shape: tuple[int, ...] = (B, P)) -> list[F64]:
@@ -195,7 +195,7 @@ def vit_ibot() -> Method:
         num_heads=2,
         dynamic_img_size=True,
     )
-    return METHODS["ibot"](vit, section("ibot")).double().train()
+    return ibot.IBOT(vit, section("ibot")).double().train()
 
 
 # ---- lightly -------------------------------------------------------------------------------------

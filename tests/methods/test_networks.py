@@ -8,16 +8,16 @@ import timm
 import torch
 from torch import nn
 
-from rsa.data.masks import draw_masks
+from rsa.data.masks import Masks, draw_masks
 from rsa.data.samples import Samples
-from rsa.methods import METHODS, require_parts
-from rsa.methods.ibot import Masks, masked
+from rsa.methods import method_class, require_parts
+from rsa.methods.dino import DINO
+from rsa.methods.ibot import IBOT, masked
 from rsa.methods.method import Method
 from rsa.models.heads import PrototypeHead, mlp
 from rsa.params.document import Params
-from rsa.params.load import load
 from tests.methods.networks import Backbone, images
-from tests.methods.sections import section
+from tests.methods.sections import SECTIONS, section
 
 
 def samples(count: int = 8, views: int = 2) -> Samples:
@@ -31,7 +31,7 @@ def vit() -> nn.Module:
 
 def build(name: str, **changes: object) -> Method:
     torch.manual_seed(0)
-    return METHODS[name](vit() if name == "ibot" else Backbone(), section(name, **changes)).train()
+    return method_class(name)(vit() if name == "ibot" else Backbone(), section(name, **changes)).train()
 
 
 def views_of(name: str, count: int = 8) -> list[torch.Tensor]:
@@ -44,7 +44,7 @@ def views_of(name: str, count: int = 8) -> list[torch.Tensor]:
 TARGETS = ("target_", "teacher_")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SECTIONS)
 def test_every_parameter_but_targets_gets_gradient_and_samples_average_to_the_loss(name: str):
     method = build(name)
     method.before_step(0.5)
@@ -56,7 +56,7 @@ def test_every_parameter_but_targets_gets_gradient_and_samples_average_to_the_lo
         assert (parameter.grad is None) == frozen, key
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SECTIONS)
 def test_embedding_again_without_gradient_leaves_every_parameter_as_it_was(name: str):
     method = build(name)
     before = copy.deepcopy(dict(method.named_parameters()))
@@ -167,7 +167,7 @@ def test_targets_drop_nothing():
     backbone = timm.create_model(
         "vit_tiny_patch16_224", num_classes=0, img_size=16, patch_size=4, embed_dim=12, depth=2, num_heads=2, drop_path_rate=0.9
     )
-    method = METHODS["dino"](backbone, section("dino")).train()
+    method = DINO(backbone, section("dino")).train()
     x = torch.randn(4, 3, 16, 16)
     with torch.no_grad():
         assert torch.equal(method.teacher_backbone(x), method.teacher_backbone(x))
@@ -198,7 +198,7 @@ class Normless(nn.Module):
 def test_gradients_of_parts_add_up_to_the_large_batchs():
     """DINO's head has no batch norm: to rounding. A batch norm sees the statistics of its part."""
     torch.manual_seed(0)
-    method = METHODS["dino"](Normless(), section("dino")).double().train()
+    method = DINO(Normless(), section("dino")).double().train()
     method.before_step(0.5)
     views = [view.double() for view in images(8, 2)]
     method.losses(method.embed(views), 0.5)["loss"].mean().backward()
@@ -223,11 +223,6 @@ def test_a_label_out_of_range_and_a_backbone_that_is_no_vit_are_refused():
     with pytest.raises(ValueError, match=r"labels must be 0 to 2 \(methods.\*.classes\), got 0 to 5"):
         build("supervised").embed(images(6, 1), wrong)
     with pytest.raises(ValueError, match=r"ibot must have a ViT of timm's as model.backbone: Backbone has no patch_embed"):
-        METHODS["ibot"](Backbone(), section("ibot"))
+        IBOT(Backbone(), section("ibot"))
     with pytest.raises(ValueError, match="freeze_patch_embed must be false for a backbone without a patch embedding"):
         build("moco_v3", freeze_patch_embed=True)
-
-
-def test_a_wrong_method_name_is_refused_with_the_nearest(write_params):
-    with pytest.raises(ValueError, match=r"methods.rsa.method must be a known name, got 'simsaim' \(did you mean simsiam\?\)"):
-        load(write_params({"methods.rsa.method": "simsaim"}))
