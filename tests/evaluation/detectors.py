@@ -50,7 +50,5 @@ def tiny_detection(data: VOC | COCO, iterations: int = 40, **changes: Any) -> De
         "flip_prob": 0.5,
         "schedule": schedule,
         "precision": "float32",
-        "device": "cpu",
-        "threads": 1,
     }
     return Detection.model_validate({**values, **changes})
