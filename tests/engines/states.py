@@ -113,8 +113,8 @@ OF_RSA = ("pretrain@rsa-*", "extract@rsa-*", "probe@rsa-*", "feature_map@rsa", "
 OF_RUNS = ("pretrain@*", "extract@*", "probe@*", "feature_map@*", "transfer@*", "quality@*", "report")
 OF_TILES = ("shard@photo_tiles", "extract@*-photo_tiles", "transfer@*-photo_tiles", "report")
 PROTOCOL = """    mine: {lr: [0.1], lr_per_256: true, optimizer: sgd, momentum: 0.9, nesterov: false, weight_decay: 0.0,
-      epochs: 1, batch_size: 32, schedule: {schedule: cosine}, normalize: none, blocks: [1], pooling: [avg], crop_scale: [0.1, 1.0],
-      precision: float32, held_out: 0.1, best_on_test: false}
+      epochs: 1, batch_size: 32, schedule: {schedule: cosine}, normalize: none, blocks: [1], pooling: [avg],
+      crop_scale: [0.1, 1.0], precision: float32, held_out: 0.1, best_on_test: false}
 """
 OF_MINE = """  mine:
     method: mine
@@ -169,7 +169,7 @@ STATES = {
             edit("dvc.yaml", "python -m pipeline.transfer", "python -B -m pipeline.transfer"),
             remove(FEATURES),
         ),
-        tuple(f"{stage}@{name}-*" for stage in ("probe", "transfer") for name in ("byol", "pixels", "random")) + ("report",),
+        (*(f"{stage}@{name}-*" for stage in ("probe", "transfer") for name in ("byol", "pixels", "random")), "report"),
         fast=True,
     ),
     # losses

@@ -1,17 +1,23 @@
 """From any state both engines run the same stages, leave the same bytes, and then have nothing to do."""
 
-import json
 import random
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.engines.agreement import agree, assert_devices_disjoint, assert_nothing_to_do, assert_ran, assert_same, changes
+from tests.engines.agreement import (
+    agree,
+    assert_devices_disjoint,
+    assert_nothing_to_do,
+    assert_ran,
+    assert_same,
+    changes,
+    without_code,
+)
 from tests.engines.conftest import Base
 from tests.engines.project import Project
 from tests.engines.states import STATES
-from tests.engines.toy import load_yaml
 
 
 def marked(name: str) -> object:
@@ -31,12 +37,6 @@ def test_engines_agree(name: str, base: Base, built: Project) -> None:
             )
             == []
         )
-
-
-def without_code(project: Project) -> bytes:
-    """dvc.lock without stage `code`, which notes every edit of code."""
-    stages = load_yaml(project.folder / "dvc.lock")["stages"]
-    return json.dumps({name: stage for name, stage in stages.items() if name != "code"}).encode()
 
 
 def test_engines_agree_from_nothing(base: Base, written: Project) -> None:
