@@ -63,7 +63,7 @@ def assert_devices_disjoint(project: Project) -> None:
 
 
 def assert_ran(project: Project, patterns: tuple[str, ...]) -> None:
-    """Exactly the stages of dvc.lock that match one of the patterns were run; stage `code`, which runs often, is not looked at."""
+    """Exactly the stages of dvc.lock that match one of the patterns were run, stage `code` aside."""
     every = [stage for stage in recorded(project.folder) if stage != "code"]
     unmatched = [pattern for pattern in patterns if not any(fnmatchcase(stage, pattern) for stage in every)]
     assert not unmatched, f"no stage matches {unmatched}"

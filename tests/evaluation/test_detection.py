@@ -29,7 +29,7 @@ def prepared(draw: Any, folder: Path, train: int, test: int) -> VOC | COCO:
 
 def scores(folder: Path, p: VOC | COCO, network: nn.Module, seed: int = 0, **changes: Any) -> Scores:
     setup("cpu", 1, seed)
-    return detection_scores("shapes", tiny_detection(p, **changes), network, folder / "objects", seed, CPU)
+    return detection_scores("shapes", tiny_detection(p, **changes), network, folder / "objects", 1, seed, CPU)
 
 
 def test_training_on_a_frozen_backbone_finds_shapes_and_leaves_it_as_it_was(tmp_path: Path):
@@ -40,7 +40,7 @@ def test_training_on_a_frozen_backbone_finds_shapes_and_leaves_it_as_it_was(tmp_
     setup("cpu", 1, 0)
     untrained = build_detector(tiny_backbone(), 2, settings)
     test = ObjectImages(tmp_path / "objects/test.json", tmp_path / "raw", masks=True, training=False)
-    floor = average_precision(untrained, test, settings, CPU)
+    floor = average_precision(untrained, test, settings, 1, CPU)
     found = scores(tmp_path, p, backbone, iterations=60)
     assert list(found) == [f"{kind} {metric}" for kind in ("detection", "segmentation") for metric in ("AP", "AP50", "AP75")]
     for kind, task in (("bbox", "detection AP50"), ("segm", "segmentation AP50")):
@@ -65,7 +65,7 @@ def test_the_same_seed_trains_the_same_detector_and_encoder_and_seed_matter(tmp_
         images = ObjectImages(file, raw, masks=False, training=True, flip_prob=0.5, seed=seed)
         setup("cpu", 1, seed)
         detector = build_detector(backbone, 2, settings)
-        train_detector(detector, backbone, images, settings, CPU)
+        train_detector(detector, backbone, images, settings, 1, CPU)
         return [parameter.detach() for parameter in detector.parameters() if parameter.requires_grad]
 
     def same(a: list[Tensor], b: list[Tensor]) -> bool:
@@ -115,7 +115,7 @@ def test_average_precision_of_known_answers(tmp_path: Path):
     settings = tiny_detection(p)
 
     def precision(**changes: Any) -> dict[str, dict[str, Any]]:
-        return average_precision(Oracle(images, **changes), images, settings, CPU)
+        return average_precision(Oracle(images, **changes), images, settings, 1, CPU)
 
     perfect = precision()
     for kind in ("bbox", "segm"):
@@ -138,7 +138,7 @@ def test_difficult_objects_count_neither_for_nor_against(tmp_path: Path):
 
     assert sum(int(images[place, 0][1]["iscrowd"].sum()) for place in range(10)) > 0
     for oracle in (Oracle(images), Easy(images)):
-        found = average_precision(oracle, images, tiny_detection(p), CPU)["bbox"]
+        found = average_precision(oracle, images, tiny_detection(p), 1, CPU)["bbox"]
         assert found["AP"] == pytest.approx(100, abs=1e-4)
 
 
@@ -149,7 +149,7 @@ def test_a_class_without_objects_has_no_precision(tmp_path: Path):
     document["annotations"] = [row for row in document["annotations"] if row["category_id"] == 1]
     file.write_text(json.dumps(document))
     images = ObjectImages(file, tmp_path / "raw", masks=True, training=False)
-    found = average_precision(Oracle(images), images, tiny_detection(p), CPU)["bbox"]
+    found = average_precision(Oracle(images), images, tiny_detection(p), 1, CPU)["bbox"]
     assert found["AP"] == pytest.approx(100, abs=1e-4)
     assert found["per_class"].get("square") is None
 

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from rsa.data.normalize import MEAN, STD
-from rsa.evaluation.encode import frozen, pixels
+from rsa.evaluation.encode import frozen
 from rsa.models.backbones import build_backbone
 from rsa.params.document import Params
 
@@ -42,9 +42,3 @@ def test_features_are_the_backbones_output_for_normalised_images(tiny: Params):
     np.testing.assert_allclose(got, want.numpy(), atol=1e-4)
     assert got.dtype == np.float32
     assert got.shape == (6, backbone.num_features)
-
-
-def test_pixels_are_the_image_itself_between_0_and_1():
-    got = pixels(images())
-    np.testing.assert_allclose(got, images().numpy().reshape(6, -1) / 255, rtol=1e-6)
-    assert got.dtype == np.float32

@@ -8,15 +8,15 @@ from rsa.data.index import Split
 from rsa.evaluation.finetune import _optimizer, finetune, labelled
 from rsa.models.backbones import build_backbone
 from rsa.params.document import Params
-from rsa.params.finetune import Finetune
+from rsa.params.finetune import FinetuneTraining
 
 CPU = torch.device("cpu")
 
 
 def fine_tuned(tiny: Params, train: Split, test: Split, **changes: object) -> dict:
     torch.manual_seed(0)
-    p = tiny.finetune.model_copy(update={"epochs": 3, "crop_scale": (0.8, 1.0), **changes})
-    return finetune(build_backbone(tiny.model), p, tiny.evaluation, train, test, 0, CPU)
+    p = tiny.finetune.training.model_copy(update={"epochs": 3, "crop_scale": (0.8, 1.0), **changes})
+    return finetune(build_backbone(tiny.model), p, tiny.evaluation, 1, train, test, 0, CPU)
 
 
 @pytest.mark.parametrize("percent", [1, 10, 50])
@@ -33,28 +33,29 @@ def test_a_percent_of_every_class_is_labelled_by_seed_alone(train_split: Split, 
 
 
 def test_fine_tuning_learns_repeats_to_the_bit_and_moves_the_whole_network(tiny: Params, train_split: Split, test_split: Split):
-    faster = tiny.finetune.optimizer.model_copy(update={"base_lr": 0.05})
+    p = tiny.finetune.training
+    faster = p.optimizer.model_copy(update={"base_lr": 0.05})
     score = fine_tuned(tiny, train_split, test_split, epochs=6, optimizer=faster)
     assert score["value"] > 20  # ten classes
     assert score["train_images"] == len(train_split)
     torch.manual_seed(0)
     backbone = build_backbone(tiny.model)
     before = {name: tensor.clone() for name, tensor in backbone.named_parameters()}
-    first = finetune(backbone, tiny.finetune, tiny.evaluation, train_split, test_split, 0, CPU)
+    first = finetune(backbone, p, tiny.evaluation, 1, train_split, test_split, 0, CPU)
     assert not any(torch.equal(tensor, before[name]) for name, tensor in backbone.named_parameters())
     torch.manual_seed(0)
-    assert first == finetune(build_backbone(tiny.model), tiny.finetune, tiny.evaluation, train_split, test_split, 0, CPU)
+    assert first == finetune(build_backbone(tiny.model), p, tiny.evaluation, 1, train_split, test_split, 0, CPU)
 
 
 def test_fewer_labels_than_a_batch_are_one_batch(tiny: Params, train_split: Split, test_split: Split):
     few = labelled(train_split, 1, 0)
-    assert len(few) < tiny.finetune.batch_size
+    assert len(few) < tiny.finetune.training.batch_size
     assert fine_tuned(tiny, few, test_split)["steps"] == 3
 
 
 def test_rates_fall_from_block_to_block_and_every_parameter_is_in_one_group(tiny: Params):
     backbone, classifier = build_backbone(tiny.model), nn.Linear(8, 10)
-    p = Finetune.model_validate(tiny.finetune.model_dump() | {"layer_decay": 0.5})
+    p = FinetuneTraining.model_validate(tiny.finetune.training.model_dump() | {"layer_decay": 0.5})
     groups = _optimizer(backbone, classifier, p).param_groups
     everything = [parameter for group in groups for parameter in group["params"]]
     assert {id(x) for x in everything} == {id(x) for x in [*backbone.parameters(), *classifier.parameters()]}
@@ -70,5 +71,5 @@ def test_rates_fall_from_block_to_block_and_every_parameter_is_in_one_group(tiny
 
 
 def test_a_rate_that_diverges_is_an_error(tiny: Params, train_split: Split, test_split: Split):
-    with pytest.raises(FloatingPointError, match=r"lower finetune\.optimizer\.base_lr"):
-        fine_tuned(tiny, train_split, test_split, optimizer=tiny.finetune.optimizer.model_copy(update={"base_lr": 1e38}))
+    with pytest.raises(FloatingPointError, match=r"lower finetune\.training\.optimizer\.base_lr"):
+        fine_tuned(tiny, train_split, test_split, optimizer=tiny.finetune.training.optimizer.model_copy(update={"base_lr": 1e38}))

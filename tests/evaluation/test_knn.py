@@ -12,9 +12,7 @@ from tests.evaluation.blobs import blobs
 
 def scored(train: Features, test: Features, ks: list[int], temperature: float, best_on_test: bool = False) -> Score:
     p = KNN(classifier="knn", k=ks, temperature=temperature)
-    return knn_probe(
-        "knn", p, Probe(threads=1, gpus=0, held_out=0.25, best_on_test=best_on_test, protocols={"knn": p}), train, test, seed=0
-    )
+    return knn_probe("knn", p, Probe(held_out=0.25, best_on_test=best_on_test, protocols={"knn": p}), train, test, seed=0)
 
 
 def knn_top1(train: Features, test: Features, k: int, temperature: float) -> float:

@@ -19,7 +19,7 @@ def section(C: list[float] = CANDIDATES, max_iter: int = 500) -> LinearProbe:
 
 
 def linear_probe(train: Features, test: Features, p: LinearProbe, seed: int, best_on_test: bool = False) -> Score:
-    probe = Probe(threads=1, gpus=0, held_out=0.25, best_on_test=best_on_test, protocols={"sklearn": p})
+    probe = Probe(held_out=0.25, best_on_test=best_on_test, protocols={"sklearn": p})
     return scored("sklearn", p, probe, train, test, seed)
 
 

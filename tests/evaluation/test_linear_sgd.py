@@ -13,7 +13,7 @@ from rsa.evaluation.linear_sgd import Frozen, Setting, _factor, linear_sgd
 from rsa.evaluation.score import Score
 from rsa.models.backbones import build_backbone, variants
 from rsa.params.document import Params
-from rsa.params.linear import ImageProtocol, Linear
+from rsa.params.linear import ImageProtocol
 
 Data = tuple[Params, Split, Split]
 
@@ -30,6 +30,10 @@ PROTOCOL = {
     "normalize": "none",
     "blocks": [1],
     "pooling": ["avg"],
+    "crop_scale": [0.8, 1.0],
+    "precision": "float32",
+    "held_out": 0.25,
+    "best_on_test": False,
 }
 
 
@@ -44,11 +48,6 @@ class Pixels(nn.Module):
         return 0.1 * self.norm(x)
 
 
-def section(**changes: object) -> Linear:
-    values = {"datasets": [], "crop_scale": [0.8, 1.0], "held_out": 0.25, "best_on_test": False, "precision": "float32"}
-    return Linear.model_validate(values | {"protocols": {}} | changes)
-
-
 def protocol(**changes: object) -> ImageProtocol:
     return ImageProtocol.model_validate(PROTOCOL | changes)
 
@@ -58,10 +57,10 @@ def data(tiny: Params, train_split: Split, test_split: Split) -> Data:
     return tiny, train_split, test_split
 
 
-def scored(data: Data, p: ImageProtocol, backbone: nn.Module | None = None, **changes: object) -> Score:
+def scored(data: Data, p: ImageProtocol, backbone: nn.Module | None = None) -> Score:
     tiny, train, test = data
-    frozen = Frozen(backbone or Pixels(), torch.device("cpu"), tiny.evaluation, bf16=False)
-    return linear_sgd("x", p, section(**changes), frozen, train, test, seed=0)
+    frozen = Frozen(backbone or Pixels(), torch.device("cpu"), tiny.evaluation, threads=1, bf16=False)
+    return linear_sgd("x", p, frozen, train, test, seed=0)
 
 
 def relabelled(split: Split, labels: np.ndarray) -> Split:
@@ -112,8 +111,8 @@ def test_a_rate_that_diverges_is_not_chosen_and_where_all_do_it_is_an_error(data
 
 
 def test_best_on_test_is_the_best_of_all_epochs_and_settings_beside_an_unchanged_score(data: Data):
-    p = protocol(lr=[0.01, 0.3], epochs=2)
-    honest, both = scored(data, p), scored(data, p, best_on_test=True)
+    settings = {"lr": [0.01, 0.3], "epochs": 2}
+    honest, both = scored(data, protocol(**settings)), scored(data, protocol(**settings, best_on_test=True))
     assert both["best_on_test"] >= both["value"]
     assert {**both, "best_on_test": None} == honest
 

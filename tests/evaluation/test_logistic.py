@@ -10,9 +10,10 @@ from sklearn.linear_model import LogisticRegression
 
 from rsa.evaluation import logistic
 from rsa.evaluation.features import Features
-from rsa.evaluation.linear import linear_probe
 from rsa.evaluation.logistic import logistic_predictions
 from rsa.evaluation.softmax_regression import SoftmaxRegression
+from rsa.evaluation.tasks import probe_tasks
+from rsa.params.document import Params
 from tests.evaluation.blobs import blobs
 
 CS = [0.001, 0.1, 10.0]
@@ -50,7 +51,6 @@ ON_TORCH = """
 import sys
 import numpy as np
 from rsa.evaluation.logistic import logistic_predictions
-from rsa.params.probe import Probe
 from tests.evaluation.blobs import blobs
 train, test = blobs(300, 0), blobs(400, 1)
 found = logistic_predictions(train, test, [0.001, 0.1, 10.0], 1000, sys.argv[1])
@@ -81,12 +81,8 @@ def test_torch_tensors_need_scipys_array_api(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_a_gpu_that_is_not_there_is_named(tiny: Params, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
-    train = Features(np.eye(2, dtype=np.float32), np.array([0, 1]))
-    probe = Probe.model_validate({
-        "threads": 1, "gpus": 1, "held_out": 0.5, "best_on_test": False,
-        "protocols": {"sklearn": {"classifier": "logistic_regression", "C": [1.0], "max_iter": 10}},
-    })  # fmt: skip
-    with pytest.raises(ValueError, match=r"probe\.gpus must be 0 where no GPU is usable, got 1"):
-        linear_probe("sklearn", probe.protocols["sklearn"], probe, train, train, 0)
+    train, runtime = blobs(60, 0), tiny.runtime.model_copy(update={"probe_gpus": 1})
+    with pytest.raises(ValueError, match=r"runtime\.probe_gpus must be 0 where no GPU is usable, got 1"):
+        probe_tasks(train, train, tiny.probe, runtime, 0)

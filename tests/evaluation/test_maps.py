@@ -13,7 +13,7 @@ LINEAR = LinearProbe(classifier="logistic_regression", C=[0.1], max_iter=100)
 
 
 def probe(**protocols: KNN | LinearProbe) -> Probe:
-    return Probe(threads=1, gpus=0, held_out=0.25, best_on_test=False, protocols=protocols)
+    return Probe(held_out=0.25, best_on_test=False, protocols=protocols)
 
 
 def test_principal_components_are_those_of_the_singular_value_decomposition():
@@ -58,7 +58,7 @@ def test_confusions_are_of_the_predictions_that_the_score_is_made_from():
     train, test = blobs(60, 0), blobs(90, 1)
     knn = KNN(classifier="knn", k=[1, 20], temperature=0.07)
     p = probe(sklearn=LINEAR, mine=knn, other=KNN(classifier="knn", k=[3], temperature=1.0))
-    name, got = confusion_of_knn(train, test, p, seed=0)
+    name, got = confusion_of_knn(train, test, p, 1, seed=0)
     score = knn_probe("mine", knn, p, train, test, seed=0)
     right = got.query("truth == predicted")["count"].sum()
     assert name == "mine"
@@ -69,7 +69,7 @@ def test_confusions_are_of_the_predictions_that_the_score_is_made_from():
 
 def test_without_knn_there_are_no_confusions():
     empty = Features(np.zeros((3, 2), np.float32), np.arange(3))
-    name, got = confusion_of_knn(empty, empty, probe(sklearn=LINEAR), seed=0)
+    name, got = confusion_of_knn(empty, empty, probe(sklearn=LINEAR), 1, seed=0)
     assert name is None
     assert list(got) == ["truth", "predicted", "count"]
     assert len(got) == 0

@@ -20,7 +20,7 @@ from rsa.params.robustness import Robustness
 from tests.data.photos import encoded, photographs, shard_params, source_of
 
 CPU = torch.device("cpu")
-EVALUATION = Evaluation(resize=16, crop=16, batch_size=16, device="cpu", threads=1)
+EVALUATION = Evaluation(resize=16, crop=16, batch_size=16)
 ROBUSTNESS = Robustness(
     constants="tiny_imagenet",
     corruptions=["gaussian_noise", "contrast"],
@@ -50,14 +50,14 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def features(shards: Path, name: str) -> Features:
     split = Split(shards, name)
-    return Features(np.concatenate(list(encode_split(coarse, split, EVALUATION, CPU))), split.labels)
+    return Features(np.concatenate(list(encode_split(coarse, split, EVALUATION, 1, CPU))), split.labels)
 
 
 def test_scores_are_those_of_a_probe_on_corrupted_images_one_by_one(shards: Path):
     train, test = features(shards, "train"), features(shards, "test")
     split = Split(shards, "test")
-    found = robustness_scores(ROBUSTNESS, EVALUATION, coarse, train, test, split, 3, CPU)
-    assert robustness_scores(ROBUSTNESS, EVALUATION, coarse, train, test, split, 3, CPU) == found
+    found = robustness_scores(ROBUSTNESS, EVALUATION, 1, coarse, train, test, split, 3, CPU)
+    assert robustness_scores(ROBUSTNESS, EVALUATION, 1, coarse, train, test, split, 3, CPU) == found
     score = found["corrupted"]
     scaler = StandardScaler().fit(train.x)
     probe = LogisticRegression(C=score["C"], max_iter=200).fit(scaler.transform(train.x), train.y)

@@ -12,7 +12,7 @@ from tests.evaluation.blobs import blobs
 def test_probe_is_every_protocol(tiny: Params):
     train, test = blobs(60, 0), blobs(40, 1)
     knn, sklearn = tiny.probe.protocols["knn"], tiny.probe.protocols["sklearn"]
-    assert probe_tasks(train, test, tiny.probe, seed=1) == {
+    assert probe_tasks(train, test, tiny.probe, tiny.runtime, seed=1) == {
         "knn": knn_probe("knn", knn, tiny.probe, train, test, seed=1),
         "sklearn": linear_probe("sklearn", sklearn, tiny.probe, train, test, seed=1),
     }
@@ -20,13 +20,13 @@ def test_probe_is_every_protocol(tiny: Params):
 
 def test_transfer_is_every_protocol_and_few_shot_for_every_number_of_labels(tiny: Params):
     train, test = blobs(60, 0), blobs(40, 1)
-    scores = transfer_tasks(train, test, tiny.probe, Transfer(labels_per_class=[1, 5], draws=3), seed=1)
+    scores = transfer_tasks(train, test, tiny.probe, Transfer(labels_per_class=[1, 5], draws=3), tiny.runtime, seed=1)
     shots = {"1_shot": few_shot(train, test, 1, 3, 1), "5_shot": few_shot(train, test, 5, 3, 1)}
-    assert scores == probe_tasks(train, test, tiny.probe, seed=1) | shots
+    assert scores == probe_tasks(train, test, tiny.probe, tiny.runtime, seed=1) | shots
 
 
 def test_every_score_is_stamped_with_its_protocol_and_settings(tiny: Params):
-    scores = transfer_tasks(blobs(60, 0), blobs(40, 1), tiny.probe, tiny.transfer, seed=1)
+    scores = transfer_tasks(blobs(60, 0), blobs(40, 1), tiny.probe, tiny.transfer, tiny.runtime, seed=1)
     for task, score in scores.items():
         assert score["metric"] == "top1"
         assert score["protocol"] == (task if task in tiny.probe.protocols else "few-shot")
@@ -37,6 +37,6 @@ def test_every_score_is_stamped_with_its_protocol_and_settings(tiny: Params):
 def test_what_has_nothing_to_learn_from_scores_at_chance(tiny: Params):
     """Features without any signal: 3 classes, 600 test images; 33.3 % +- 4 standard errors."""
     train, test = blobs(150, 0, spread=1e6), blobs(600, 1, spread=1e6)
-    for score in transfer_tasks(train, test, tiny.probe, tiny.transfer, 0).values():
+    for score in transfer_tasks(train, test, tiny.probe, tiny.transfer, tiny.runtime, 0).values():
         assert score["value"] == pytest.approx(100 / 3, abs=8)
         assert score["mean_per_class"] == pytest.approx(100 / 3, abs=8)
