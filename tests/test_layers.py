@@ -51,7 +51,7 @@ def test_a_lower_layer_does_not_know_a_higher_one(folder: str, refused: tuple[st
 
 
 def test_methods_know_models_schedules_params_and_the_views_that_they_ask_for() -> None:
-    data = ("rsa.data.views", "rsa.data.samples", "rsa.data.masks", "rsa.data.philox")
+    data = ("rsa.data.views", "rsa.data.samples", "rsa.data.masks", "rsa.data.philox", "rsa.data.normalize")
     allowed = ("rsa.methods", "rsa.models", "rsa.schedules", "rsa.params", "rsa.distributed", *data)
     for file in files("rsa/methods"):
         ours = {name for name in imports(file) if below(name, ("rsa",))} - {"rsa", "rsa.data"}
@@ -83,15 +83,15 @@ def test_only_the_comparison_of_revisions_asks_dvc() -> None:
 def test_a_stage_does_not_import_another_one() -> None:
     for file in files("pipeline"):
         ours = {name for name in imports(file) if below(name, ("pipeline",))}
-        assert ours <= {"pipeline", "pipeline.stage"}, file
+        assert ours <= {"pipeline", "pipeline.stage", "pipeline.watch", "pipeline.work"}, file
 
 
 def test_every_import_is_one_that_the_closure_sees() -> None:
-    """`tests.engines.imports` follows absolute imports; what it cannot see would be missing from dvc.yaml."""
+    """Methods alone are imported by a computed name, and have a fingerprint for each: others would fail at the end of a stage."""
     for file in FILES:
         text = file.read_text()
         assert "from ." not in text, f"{file}: relative import"
-        assert "import_module(" not in text, f"{file}: import of a computed name"
+        assert "import_module(" not in text or file == ROOT / "rsa/methods/__init__.py", f"{file}: import of a computed name"
         assert "__import__(" not in text, f"{file}: import of a computed name"
 
 

@@ -1,11 +1,7 @@
 """Stages `objects`, `detect` and `robustness`, run as their command lines run them, in this process: torch is imported once."""
 
-import importlib
 import json
 import shutil
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +9,8 @@ import pytest
 import torch
 
 from pipeline import stage
+from pipeline.objects import objects
+from rsa.methods import control_encoder, pixels
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
 from rsa.params.document import Params
@@ -20,32 +18,16 @@ from rsa.params.model import Model
 from tests.conftest import WriteParams
 from tests.data.shapes import draw_coco
 from tests.evaluation.detectors import MODEL, tiny_backbone, tiny_detection
+from tests.pipeline.conftest import RunStage
 
-RunStage = Callable[..., None]
 CORRUPTIONS = ["gaussian_noise", "glass_blur", "contrast"]
 ENCODER = "runs/byol/s0/encoder.safetensors"
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStage:
-    """Run a stage in a project of its own: run("detect", seed=0, ...)."""
-    (tmp_path / "requirements.lock").touch()
-    (tmp_path / ENCODER).parent.mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-
-    def run(name: str, /, **flags: object) -> None:
-        module = importlib.import_module(f"pipeline.{name}")
-        arguments = [part for key, value in flags.items() for part in (f"--{key}", str(value))]
-        monkeypatch.setattr(sys, "argv", [name, *arguments])
-        monkeypatch.setattr(stage, "STARTED", time.time_ns())
-        stage.run(getattr(module, name), module.READS)
-
-    return run
-
-
-@pytest.fixture
 def shapes(run: RunStage, write_params: WriteParams) -> dict[str, Any]:
     """A project with a data set of shapes and an encoder; its `detection.shapes`."""
+    Path(ENCODER).parent.mkdir(parents=True)
     data = draw_coco(Path("raw/shapes"), 8, 4).model_copy(update={"raw": "raw/shapes"})
     section = tiny_detection(data, iterations=3).model_dump(mode="json")
     write_params({"model": MODEL, "detection": {"shapes": section}})
@@ -88,13 +70,16 @@ def test_wrong_inputs_end_in_a_message(run: RunStage, shapes: dict[str, Any], wr
         run("detect", **flags, encoder=ENCODER)
 
 
-def test_a_change_of_the_schedule_leaves_the_objects_alone(shapes: dict[str, Any], write_params: WriteParams):
+def test_a_change_of_the_schedule_leaves_the_objects_alone():
     """Stage `objects` reads `detection.NAME.data` alone: nothing else of the section can be read by it, or makes it stale."""
-    p = stage.params.load(Path("params.yaml"))
-    narrow: Params = p.only(["detection.shapes.data"])
-    assert narrow.detection["shapes"].data == p.detection["shapes"].data
-    with pytest.raises(AttributeError, match="schedule"):
-        _ = narrow.detection["shapes"].schedule
+    assert [dotted for dotted, _ in stage.sections_of(objects).values()] == ["detection.{name}.data"]
+
+
+def test_pixels_have_no_detector(run: RunStage, shapes: dict[str, Any]):
+    save_encoder(control_encoder(pixels.Settings(method="pixels"), tiny_backbone()), Path(ENCODER), "pixels")
+    run("objects", name="shapes", raw="raw/shapes", out="data/objects/shapes")
+    run("detect", name="shapes", seed=0, encoder=ENCODER, objects="data/objects/shapes", out="scores/pixels.json")
+    assert json.loads(Path("scores/pixels.json").read_text()) == {}
 
 
 def test_robustness_of_digits(run: RunStage, write_params: WriteParams, tiny: Params):
@@ -107,6 +92,7 @@ def test_robustness_of_digits(run: RunStage, write_params: WriteParams, tiny: Pa
         "max_iter": 50,
     }
     write_params({"robustness": {"digits": section}})
+    Path(ENCODER).parent.mkdir(parents=True)
     torch.manual_seed(0)
     save_encoder(build_backbone(tiny.model), Path(ENCODER), tiny.model.backbone)
     run("shard", dataset="digits", raw="requirements.lock", out="data/shards/digits")
@@ -123,7 +109,3 @@ def test_robustness_of_digits(run: RunStage, write_params: WriteParams, tiny: Pa
     assert len(values) == 2 * len(CORRUPTIONS)
     assert score["value"] == pytest.approx(sum(values) / len(values))
     assert score["value"] < score["clean_top1"]
-    write_params({"robustness": {"digits": section}, "experiment.transfer": []})
-    run("floor", floor="random", seed=0, data="data/shards", out="scores/random/s0")
-    floor = json.loads(Path("scores/random/s0/robustness_digits.json").read_text())
-    assert floor == scores  # the encoder above had learnt nothing either

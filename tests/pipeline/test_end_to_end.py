@@ -2,12 +2,9 @@
 
 import base64
 import hashlib
-import importlib
 import json
 import re
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,41 +16,12 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import pretrain, stage
-from pipeline.code import write_code
-from rsa import fingerprint
+from pipeline import pretrain
 from rsa.data.index import Split
 from rsa.params.document import Params
-from rsa.params.load import load
 from rsa.reporting.figures.views import draw_choices
 from rsa.training import run as training_run
-from tests.conftest import TINY
-
-RunStage = Callable[..., None]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStage:
-    """Run a stage in a project of its own: run("probe", seed=0, ...)."""
-    shutil.copy(TINY, tmp_path / "params.yaml")
-    (tmp_path / "requirements.lock").touch()  # the `raw` of images that come with a package
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights/none").touch()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fingerprint, "imported_files", set)  # this process has imported everything
-
-    def run(name: str, **flags: object) -> None:
-        if "shards" in flags:
-            flags["shards"] = f"{flags['shards']}/manifest.json"
-        module = importlib.import_module(f"pipeline.{name}")
-        arguments = [part for key, value in flags.items() for part in (f"--{key}", str(value))]
-        monkeypatch.setattr(sys, "argv", [name, *arguments])
-        shutil.rmtree("code", ignore_errors=True)
-        Path("code").mkdir()
-        write_code(load(Path("params.yaml")), Path("code"))
-        stage.run(getattr(module, name))
-
-    return run
+from tests.pipeline.conftest import RunStage
 
 
 def sha256(path: Path) -> str:
