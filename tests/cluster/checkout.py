@@ -17,7 +17,7 @@ from tests.engines.toy import dump_yaml, load_yaml
 
 PRETRAIN = "pretrain@byol-0"
 OUT = "runs/byol/s0"
-FLAGS = ("--method", "byol", "--seed", "0", "--shards", "data/shards/digits", "--start", "weights/none", "--out", OUT)
+FLAGS = ("--method", "byol", "--seed", "0", "--shards", "data/shards/digits/manifest.json", "--start", "weights/none", "--out", OUT)
 FILES = ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles", "requirements.lock")
 PLACEHOLDERS = ("live/metrics/none.json", "weights/none")
 
@@ -25,7 +25,7 @@ PLACEHOLDERS = ("live/metrics/none.json", "weights/none")
 class Checkout:
     """A folder with the project's code; `environment` is what commands in it get."""
 
-    def __init__(self, folder: Path, home: Path, environment: dict[str, str], **pretrain: Any) -> None:
+    def __init__(self, folder: Path, home: Path, environment: dict[str, str], **changes: dict[str, Any]) -> None:
         self.folder = folder
         folder.mkdir()
         for name in (*PACKAGES, *FILES, *PLACEHOLDERS):
@@ -33,9 +33,10 @@ class Checkout:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             copy(ROOT / name, folder / name)
         params = load_yaml(TINY)
-        params["experiment"].update(methods=["byol"], seeds=[0], transfer=["digits"])
+        params["experiment"].update(methods=["random", "byol"], seeds=[0], transfer=["digits"])
         del params["datasets"]["photo_tiles"], params["methods"]["rsa"]
-        params["pretrain"].update(pretrain)
+        for section, values in changes.items():
+            params[section].update(values)
         dump_yaml(params, folder / "params.yaml")
         ours = {name: value for name, value in os.environ.items() if not name.startswith((*OURS, "CUDA_", "MASTER_", "NODE_"))}
         places = {f"DVC_{kind}_DIR": str(home / "dvc") for kind in ("SITE_CACHE", "GLOBAL_CONFIG", "SYSTEM_CONFIG")}
@@ -44,10 +45,10 @@ class Checkout:
         self.call("git", "init", "--quiet")
         self.call("dvc", "init", "--quiet", "--force")
 
-    def edit_launch(self, **values: Any) -> None:
-        """Change values of pretrain.launch."""
+    def edit_runtime(self, **values: Any) -> None:
+        """Change values of the section `runtime`."""
         params = load_yaml(self.folder / "params.yaml")
-        params["pretrain"]["launch"].update(values)
+        params["runtime"].update(values)
         dump_yaml(params, self.folder / "params.yaml")
 
     def call(self, *command: str, **environment: str) -> str:
@@ -68,7 +69,7 @@ class Checkout:
 
     def step(self) -> int:
         """Of the newest checkpoint; -1 where there is none."""
-        steps = [int(file.stem.removeprefix("step_")) for file in self.folder.glob(".work/pretrain/*/step_*.ckpt")]
+        steps = [int(file.stem.removeprefix("step_")) for file in self.folder.glob(".work/pretrain/*/*/step_*.ckpt")]
         return max(steps, default=-1)
 
     def ranks(self) -> dict[int, psutil.Process]:

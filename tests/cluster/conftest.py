@@ -15,16 +15,13 @@ from tests.cluster.checkout import PRETRAIN as PRETRAIN_STAGE
 from tests.cluster.checkout import Checkout
 from tests.cluster.slurm import MissingError, Slurm, require
 
-PRETRAIN: dict[str, Any] = {
-    "epochs": 8,
-    "warmup_epochs": 1,
-    "checkpoint": {"steps": 5, "minutes": 10},
-}
 RANKS = 2
 
 
-def launch(nodes: int, timeout_minutes: float = 2) -> dict[str, Any]:
-    return {"nodes": nodes, "processes": RANKS // nodes, "timeout_minutes": timeout_minutes}
+def on_nodes(nodes: int) -> dict[str, dict[str, Any]]:
+    """Changes of params: a run of two ranks on so many nodes."""
+    runtime = {"nodes": nodes, "processes": RANKS // nodes, "timeout_minutes": 2, "checkpoint": {"steps": 5, "minutes": 10}}
+    return {"pretrain": {"epochs": 8, "warmup_epochs": 1}, "runtime": runtime}
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +53,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not found.exists():
                 run = tmp_path_factory.mktemp("run")
-                checkout = Checkout(run / "checkout", run, {}, **PRETRAIN, launch=launch(nodes=1))
+                checkout = Checkout(run / "checkout", run, {}, **on_nodes(1))
                 checkout.call("dvc", "repro", PRETRAIN_STAGE)
                 found.write_text(checkout.encoder())
         return found.read_text()
@@ -67,7 +64,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     """One whose run is to be of two nodes."""
-    return Checkout(tmp_path / "checkout", tmp_path, {}, **PRETRAIN, launch=launch(nodes=2))
+    return Checkout(tmp_path / "checkout", tmp_path, {}, **on_nodes(2))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

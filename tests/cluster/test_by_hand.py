@@ -23,7 +23,7 @@ def hosts() -> Iterator[Hosts]:
 
 
 def test_a_cut_cable_delays_a_run_and_no_more(hosts: Hosts, checkout: Checkout, uninterrupted: Callable[[], str]) -> None:
-    checkout.edit_launch(timeout_minutes=TIMEOUT / 60)
+    checkout.edit_runtime(timeout_minutes=TIMEOUT / 60)
     checkout.call("dvc", "repro", "--quiet", "shard@digits")
     both = {"MASTER_ADDR": ADDRESSES[0], "GLOO_SOCKET_IFNAME": INTERFACE}
     first = checkout.start("first", *hosts.on(0), "dvc", "repro", "--single-item", PRETRAIN, **both)
