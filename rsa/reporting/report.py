@@ -150,7 +150,7 @@ def summary(p: Params, scores: Scores, results: Results, runs: Runs) -> list[str
         f"**Finding**: {_finding(results, e.dataset)}",
         f"**Floors**: {_floors(results)}",
         f"**Cost**: {_cost(runs, results)}",
-        f"**Trust**: {_believed(p, scores, runs)}",
+        f"**Trust**: {_believed(scores, runs)}",
     ]
 
 
@@ -208,7 +208,7 @@ def _cost(runs: Runs, results: Results) -> str:
     return f"{', '.join(parts)} per run." if parts else "the runs do not say."
 
 
-def _believed(p: Params, scores: Scores, runs: Runs) -> str:
+def _believed(scores: Scores, runs: Runs) -> str:
     missing = len(runs.missing) + len(scores.missing)
     collapsed = sum(bool(run.get("collapsed")) for run in runs.manifests.values())
     return (
