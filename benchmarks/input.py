@@ -39,7 +39,7 @@ from rsa.models.backbones import build_backbone
 from rsa.params.document import Params
 from rsa.params.load import load
 from rsa.training.loop import train
-from rsa.training.optim import build_optimizer, learning_rate
+from rsa.training.optim import build_optimizer
 
 WORKERS = 2
 SECONDS = 12.0  # of measuring each way
@@ -200,10 +200,11 @@ def waiting_share(split: Split, p: Params) -> float:
             yield batch
 
     optimizer = p.methods["rsa"].optimizer
+    pretrain = p.pretrain.model_copy(update={"precision": "float32", "batch_size": 64})
     started = time.perf_counter()
     train(
-        model, timed(), build_optimizer(model, optimizer), learning_rate(optimizer, p.pretrain),
-        total_steps=12, device=CPU, bf16=False, report=lambda rows: None,
+        model, timed(), build_optimizer(model.parameters(), (), optimizer), pretrain, optimizer,
+        total_steps=12, device=CPU, report=lambda rows: None,
     )  # fmt: skip
     return waited / (time.perf_counter() - started)
 

@@ -37,7 +37,7 @@ from rsa.evaluation.features import Features, read_features, write_features
 from rsa.evaluation.linear import linear_probe
 from rsa.evaluation.logistic import logistic_predictions
 from rsa.evaluation.softmax_regression import SoftmaxRegression
-from rsa.evaluation.weighted_knn import WeightedKNN
+from rsa.evaluation.weighted_knn import weighted_knn
 from rsa.models.backbones import build_backbone, representation
 from rsa.params.load import load
 from rsa.params.probe import Probe
@@ -137,14 +137,13 @@ def product(train: Features, test: Features, rows: int = 1000) -> None:
 
 
 def knn_ways(train: Features, test: Features) -> dict[str, Way]:
-    ours = WeightedKNN(max(KS), TEMPERATURE).fit(train.x, train.y)
     plain = KNeighborsClassifier(
         max(KS), metric="cosine", algorithm="brute", weights=lambda distances: np.exp((1 - distances) / TEMPERATURE)
     ).fit(train.x, train.y)
     return {
         "bare matrix product": lambda: product(train, test),
-        f"this project, k = {max(KS)}": lambda: ours.predict(test.x),
-        f"this project, k in {KS}": lambda: ours.predict_each(test.x, KS)[max(KS)],
+        f"this project, k = {max(KS)}": lambda: weighted_knn(train.x, train.y, test.x, [max(KS)], TEMPERATURE)[max(KS)],
+        f"this project, k in {KS}": lambda: weighted_knn(train.x, train.y, test.x, KS, TEMPERATURE)[max(KS)],
         f"KNeighborsClassifier, k = {max(KS)}": lambda: plain.predict(test.x),
     }
 
@@ -163,7 +162,7 @@ def linear_ways(train: Features, test: Features) -> dict[str, Way]:
             LogisticRegression(C=C, max_iter=1000).fit(x, train.y).predict(x_test)
         ),
         "this project's probe, one C": lambda: next(iter(logistic_predictions(train, test, [C], 1000)))[1],
-        "the same in chunks": lambda: SoftmaxRegression(C, True, max_iter=1000).fit(train.x, train.y).predict(test.x),
+        "the same in chunks": lambda: SoftmaxRegression(C, max_iter=1000).fit(train.x, train.y).predict(test.x),
         f"this project's probe, C of {GRID} chosen": selected,
     }
 
@@ -190,7 +189,7 @@ def larger_ways(train: Features, test: Features, folder: Path) -> dict[str, Way]
 
     return {
         "StandardScaler and LogisticRegression": plain,
-        "in chunks": lambda: SoftmaxRegression(C, True, max_iter=ITERATIONS).fit(many.x, many.y).predict(test.x),
+        "in chunks": lambda: SoftmaxRegression(C, max_iter=ITERATIONS).fit(many.x, many.y).predict(test.x),
     }
 
 

@@ -18,7 +18,6 @@ from rsa.data.philox import uniforms
 from rsa.params.views import Jitter, Views
 
 F64 = NDArray[np.float64]
-F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rsa.evaluation.choose import Predictions, choose
 from rsa.evaluation.features import Features
 from rsa.evaluation.score import Score, accuracy
-from rsa.evaluation.weighted_knn import WeightedKNN
+from rsa.evaluation.weighted_knn import weighted_knn
 from rsa.params.probe import KNN, Probe
 
 
@@ -22,5 +22,4 @@ def knn_probe(name: str, p: KNN, probe: Probe, train: Features, test: Features, 
 
 def knn_predictions(train: Features, test: Features, ks: Sequence[int], temperature: float) -> Predictions:
     """Predicted classes for each k; where the training split is smaller than k, all of it votes."""
-    classifier = WeightedKNN(max(ks), temperature).fit(train.x, train.y)
-    return dict(classifier.predict_each(test.x, ks).items())
+    return dict(weighted_knn(train.x, train.y, test.x, ks, temperature).items())

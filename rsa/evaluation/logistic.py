@@ -41,7 +41,7 @@ def logistic_predictions(
             yield C, model.predict(x_test), converged
     else:
         for C in Cs:
-            chunked = SoftmaxRegression(C=C, standardize=True, max_iter=max_iter)
+            chunked = SoftmaxRegression(C=C, max_iter=max_iter)
             converged = _fit(chunked, train.x, train.y)
             yield C, chunked.predict(test.x), converged
 

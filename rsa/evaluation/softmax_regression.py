@@ -16,49 +16,29 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 Array = NDArray[Any]
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 CHUNK_BYTES = 4 * 2**20  # of features or of scores, whichever is more; so that a chunk stays in the processor's cache
 
 
-class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """LogisticRegression(C, tol, max_iter) for arrays too large to copy, after a StandardScaler if `standardize`.
+class SoftmaxRegression:
+    """LogisticRegression(C, tol, max_iter) behind a StandardScaler, for arrays too large to copy."""
 
-    Fitted: `classes_`, `coef_` (classes, D; 1 row for two classes) and `intercept_` for features as they were given,
-    `n_iter_`, and `converged_`: the gradient of the mean loss fell to `tol` in every component, or the loss no longer falls.
-    """
+    def __init__(self, C: float, max_iter: int, tol: float = 1e-4) -> None:
+        self.C, self.max_iter, self.tol = C, max_iter, tol
 
-    def __init__(
-        self,
-        C: float = 1.0,
-        standardize: bool = False,
-        tol: float = 1e-4,
-        max_iter: int = 100,
-    ) -> None:
-        self.C = C
-        self.standardize = standardize
-        self.tol = tol
-        self.max_iter = max_iter
-
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Array, y: I64) -> Self:
         """Fit to features X (N, D) and classes y (N,)."""
-        if not self.C > 0:
-            raise ValueError(f"C must be positive, got {self.C}")
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C")
-        check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"y must have at least 2 classes, got one class: {classes[0]!r}")
-        shape = (len(classes) if len(classes) > 2 else 1, X.shape[1] + 1)
-        self.classes_ = classes
+        X = np.asarray(X)
+        self._classes, codes = np.unique(y, return_inverse=True)
+        if len(self._classes) < 2:
+            raise ValueError(f"y must have at least 2 classes, got one class: {self._classes[0]!r}")
         self._center, self._scale = self._standardization(X)
+        shape = (len(self._classes) if len(self._classes) > 2 else 1, X.shape[1] + 1)
 
         def objective(parameters: F64) -> tuple[float, F64]:
             return self._loss_and_gradient(parameters.reshape(shape), X, codes)
@@ -67,61 +47,46 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B",
             options={"maxiter": self.max_iter, "gtol": self.tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50},  # scikit-learn's
         )  # fmt: skip
-        self._parameters: F64 = result.x.reshape(shape)
-        self.coef_ = self._parameters[:, :-1] / self._scale
-        self.intercept_ = self._parameters[:, -1] - self.coef_ @ self._center
-        self.n_iter_ = int(result.nit)
-        self.converged_ = result.status == 0
-        if not self.converged_:
-            warnings.warn(f"not converged after {self.n_iter_} iterations: {result.message}", ConvergenceWarning, stacklevel=2)
+        self._parameters: F64 = result.x.reshape(shape)  # W and b, of standardised features
+        if result.status != 0:
+            warnings.warn(f"not converged after {result.nit} iterations: {result.message}", ConvergenceWarning, stacklevel=2)
         return self
 
-    def decision_function(self, X: Any) -> Array:
-        """Scores (N, classes); for two classes (N,), positive for the second."""
-        scores = np.concatenate(list(self._scores(X)))
-        return scores if len(self.classes_) > 2 else scores[:, 0]
-
-    def predict_proba(self, X: Any) -> Array:
-        """Probabilities (N, classes)."""
-        return np.concatenate([softmax(_with_first(scores, len(self.classes_), 1), axis=1) for scores in self._scores(X)])
-
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Array) -> I64:
         """The most probable class (N,)."""
-        winners = [_with_first(scores, len(self.classes_), 1).argmax(1) for scores in self._scores(X)]
-        predicted: Array = self.classes_[np.concatenate(winners)]
+        X = np.asarray(X)
+        V = (self._parameters[:, :-1] / self._scale).astype(X.dtype).T
+        bias = self._parameters[:, -1].astype(X.dtype)
+        winners = [_with_first(x @ V + bias, len(self._classes), 1).argmax(1) for _, x in self._centered(X)]
+        predicted: I64 = self._classes[np.concatenate(winners)]
         return predicted
 
     def _standardization(self, X: Array) -> tuple[Array, F64]:
         """What is subtracted from features, in their precision, and what they are then divided by, each (D,)."""
-        if not self.standardize:
-            return np.zeros(X.shape[1], X.dtype), np.ones(X.shape[1])
         scaler = StandardScaler()
         for part in self._chunks(X):
             scaler.partial_fit(X[part])
         return scaler.mean_.astype(X.dtype), scaler.scale_
 
     def _chunks(self, X: Array) -> Iterator[slice]:
-        rows = max(1, CHUNK_BYTES // (X.itemsize * max(X.shape[1], len(self.classes_))))
+        rows = max(1, CHUNK_BYTES // (X.itemsize * max(X.shape[1], len(self._classes))))
         return (slice(start, min(start + rows, len(X))) for start in range(0, len(X), rows))
 
     def _centered(self, X: Array) -> Iterator[tuple[slice, Array]]:
         """Chunks of X (B, D) less the centre; each is overwritten by the next."""
         buffer = None
         for part in self._chunks(X):
-            if not self.standardize:
-                yield part, X[part]
-                continue
             if buffer is None:
                 buffer = np.empty((part.stop, X.shape[1]), X.dtype)
             yield part, np.subtract(X[part], self._center, out=buffer[: part.stop - part.start])
 
-    def _loss_and_gradient(self, parameters: F64, X: Array, codes: NDArray[np.int64]) -> tuple[float, F64]:
+    def _loss_and_gradient(self, parameters: F64, X: Array, codes: I64) -> tuple[float, F64]:
         """Mean cross-entropy plus |W|^2 / (2 C N), and its gradient; W is that of standardised features."""
         V = (parameters[:, :-1] / self._scale).astype(X.dtype)
         bias = parameters[:, -1:].astype(X.dtype)
         loss, gradient = 0.0, np.zeros_like(parameters)
         for part, x in self._centered(X):
-            scores = _with_first(V @ x.T + bias, len(self.classes_), 0)  # (classes, B): faster than (B, classes)
+            scores = _with_first(V @ x.T + bias, len(self._classes), 0)  # (classes, B): faster than (B, classes)
             scores -= scores.max(0)
             truth = codes[part], np.arange(len(x))
             losses = -scores[truth].astype(np.float64)
@@ -139,14 +104,6 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         strength = 1 / (self.C * len(X))
         gradient[:, :-1] += strength * parameters[:, :-1]
         return loss / len(X) + strength / 2 * float((parameters[:, :-1] ** 2).sum()), gradient.ravel()
-
-    def _scores(self, X: Any) -> Iterator[Array]:
-        """Scores (B, classes), or (B, 1) for two classes, of the next B samples."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
-        V = (self._parameters[:, :-1] / self._scale).astype(X.dtype).T
-        bias = self._parameters[:, -1].astype(X.dtype)
-        return (x @ V + bias for _, x in self._centered(X))
 
 
 def _with_first(scores: Array, classes: int, axis: int) -> Array:

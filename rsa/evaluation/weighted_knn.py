@@ -11,109 +11,73 @@ nearer; of equal votes the smaller class wins; a zero vector has cosine 0 to eve
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 Array = NDArray[Any]
+I64 = NDArray[np.int64]
 TILE_BYTES = 128 * 2**20  # of cosines, of training features and of neighbours found so far, each
 
 
-class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Votes of the `n_neighbors` nearest training samples by cosine, weighted by exp(cosine / `temperature`).
+def weighted_knn(x: Array, y: I64, queries: Array, ks: Sequence[int], temperature: float) -> dict[int, I64]:
+    """For each k the class (B,) of every query (B, D), by the votes of its k nearest of x (N, D), whose classes are y (N,).
 
     Features may be memory-mapped and are never copied as a whole.
     """
+    classes, codes = np.unique(y, return_inverse=True)
+    ascending = sorted(set(ks))
+    winners = []
+    for cosines, indices in neighbors(x, queries, ascending[-1]):
+        rows = max(1, TILE_BYTES // (8 * len(ascending) * len(classes)))
+        for start in range(0, len(cosines), rows):
+            part = slice(start, start + rows)
+            winners.append(votes(cosines[part], codes[indices[part]], len(classes), ascending, temperature).argmax(2))
+    return dict(zip(ascending, classes[np.concatenate(winners, axis=1)], strict=True))
 
-    def __init__(self, n_neighbors: int = 200, temperature: float = 0.1) -> None:
-        self.n_neighbors = n_neighbors
-        self.temperature = temperature
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Keep the training features X (N, D) and classes y (N,)."""
-        if not self.n_neighbors >= 1:
-            raise ValueError(f"n_neighbors must be at least 1, got {self.n_neighbors}")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        self.classes_, self._codes = np.unique(y, return_inverse=True)
-        self._train = X
-        return self
+def votes(cosines: Array, codes: I64, classes: int, ascending: Sequence[int], temperature: float) -> Array:
+    """Votes (len(ascending), B, classes) of neighbours (B, k), each row scaled so that its nearest neighbour has 1."""
+    weights = np.exp((cosines - cosines[:, :1]).astype(np.float64) / temperature)  # (B, k); never overflows
+    shape = (len(cosines), classes)
+    places = codes + classes * np.arange(len(cosines))[:, None]
+    found, total, before = [], np.zeros(shape), 0
+    for k in ascending:
+        counted = slice(before, k)
+        total = total + np.bincount(places[:, counted].ravel(), weights[:, counted].ravel(), total.size).reshape(shape)
+        found.append(total)
+        before = k
+    return np.stack(found)
 
-    def kneighbors(self, X: Any) -> tuple[Array, NDArray[np.int64]]:
-        """Cosines, descending, and indices of the nearest training samples, (N, k each)."""
-        blocks = list(self._neighbors(X))
-        return np.concatenate([cosines for cosines, _ in blocks]), np.concatenate([indices for _, indices in blocks])
 
-    def predict_proba(self, X: Any) -> Array:
-        """Shares of the votes (N, classes); each row sums to 1."""
-        return np.concatenate([votes[0] / votes[0].sum(1, keepdims=True) for votes in self._votes(X, [self.n_neighbors])])
+def neighbors(x: Array, queries: Array, k: int) -> Iterator[tuple[Array, I64]]:
+    """Cosines, descending, and indices of the k nearest (or all) of x to the next queries, (B, k each)."""
+    x, queries, k = np.asarray(x), np.asarray(queries), min(k, len(x))
+    block = max(1, TILE_BYTES // (k * (x.itemsize + 8)))
+    for start in range(0, len(queries), block):
+        yield _search(x, queries[start : start + block], k)
 
-    def predict(self, X: Any) -> Array:
-        """The class (N,) with most votes."""
-        return self.predict_each(X, [self.n_neighbors])[self.n_neighbors]
 
-    def predict_each(self, X: Any, ks: Sequence[int]) -> dict[int, Array]:
-        """k -> the classes (N,) that `predict` would give with that n_neighbors, from one search; none above `n_neighbors`."""
-        if not ks or min(ks) < 1 or max(ks) > self.n_neighbors:
-            raise ValueError(f"ks must be between 1 and n_neighbors ({self.n_neighbors}), got {list(ks)}")
-        ascending = sorted(set(ks))
-        winners = np.concatenate([votes.argmax(2) for votes in self._votes(X, ascending)], axis=1)
-        return dict(zip(ascending, self.classes_[winners], strict=True))
-
-    def _votes(self, X: Any, ascending: Sequence[int]) -> Iterator[Array]:
-        """Votes (len(ascending), B, classes) of the next B queries, each row scaled so that its nearest neighbour has 1."""
-        for cosines, indices in self._neighbors(X):
-            rows = max(1, TILE_BYTES // (8 * len(ascending) * len(self.classes_)))
-            for start in range(0, len(cosines), rows):
-                part = slice(start, start + rows)
-                yield self._votes_of(cosines[part], indices[part], ascending)
-
-    def _votes_of(self, cosines: Array, indices: NDArray[np.int64], ascending: Sequence[int]) -> Array:
-        weights = np.exp((cosines - cosines[:, :1]).astype(np.float64) / self.temperature)  # (B, k); never overflows
-        shape = (len(cosines), len(self.classes_))
-        places = self._codes[indices] + shape[1] * np.arange(shape[0])[:, None]
-        votes, total, before = [], np.zeros(shape), 0
-        for k in ascending:
-            counted = slice(before, k)
-            total = total + np.bincount(places[:, counted].ravel(), weights[:, counted].ravel(), total.size).reshape(shape)
-            votes.append(total)
-            before = k
-        return np.stack(votes)
-
-    def _neighbors(self, X: Any) -> Iterator[tuple[Array, NDArray[np.int64]]]:
-        """(cosines, indices) of the neighbours of the next queries, nearest first."""
-        check_is_fitted(self)
-        queries = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        k = min(self.n_neighbors, len(self._train))
-        block = max(1, TILE_BYTES // (k * (self._train.itemsize + 8)))
-        for start in range(0, len(queries), block):
-            yield self._search(queries[start : start + block], k)
-
-    def _search(self, queries: Array, k: int) -> tuple[Array, NDArray[np.int64]]:
-        """The training features are read and normalised once; every tile of cosines is merged into what was found before."""
-        dtype, train = self._train.dtype, self._train
-        cosines, indices = np.empty((len(queries), k), dtype), np.empty((len(queries), k), np.int64)
-        columns = min(len(train), max(k, TILE_BYTES // (dtype.itemsize * train.shape[1])))
-        rows = max(1, min(len(queries), TILE_BYTES // (dtype.itemsize * columns)))
-        product = np.empty(rows * columns, dtype)  # reused: fresh memory costs as much as filling it
-        for first in range(0, len(train), columns):
-            keys = unit(train[first : first + columns])
-            for start in range(0, len(queries), rows):
-                part = slice(start, start + rows)
-                mine = unit(queries[part].astype(dtype, copy=False))
-                tile = np.matmul(mine, keys.T, out=product[: len(mine) * len(keys)].reshape(len(mine), len(keys)))
-                found, places = nearest(tile, min(k, tile.shape[1]))
-                if first == 0:
-                    cosines[part], indices[part] = found, places  # k of them, since columns >= k
-                else:
-                    cosines[part], indices[part] = merged(cosines[part], indices[part], found, places + first)
-        return cosines, indices
+def _search(train: Array, queries: Array, k: int) -> tuple[Array, I64]:
+    """The training features are read and normalised once; every tile of cosines is merged into what was found before."""
+    dtype = train.dtype
+    cosines, indices = np.empty((len(queries), k), dtype), np.empty((len(queries), k), np.int64)
+    columns = min(len(train), max(k, TILE_BYTES // (dtype.itemsize * train.shape[1])))
+    rows = max(1, min(len(queries), TILE_BYTES // (dtype.itemsize * columns)))
+    product = np.empty(rows * columns, dtype)  # reused: fresh memory costs as much as filling it
+    for first in range(0, len(train), columns):
+        keys = unit(train[first : first + columns])
+        for start in range(0, len(queries), rows):
+            part = slice(start, start + rows)
+            mine = unit(queries[part].astype(dtype, copy=False))
+            tile = np.matmul(mine, keys.T, out=product[: len(mine) * len(keys)].reshape(len(mine), len(keys)))
+            found, places = nearest(tile, min(k, tile.shape[1]))
+            if first == 0:
+                cosines[part], indices[part] = found, places  # k of them, since columns >= k
+            else:
+                cosines[part], indices[part] = merged(cosines[part], indices[part], found, places + first)
+    return cosines, indices
 
 
 def unit(x: Array) -> Array:
@@ -122,7 +86,7 @@ def unit(x: Array) -> Array:
     return x / np.where(lengths > 0, lengths, 1)[:, None]
 
 
-def nearest(cosines: Array, k: int) -> tuple[Array, NDArray[np.int64]]:
+def nearest(cosines: Array, k: int) -> tuple[Array, I64]:
     """The k largest of each row of (B, M), descending, and their places; of equal ones the first."""
     rows, columns = cosines.shape
     if k + 1 < columns:  # one more than asked for: whether the last place is contested
@@ -137,9 +101,7 @@ def nearest(cosines: Array, k: int) -> tuple[Array, NDArray[np.int64]]:
     return values[:, :k], places[:, :k]
 
 
-def merged(
-    cosines: Array, indices: NDArray[np.int64], found: Array, places: NDArray[np.int64]
-) -> tuple[Array, NDArray[np.int64]]:
+def merged(cosines: Array, indices: I64, found: Array, places: I64) -> tuple[Array, I64]:
     """The nearest of both, as many as before; those found before come earlier in the training split, so they go first."""
     both, where = np.concatenate([cosines, found], 1), np.concatenate([indices, places], 1)
     order = np.argsort(-both, axis=1, kind="stable")[:, : cosines.shape[1]]

@@ -13,6 +13,7 @@ from rsa.models.backbones import build_backbone, representation
 from rsa.params.model import Model
 
 TOLERANCE = 1e-4  # of the largest number of a representation
+ANY_SIZE = 64  # px of images for a backbone that takes any
 
 
 def _compare(path: Path, ours: Tensor, theirs: Tensor) -> float:
@@ -28,12 +29,12 @@ def _images(size: int) -> Tensor:
 
 
 @torch.no_grad()
-def export_timm(backbone: nn.Module, p: Model, path: Path, size: int = 64) -> str:
+def export_timm(backbone: nn.Module, p: Model, path: Path) -> str:
     """A state dict for timm's model (with the small stem, if params.yaml has one, put in as rsa.models.backbones does)."""
     torch.save(backbone.state_dict(), path)
     other = build_backbone(p) if p.small_stem else timm.create_model(p.backbone, num_classes=0, **p.backbone_args)
     other.load_state_dict(torch.load(path, weights_only=True))
-    x = _images(backbone.patch_embed.img_size[0] if _fixed(backbone) else size)  # type: ignore[union-attr, index, arg-type]
+    x = _images(backbone.patch_embed.img_size[0] if _fixed(backbone) else ANY_SIZE)  # type: ignore[union-attr, index, arg-type]
     difference = _compare(path, representation(backbone, x), representation(other.eval(), x))
     stem = ", first convolution 3x3, no max-pool" if p.small_stem else ""
     return f"{path}: timm's {p.backbone} with {p.backbone_args or 'no arguments'}{stem}; loaded back, differs by {difference:.0e}"

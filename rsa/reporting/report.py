@@ -152,7 +152,7 @@ def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[s
         f"**Finding**: {_finding(results, e.dataset)}",
         f"**Controls**: {_controls(results)}",
         f"**Cost**: {_cost(runs, results)}",
-        f"**Trust**: {_believed(p, scores, runs)}",
+        f"**Trust**: {_believed(scores, runs)}",
     ]
 
 
@@ -210,7 +210,7 @@ def _cost(runs: Runs, results: Results) -> str:
     return f"{', '.join(parts)} per run." if parts else "the runs do not say."
 
 
-def _believed(p: Document, scores: Scores, runs: Runs) -> str:
+def _believed(scores: Scores, runs: Runs) -> str:
     missing = len(runs.missing) + len(scores.missing)
     collapsed = sum(bool(run.get("collapsed")) for run in runs.manifests.values())
     return (

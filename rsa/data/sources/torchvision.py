@@ -72,8 +72,8 @@ def _arrays(holds: str, labels: str = "targets") -> Kept:
     return Kept(holds, lambda dataset: np.asarray(getattr(dataset, labels)).tolist())
 
 
-def _files(holds: str, files: str = "_image_files", *, downloads: bool = True) -> Kept:
-    return Kept(holds, lambda dataset: dataset._labels, lambda dataset: getattr(dataset, files), downloads)
+def _files(holds: str, files: str = "_image_files") -> Kept:
+    return Kept(holds, lambda dataset: dataset._labels, lambda dataset: getattr(dataset, files))
 
 
 def _pairs(holds: str, pairs: str = "samples", *, downloads: bool = True) -> Kept:

@@ -1,0 +1,40 @@
+"""pyproject.toml declares every package that the code imports, and requirements.lock has what it declares."""
+
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import pytest
+
+from tests.engines.imports import PACKAGES, ROOT, imported_names
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+NEEDED = PYPROJECT["project"]["dependencies"]
+DEV = PYPROJECT["dependency-groups"]["dev"]
+
+
+def names(requirements: list[str]) -> set[str]:
+    """`Torch[cuda]>=2` -> `torch`."""
+    return {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=~! ]", each)[0]).lower() for each in requirements}
+
+
+def imported(folders: tuple[str, ...]) -> set[str]:
+    """Other people's top-level modules."""
+    sources = [file.read_text() for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    snakefile = re.findall(r"^ *(?:from|import) (\w+)", (ROOT / "Snakefile").read_text(), re.M)
+    found = {*snakefile, *(name.partition(".")[0] for source in sources for name in imported_names(source))}
+    return found - set(sys.stdlib_module_names) - {*PACKAGES, "tests", "benchmarks", "__main__"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "declared"), [(PACKAGES, NEEDED), (("tests", "benchmarks"), [*NEEDED, *DEV])], ids=["code", "tests"]
+)
+def test_what_is_imported_is_declared(folders: tuple[str, ...], declared: list[str]) -> None:
+    distributions = packages_distributions()
+    assert {module for module in imported(folders) if not names(distributions.get(module, [])) & names(declared)} == set()
+
+
+def test_what_is_declared_is_locked() -> None:
+    locked = re.findall(r"^(\S+)==", (ROOT / "requirements.lock").read_text(), re.M)
+    assert names([*NEEDED, *DEV]) - names(locked) == set()
