@@ -89,13 +89,17 @@ def test_captured_and_restored_training_goes_on_to_the_bit(checkpoints: Checkpoi
     assert all(torch.equal(tensor, other[0].state_dict()[key]) for key, tensor in one[0].state_dict().items())
 
 
-def test_sigterm_is_noted_and_then_again_what_it_was():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_termination_or_ctrl_c_is_noted_and_then_again_what_it_was(number: signal.Signals):
+    before = signal.getsignal(number)
     with terminations() as terminated:
         assert not terminated()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         assert terminated()
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
+
+
+def test_an_interrupted_run_ends_with_a_code_of_its_own():
     with pytest.raises(SystemExit) as ended:
         raise Interrupted
     assert ended.value.code == 75

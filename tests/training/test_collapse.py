@@ -36,7 +36,7 @@ def test_the_numbers_are_the_papers_written_again():
 
 
 def test_limits_name_the_number_and_the_step():
-    limits = Collapse(action="stop", after=0.0, min_std=0.01, min_rank=1.5)
+    limits = Collapse(after=0.0, min_std=0.01, min_rank=1.5)
     bad = health(torch.ones(50, 8))
     assert beyond(bad, limits) == f"embedding_std must be at least 0.01 (pretrain.collapse), got {bad.embedding_std:.4g}"
     with pytest.raises(CollapseError, match=r"collapsed at step 7: embedding_std must be at least 0.01"):

@@ -61,7 +61,7 @@ def test_hard_views_pay_for_their_candidates(tiny: Params):
         "hard_views": {
             "candidates": 4,
             "local_candidates": None,
-            "max_sets": 6,
+            "max_combinations": 6,
             "scoring": {"precision": "same", "predicted": None, "reuse": False},
         }
     }

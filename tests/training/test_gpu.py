@@ -40,7 +40,7 @@ def trained(
     losses: list[float] = []
     pretrain = Pretrain.model_validate({**PRETRAIN, "batch_size": 8, "precision": precision})
     train(
-        method, batches(size=8), optimizer, pretrain, section.optimizer, total_steps=STEPS, device=on,
+        method, batches(size=8), optimizer, pretrain, section.optimizer, total_steps=STEPS, device=on, stop_on_collapse=False,
         report=lambda rows: losses.extend(row["loss"] for row in rows),
     )  # fmt: skip
     return {name: tensor.cpu() for name, tensor in method.state_dict().items()}, losses

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rsa.data.loader import Batch
 from rsa.data.samples import Samples
-from rsa.methods import METHODS
+from rsa.methods import method_class
 from rsa.methods.method import Method
 from rsa.params.optimizer import SGD
 from rsa.params.pretrain import Pretrain
@@ -20,13 +20,11 @@ from tests.methods.sections import SECTIONS, section
 
 CPU = torch.device("cpu")
 PRETRAIN = {
-    "epochs": 4, "batch_size": 256, "warmup_epochs": 0, "precision": "float32", "device": "cpu", "threads": 1, "accumulate": 1,
-    "compile": False, "start": {"weights": "random", "file": "weights/none"}, "snapshots": [1.0],
-    "checkpoint": {"steps": 1000, "minutes": 10},
-    "launch": {"nodes": 1, "processes": "auto", "timeout_minutes": 10},
-    "collapse": {"action": "mark", "after": 0.0, "min_std": 0.0, "min_rank": 0.0},
+    "epochs": 4, "batch_size": 256, "warmup_epochs": 0, "precision": "float32", "accumulate": 1,
+    "start": {"weights": "random", "file": "weights/none"},
+    "collapse": {"after": 0.0, "min_std": 0.0, "min_rank": 0.0},
 }  # fmt: skip
-PLAIN = SGD(name="sgd", base_lr=0.1, momentum=0.0, weight_decay=0.0, clip=None)
+PLAIN = SGD(name="sgd", base_lr=0.1, momentum=0.0, weight_decay=0.0, clip_each=None)
 
 
 def batches(views: int = 2, size: int = 4) -> Iterator[Batch]:
@@ -71,11 +69,16 @@ class Recorder(Method):
         self.calls.append(("after_step", progress))
 
 
-def run(method: Method, steps: int, schedule: SGD = PLAIN, views: int = 2, **pretrain: object) -> list[Row]:
+def run(
+    method: Method, steps: int, schedule: SGD = PLAIN, views: int = 2, stop_on_collapse: bool = False, **pretrain: object
+) -> list[Row]:
     rows: list[Row] = []
     optimizer = build_optimizer(method.parameters(), (), schedule)
     p = Pretrain.model_validate({**PRETRAIN, **pretrain})
-    train(method, batches(views), optimizer, p, schedule, total_steps=steps, device=CPU, report=rows.extend)
+    train(
+        method, batches(views), optimizer, p, schedule,
+        total_steps=steps, device=CPU, stop_on_collapse=stop_on_collapse, report=rows.extend,
+    )  # fmt: skip
     return rows
 
 
@@ -116,8 +119,8 @@ def test_a_collapse_stops_the_run_or_is_left_to_the_report():
     """The recorder's embeddings are all the same."""
     limits = {"after": 0.5, "min_std": 0.01, "min_rank": 1.5}
     with pytest.raises(CollapseError, match=r"collapsed at step 50: embedding_std must be at least 0.01 .* got 0"):
-        run(Recorder(), 100, collapse={"action": "stop", **limits})  # steps 25, 50, ... are looked at
-    assert len(run(Recorder(), 100, collapse={"action": "mark", **limits})) == 100
+        run(Recorder(), 100, stop_on_collapse=True, collapse=limits)  # steps 25, 50, ... are looked at
+    assert len(run(Recorder(), 100, collapse=limits)) == 100
 
 
 @pytest.mark.parametrize("steps", [1, FLUSH_STEPS - 1, FLUSH_STEPS, FLUSH_STEPS + 1, 2 * FLUSH_STEPS])
@@ -134,7 +137,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_its_step(bad: int):
 def trained(name: str, **pretrain: object) -> tuple[dict[str, Tensor], list[Row]]:
     torch.manual_seed(0)
     p = section(name)
-    method = METHODS[name](Backbone(), p).train()
+    method = method_class(name)(Backbone(), p).train()
     return method.state_dict(), run(method, 6, PLAIN, {"rsa": 4, "supervised": 1}.get(name, 2), **pretrain)
 
 
@@ -151,7 +154,7 @@ def test_two_runs_are_identical_to_the_bit(name: str):
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_training_changes_the_backbone_and_its_target(name: str):
     torch.manual_seed(0)
-    before = METHODS[name](Backbone(), section(name)).state_dict()
+    before = method_class(name)(Backbone(), section(name)).state_dict()
     after, _ = trained(name)
     moving = [key for key in before if key.endswith("backbone.conv.weight")]
     assert moving

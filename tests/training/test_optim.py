@@ -10,7 +10,7 @@ from rsa.training.optim import build_optimizer, clip_gradients, learning_rate, s
 
 
 def sgd(**changes: object) -> SGD:
-    return SGD(**{"name": "sgd", "base_lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "clip": None, **changes})
+    return SGD(**{"name": "sgd", "base_lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "clip_each": None, **changes})
 
 
 def pretrain(tiny: Params, **changes: object) -> Pretrain:
@@ -69,14 +69,16 @@ def test_target_networks_are_left_out():
 
 
 def lars(**changes: object) -> LARS:
-    return LARS(**{"name": "lars", "base_lr": 0.2, "momentum": 0.9, "weight_decay": 1e-3, "trust": 0.01, "clip": None, **changes})
+    return LARS(
+        **{"name": "lars", "base_lr": 0.2, "momentum": 0.9, "weight_decay": 1e-3, "trust": 0.01, "clip_each": None, **changes}
+    )
 
 
 def adamw(**changes: object) -> AdamW:
     return AdamW(
         **{
             "name": "adamw", "base_lr": 1e-3, "end_lr": 1e-5, "betas": (0.9, 0.999), "weight_decay": 0.04,
-            "end_weight_decay": 0.4, "clip": None, **changes,
+            "end_weight_decay": 0.4, "clip_each": None, **changes,
         }
     )  # fmt: skip
 

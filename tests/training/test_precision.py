@@ -13,7 +13,7 @@ from pipeline.pretrain import pretrain
 from rsa.data.shards import write_shards
 from rsa.data.sources import open_source
 from rsa.params.load import load
-from tests.engines.imports import ROOT
+from rsa.recipes import write
 
 SEEDS, EPOCHS, WINDOWS = range(3), 4, 5
 UNTRAINED = 4.0  # of embeddings that know nothing of each other
@@ -30,17 +30,23 @@ def _restored() -> Iterator[None]:
 def test_loss_curves_of_bf16_lie_within_the_spread_of_seeds_of_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """RSA on handwritten digits, the quickstart's network and settings, fewer epochs; windows are fifths of training."""
     monkeypatch.chdir(tmp_path)
-    p = load(ROOT / "recipes" / "quickstart.yaml")
+    write("quickstart", Path("params.yaml"))
+    p = load(Path("params.yaml"))
+    Path("code/pretrain").mkdir(parents=True)
+    Path("code/pretrain/rsa").write_text("code")
+    (tmp_path / "requirements.lock").touch()
     (tmp_path / "shards").mkdir()
     write_shards(open_source(p.datasets["digits"], 0), p.shards, {}, tmp_path / "shards", tmp_path / "shards.work")
+    threads = p.runtime.threads.model_copy(update={"pretrain": 1})
+    runtime = p.runtime.model_copy(update={"device": "cpu", "threads": threads})
     curves: dict[str, list[list[float]]] = {"float32": [], "bf16": []}
     for precision, found in curves.items():
-        changes = {"precision": precision, "epochs": EPOCHS, "warmup_epochs": 1.0, "device": "cpu", "threads": 1}
-        changed = p.model_copy(update={"pretrain": p.pretrain.model_copy(update=changes)})
+        section = p.pretrain.model_copy(update={"precision": precision, "epochs": EPOCHS, "warmup_epochs": 1.0})
         for seed in SEEDS:
             out = tmp_path / f"{precision}_{seed}"
             out.mkdir()
-            pretrain(changed, "rsa", seed, tmp_path / "shards", Path("weights/none"), out, tmp_path / "work" / out.name)
+            manifest, start, work = tmp_path / "shards/manifest.json", Path("weights/none"), tmp_path / "work" / out.name
+            pretrain(p.views, p.model, section, p.methods["rsa"], runtime, "rsa", seed, manifest, start, out, work)
             losses = pd.read_csv(out / "curve.csv")["loss"].to_numpy()
             found.append([float(part.mean()) for part in np.array_split(losses, WINDOWS)])
     float32, bf16 = (np.array(found) for found in curves.values())  # (seeds, windows)

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from rsa.data.loader import Batch
 from rsa.data.samples import Samples
-from rsa.methods import METHODS, build_method
+from rsa.methods import build_method
 from rsa.models.sync_batch_norm import SyncBatchNorm, synchronize
 from rsa.params.pretrain import Pretrain
 from rsa.params.views import LocalViews, Views
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 from tests.methods.networks import Backbone
-from tests.methods.sections import section
+from tests.methods.sections import SECTIONS, section
 from tests.training.test_loop import PRETRAIN
 
 STEPS, BATCH = 5, 8
@@ -32,12 +32,12 @@ VIEWS = Views(
     local=LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0),
 )  # fmt: skip
 HARD = {
-    "candidates": 3, "local_candidates": 3, "max_sets": 8,
+    "candidates": 3, "local_candidates": 3, "max_combinations": 8,
     "scoring": {"precision": "same", "predicted": None, "reuse": False},
 }  # fmt: skip
 ADAPTIVE = {"schedule": "adaptive", "start": 0.4, "end": 0.0, "window": 64, "after": 0.0}
-KINDS = {name: (name, {}) for name in METHODS}
-KINDS |= {f"{name}, hard views": (name, {"hard_views": HARD}) for name in METHODS}
+KINDS = {name: (name, {}) for name in SECTIONS}
+KINDS |= {f"{name}, hard views": (name, {"hard_views": HARD}) for name in SECTIONS}
 KINDS["rsa, adaptive beta"] = ("rsa", {"beta": ADAPTIVE})
 
 server = multiprocessing.get_context("forkserver")
@@ -73,7 +73,7 @@ def trained(kind: str, rank: int, world: int, dtype: torch.dtype) -> tuple[dict[
     pretrain = Pretrain.model_validate({**PRETRAIN, "batch_size": BATCH})
     train(
         method, batches(sizes, rank, world), optimizer, pretrain, p.optimizer,
-        total_steps=STEPS, device=torch.device("cpu"), report=rows.extend,
+        total_steps=STEPS, device=torch.device("cpu"), stop_on_collapse=False, report=rows.extend,
     )  # fmt: skip
     return method.state_dict(), rows
 
