@@ -18,9 +18,17 @@ from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from scipy.signal import fftconvolve
 
 from rsa.data.color import LUMA
+from rsa.evaluation.corruption_blurs import (
+    defocus_blur,
+    gaussian_blur,
+    glass_blur,
+    motion_blur,
+    moved,
+    zoom_blur,
+    zoomed,
+)
 from rsa.evaluation.severities import IMAGENET, SEVERITIES
 
 U8 = NDArray[np.uint8]
@@ -34,7 +42,7 @@ def corrupt(images: U8, ids: Sequence[int], name: str, severity: int, constants:
     randoms = [Generator(Philox(key=[seed, id], counter=[0, 0, NUMBERS[name], severity])) for id in ids]
     x = images / 255.0
     if name == "glass_blur":
-        corrupted = _glass_blur(x, strength, randoms)
+        corrupted = glass_blur(x, strength, randoms)
     else:
         of_one = CORRUPTIONS[name]
         corrupted = np.stack([of_one(image, strength, random) for image, random in zip(x, randoms, strict=True)])
@@ -67,100 +75,14 @@ def _speckle_noise(x: F64, scale: float, random: Generator) -> F64:
     return x + x * random.normal(scale=scale, size=x.shape)
 
 
-# ---- blur ----------------------------------------------------------------------------------------
-
-
-def _gaussian_blur(x: F64, sigma: float, _: Generator) -> F64:
-    return _smoothed(x, sigma)
-
-
-def _smoothed(x: F64, sigma: float) -> F64:
-    """scikit-image's Gaussian filter."""
-    smooth: F64 = ndimage.gaussian_filter(x, sigma, mode="nearest", truncate=4, axes=(-3, -2))
-    return smooth
-
-
-def _defocus_blur(x: F64, strength: tuple[float, float], _: Generator) -> F64:
-    kernel = _disk(*strength)
-    reach = len(kernel) // 2
-    padded = np.pad(x, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    blurred: F64 = fftconvolve(padded, kernel[:, :, None], mode="valid", axes=(0, 1))
-    return blurred
-
-
-def _disk(radius: float, sigma: float) -> F64:
-    """A disk of sum 1, then its edge smoothed over 3 or 5 px."""
-    reach, width = (8, 3) if radius <= 8 else (int(radius), 5)
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    disk: F64 = (x**2 + y**2 <= radius**2).astype(np.float64)
-    disk /= disk.sum()
-    edge = np.exp(-((np.arange(width) - width // 2) ** 2) / (2 * sigma**2))
-    for axis in (0, 1):
-        disk = ndimage.correlate1d(disk, edge / edge.sum(), axis, mode="mirror")
-    return disk
-
-
-def _glass_blur(x: F64, strength: tuple[float, int, int], randoms: list[Generator]) -> F64:
-    """Of a batch (B, S, S, 3). The authors mean to swap neighbours, but their pixels are NumPy views, so that one is copied."""
-    sigma, reach, rounds = strength
-    x = _smoothed(x, sigma)
-    side, every = x.shape[1], np.arange(len(x))
-    places = range(side - reach, reach, -1)
-    size = (rounds, len(places), len(places), 2)
-    shifts = np.stack([random.integers(-reach, reach, size, dtype=np.int8) for random in randoms])  # (B, rounds, ..., 2): x, y
-    for round_number in range(rounds):
-        across, down = np.moveaxis(shifts[:, round_number].astype(np.int64), (3, 0), (0, 3))  # (rows, columns, B)
-        for i, row in enumerate(places):
-            for j, column in enumerate(places):
-                x[:, row, column] = x[every, row + down[i, j], column + across[i, j]]
-    return _smoothed(x, sigma)
-
-
-def _motion_blur(x: F64, strength: tuple[float, float], random: Generator) -> F64:
-    return _moved(x, *strength, angle=random.uniform(-45, 45))
-
-
-def _moved(x: F64, radius: float, sigma: float, angle: float) -> F64:
-    """ImageMagick's motion blur: half a Gaussian along a line at `angle` degrees; pixels outside are those of the edge."""
-    steps = np.arange(2 * int(np.ceil(radius)) + 1)
-    weights = np.exp(-(steps**2) / (2 * sigma**2))
-    right = np.ceil(steps * np.cos(np.deg2rad(angle)) - 0.5).astype(np.int64)
-    down = np.ceil(steps * np.sin(np.deg2rad(angle)) - 0.5).astype(np.int64)
-    rows, columns = np.arange(x.shape[0]), np.arange(x.shape[1])
-    blurred = np.zeros_like(x)
-    for weight, dx, dy in zip(weights / weights.sum(), right, down, strict=True):
-        blurred += weight * x[np.clip(rows + dy, 0, len(rows) - 1)][:, np.clip(columns + dx, 0, len(columns) - 1)]
-    return blurred
-
-
-def _zoom_blur(x: F64, strength: tuple[float, float], _: Generator) -> F64:
-    end, step = strength
-    zooms = np.arange(1, end, step)
-    return (x + sum(_zoomed(x, zoom) for zoom in zooms)) / (len(zooms) + 1)
-
-
-def _zoomed(x: F64, zoom: float) -> F64:
-    """The middle of (S, S, C), enlarged to the same size: SciPy's linear zoom, one axis after the other, which is faster."""
-    side = len(x)
-    kept = int(np.ceil(side / zoom))
-    start, large = (side - kept) // 2, round(kept * zoom)
-    places = (np.arange(side) + (large - side) // 2) * ((kept - 1) / max(large - 1, 1))
-    before = np.minimum(places.astype(np.int64), max(kept - 2, 0))
-    after, rest = np.minimum(before + 1, kept - 1), (places - before)[:, None, None]
-    for _ in range(2):
-        x = x[start : start + kept]
-        x = (x[before] * (1 - rest) + x[after] * rest).swapaxes(0, 1)
-    return x
-
-
 # ---- weather -------------------------------------------------------------------------------------
 
 
 def _snow(x: F64, strength: tuple[float, ...], random: Generator) -> F64:
     mean, scale, zoom, threshold, radius, sigma, share = strength
-    flakes = _zoomed(random.normal(mean, scale, (*x.shape[:2], 1)), zoom)
+    flakes = zoomed(random.normal(mean, scale, (*x.shape[:2], 1)), zoom)
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1)
-    flakes = _moved(flakes, radius, sigma, angle=random.uniform(-135, -45))
+    flakes = moved(flakes, radius, sigma, angle=random.uniform(-135, -45))
     gray = (x @ LUMA)[..., None]
     whiter: F64 = share * x + (1 - share) * np.maximum(x, 1.5 * gray + 0.5)
     return whiter + flakes + np.rot90(flakes, 2)
@@ -268,9 +190,9 @@ CORRUPTIONS: dict[str, Callable[[F64, Any, Generator], F64]] = {
     "gaussian_noise": _gaussian_noise,
     "shot_noise": _shot_noise,
     "impulse_noise": _impulse_noise,
-    "defocus_blur": _defocus_blur,
-    "motion_blur": _motion_blur,
-    "zoom_blur": _zoom_blur,
+    "defocus_blur": defocus_blur,
+    "motion_blur": motion_blur,
+    "zoom_blur": zoom_blur,
     "snow": _snow,
     "fog": _fog,
     "brightness": _brightness,
@@ -279,6 +201,6 @@ CORRUPTIONS: dict[str, Callable[[F64, Any, Generator], F64]] = {
     "pixelate": _pixelate,
     "jpeg_compression": _jpeg_compression,
     "speckle_noise": _speckle_noise,
-    "gaussian_blur": _gaussian_blur,
+    "gaussian_blur": gaussian_blur,
     "saturate": _saturate,
 }  # all but glass blur, which takes a batch
