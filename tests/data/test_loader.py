@@ -98,7 +98,7 @@ def test_continues_in_a_new_process(shards, straight):
 def test_a_state_of_other_data_is_refused_with_both_values(train, tiny, key, value):
     here = loader(train, tiny).position(3)
     here.require_same_data(replace(here, iteration=9))
-    with pytest.raises(ValueError, match=f"{key} {getattr(here, key)} to continue here, got {value}"):
+    with pytest.raises(ValueError, match=f"written with {key} {value}, this run uses {getattr(here, key)}"):
         here.require_same_data(replace(here, **{key: value}))
 
 

@@ -1,6 +1,7 @@
 """Shards on a real S3 server on loopback (moto's), read through a cache of bounded size, and what faults end in."""
 
 import errno
+import json
 import multiprocessing
 import shutil
 from collections.abc import Iterator
@@ -69,13 +70,20 @@ def linked(uploaded: str, shards: Path, tmp_path: Path) -> Path:
 
 
 def with_cache_of(bytes: int, linked: Path) -> Split:
-    manifest = linked / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"cache_bytes": 1000000000', f'"cache_bytes": {bytes}'))
+    where = linked / "remote.json"
+    where.write_text(where.read_text().replace('"cache_bytes": 1000000000', f'"cache_bytes": {bytes}'))
     return Split(linked, "train")
 
 
 def held(tmp_path: Path) -> int:
     return sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
+
+
+def test_the_manifest_is_that_of_the_shards_wherever_they_are(linked: Path, shards: Path, uploaded: str, tmp_path: Path):
+    """So nothing runs again when the cache or the server is another one."""
+    assert (linked / "manifest.json").read_bytes() == (shards / "manifest.json").read_bytes()
+    where = {"url": uploaded, "cache": str(tmp_path / "cache"), "cache_bytes": 10**9}
+    assert json.loads((linked / "remote.json").read_text()) == where
 
 
 def test_views_are_those_of_local_shards(linked: Path, shards: Path, tiny: Params):
@@ -136,8 +144,8 @@ def test_a_cache_smaller_than_a_shard_is_refused(linked: Path):
 
 
 def test_the_cache_is_where_the_environment_of_the_reader_says(linked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    manifest = linked / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(str(tmp_path / "cache"), "$SHARD_CACHE/shards"))
+    where = linked / "remote.json"
+    where.write_text(where.read_text().replace(str(tmp_path / "cache"), "$SHARD_CACHE/shards"))
     with pytest.raises(ValueError, match=r"cache must name a folder, got '\$SHARD_CACHE/shards': set the variable"):
         Split(linked, "train")
     monkeypatch.setenv("SHARD_CACHE", str(tmp_path / "there"))
@@ -199,8 +207,8 @@ def test_what_may_not_be_read_is_named_at_once(linked: Path, s3: Faulty):
 
 
 def test_what_is_not_there_is_named_at_once(linked: Path):
-    manifest = linked / "manifest.json"
-    manifest.write_text(manifest.read_text().replace("s3://shards/photos", "s3://shards/elsewhere"))
+    where = linked / "remote.json"
+    where.write_text(where.read_text().replace("s3://shards/photos", "s3://shards/elsewhere"))
     with pytest.raises(OSError, match=r"^s3://shards/.*/train/00000\d\.tar must exist, got nothing there: put it there"):
         Split(linked, "train").read(0)
 

@@ -29,6 +29,7 @@ from rsa.data.shards import write_shards
 from rsa.data.sources import Sample, Source
 from rsa.data.verify import verify
 from rsa.data.views import candidates
+from rsa.fingerprint import fingerprint
 from tests.data.photos import encoded, photographs, shard_params, source_of
 
 
@@ -84,7 +85,10 @@ def test_resized_on_request_and_recorded(images, tmp_path):
         assert min(image.size) == min(48, *Image.open(io.BytesIO(original)).size)
         if min(Image.open(io.BytesIO(original)).size) <= 48:
             assert split.read(id).tobytes() == original
-    assert json.loads((folder / "manifest.json").read_text())["shards"]["resize"] == {"short_side": 48, "jpeg_quality": 95}
+    described = json.loads((folder / "source.json").read_text())
+    assert (described["dataset"], described["bad"]) == ("photos", [])
+    assert described["shards"]["resize"] == {"short_side": 48, "jpeg_quality": 95}
+    assert json.loads((folder / "manifest.json").read_text()).keys() == {"classes", "splits"}  # what later stages depend on
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -160,7 +164,7 @@ def test_a_bad_image_is_named_and_left_out_only_if_params_allow(images, tmp_path
     split = Split(folder, "train")
     assert len(split) == 49
     assert b"photo_007.jpg" not in split.rows["name"]
-    (bad,) = json.loads((folder / "manifest.json").read_text())["bad"]
+    (bad,) = json.loads((folder / "source.json").read_text())["bad"]
     assert bad.startswith("made/photo_007.jpg: ")
     assert verify(folder) == []
 
@@ -259,17 +263,22 @@ def test_members_of_the_tar_are_plain(shards):
 
 
 ROOT = Path(__file__).parents[2]
-
-
 WITH_ROOT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def shard_stage(out: Path, params: Path) -> list[str]:
+    """Its command, which wants `write_code_file` in its folder first."""
     stage = [sys.executable, "-m", "pipeline.shard", "--dataset", "digits", "--raw", str(ROOT / "requirements.lock")]
     return [*stage, "--params", str(params), "--out", str(out)]
 
 
+def write_code_file(folder: Path) -> None:
+    (folder / "code").mkdir()
+    (folder / "code/shard").write_text(fingerprint("pipeline.shard"))
+
+
 def test_two_runs_into_one_folder_at_once(tmp_path, write_params):
+    write_code_file(tmp_path)
     params = write_params({"shards.samples_per_shard": 20})
     out = tmp_path / "digits"
     with subprocess.Popen(
@@ -296,6 +305,7 @@ def test_a_full_disk(tmp_path, write_params):
     if mounted.returncode:
         pytest.skip("mounting a tmpfs is not allowed here")
     try:
+        write_code_file(disk)
         params = write_params({})
         run = subprocess.run(shard_stage(Path("digits"), params), cwd=disk, env=WITH_ROOT, capture_output=True, text=True)
         assert run.returncode == 1
