@@ -33,7 +33,7 @@ from rsa.data.loader import TrainingViews
 from rsa.data.normalize import MEAN, STD, as_input
 from rsa.data.shards import write_shards
 from rsa.data.sources import Sample, Source, open_source
-from rsa.data.views import candidate_duos
+from rsa.data.views import candidate_view_pairs
 from rsa.methods import METHODS
 from rsa.models.backbones import build_backbone
 from rsa.params.document import Params
@@ -102,7 +102,7 @@ def by_torchvision(data: bytes) -> torch.Tensor:
 
 
 def ours(split: Split, views: params.Views, batch_size: int) -> Iterator[Any]:
-    for batch in TrainingViews(split, candidate_duos(views), batch_size=batch_size, seed=0, threads=WORKERS):
+    for batch in TrainingViews(split, candidate_view_pairs(views), batch_size=batch_size, seed=0, threads=WORKERS):
         yield [as_input(view, CPU) for view in batch.views]
 
 
@@ -186,7 +186,7 @@ def waiting_share(split: Split, p: Params) -> float:
     torch.set_num_threads(WORKERS)
     model = METHODS["rsa"](build_backbone(params.Model(backbone="resnet18", backbone_args={}, small_stem=True)), p.methods["rsa"])
     model.to(memory_format=torch.channels_last).train()
-    loader = TrainingViews(split, candidate_duos(p.views), batch_size=64, seed=0, threads=WORKERS)
+    loader = TrainingViews(split, candidate_view_pairs(p.views), batch_size=64, seed=0, threads=WORKERS)
     waited = 0.0
 
     def timed() -> Iterator[Any]:

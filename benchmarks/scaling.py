@@ -33,7 +33,7 @@ from rsa.methods import build_method
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params.document import Params
 from rsa.scaling import counting, formulae
-from rsa.training.checkpoint import Checkpoints, captured
+from rsa.training.checkpoint import Checkpoints, training_state
 from rsa.training.loop import train
 from rsa.training.memory import peak_above
 from rsa.training.optim import build_optimizer
@@ -170,7 +170,7 @@ def checkpoints(scratch: Path) -> None:
     kept = Checkpoints(scratch / "checkpoints", 1, 1)
 
     def save() -> None:
-        kept.save(1, {"step": 1, **captured(step.model, step.optimizer)})
+        kept.save(1, {"step": 1, **training_state(step.model, step.optimizer)})
 
     # What any file costs that is checked and replaced whole, the same number of bytes of nothing in particular.
     block = np.random.default_rng(0).bytes(size)

@@ -252,7 +252,7 @@ def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, l
         train(model, part, optimizer, pretrain, p, total_steps=steps, device=DEVICE, report=lambda rows: None)
 
     run(1)
-    while distributed.of_first(lambda: line.recv()):
+    while distributed.broadcast_from_rank0(lambda: line.recv()):
         spent = seconds(run, STEPS)
         if rank == 0:
             line.send(spent)
@@ -267,7 +267,7 @@ RANKS = {
 }
 
 
-def of_ranks(precision: str, folder: str) -> None:
+def all_gather_stack(precision: str, folder: str) -> None:
     """Print the ways of RANKS, which take turns."""
     context = multiprocessing.get_context("spawn")
     lines, ranks = {}, []
@@ -371,7 +371,7 @@ def main() -> None:
         if DEVICE.type == "cuda":
             continue
         with tempfile.TemporaryDirectory() as folder:
-            of_ranks(precision, folder)
+            all_gather_stack(precision, folder)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
-from engines.heal import heal
+from engines.repair import repair
 
 CODE = "code"  # the stage that every other one depends on
 
@@ -28,7 +28,7 @@ class Stage(NamedTuple):
 
 def update_code(root: Path = Path()) -> None:
     """Bring stage `code` up to date: what it leaves the same makes nothing stale. ValueError says why it cannot."""
-    heal(root)
+    repair(root)
     done = subprocess.run(
         ["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", CODE], cwd=root, capture_output=True, text=True
     )
@@ -40,7 +40,7 @@ def update_code(root: Path = Path()) -> None:
 
 def plan(root: Path = Path()) -> dict[str, Stage]:
     """Every stage by name, dependencies first; ValueError where dvc.yaml or params.yaml cannot be resolved."""
-    heal(root)
+    repair(root)
     try:
         with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):
             graph = get_active_graph(repo.index.graph)  # an edge a -> b: a needs b

@@ -19,7 +19,7 @@ from rsa.data.loader import Batch, TrainingViews
 from rsa.data.normalize import as_input
 from rsa.data.picture import save_views
 from rsa.data.views import Recipe, candidates
-from rsa.methods import build_method, control_encoder, require_parts, settings_of
+from rsa.methods import build_method, check_accumulation, control_encoder, settings_of
 from rsa.methods.hard_views import HardViews
 from rsa.methods.method import ControlSettings, MethodSettings
 from rsa.models.backbones import build_backbone, compile_copies
@@ -32,10 +32,10 @@ from rsa.params.pretrain import Pretrain
 from rsa.params.runtime import Runtime
 from rsa.params.sections import At, sha256
 from rsa.params.views import Views
-from rsa.training.collapse import Health, beyond
+from rsa.training.collapse import Health, threshold_violation
 from rsa.training.cost import cost_per_image
 from rsa.training.device import gpu_number, setup
-from rsa.training.launch import NOTE, follow, in_group, is_other_node, is_rank, launch, processes
+from rsa.training.launch import ERROR_FILE, exec_torchrun, in_group, is_other_node, is_rank, launch, processes
 from rsa.training.optim import build_optimizer
 from rsa.training.run import Run, prepare
 
@@ -122,11 +122,11 @@ def rank() -> Callable[..., None] | None:
             method: str, seed: int, shards: Path, start: Path, work: Path,
         ) -> None:  # fmt: skip
             p = Sections(views, model, pretrain, settings, runtime)
-            in_group(runtime, work / NOTE, train_rank, p, method, seed, shards.parent, work)
+            in_group(runtime, work / ERROR_FILE, train_rank, p, method, seed, shards.parent, work)
 
         return one_rank
     if is_other_node():
-        return lambda runtime, **rest: follow(runtime)
+        return lambda runtime, **rest: exec_torchrun(runtime)
     return None
 
 
@@ -137,13 +137,13 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
     backbone = build_backbone(p.model)
     started_from = warm_start(backbone, p.model, p.pretrain.start)
     model, recipe = build_method(p.settings, backbone, p.views)
-    require_parts(model, p.pretrain)
+    check_accumulation(model, p.pretrain)
     prepare(model, device)
     ready_for_ranks(model, p.runtime, seed)
     split = Split(shards, pretraining_split(shards))
 
     def views(start: int, threads: int = threads, gpu: int | None = gpu_number(device)) -> TrainingViews:
-        rank, world = distributed.rank(), distributed.world()
+        rank, world = distributed.rank(), distributed.world_size()
         place = {"rank": rank, "world": world, "start": start}
         return TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=threads, gpu=gpu, **place)
 
@@ -174,14 +174,14 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
         "views": recipe.names,
         "hard_views": chosen,
         "health": health._asdict(),
-        "collapsed": beyond(health, p.pretrain.collapse) is not None,
+        "collapsed": threshold_violation(health, p.pretrain.collapse) is not None,
     }
     write_json(work / "run.json", described)
 
 
 def ready_for_ranks(model: nn.Module, runtime: Runtime, seed: int) -> None:
     """Compile the backbone if `runtime` asks for it; with several ranks, let batch norms see the batches of all."""
-    rank, world = distributed.rank(), distributed.world()
+    rank, world = distributed.rank(), distributed.world_size()
     if runtime.compile:
         if world > 1:
             raise ValueError("runtime.compile must be false for several processes: what batch norms exchange cannot be compiled")
@@ -200,11 +200,11 @@ def described_run(p: Sections, method: str, seed: int, encoder: nn.Module, split
         "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
         "tensors": len(encoder.state_dict()),
         "device": device.type,
-        "processes": distributed.world(),
+        "processes": distributed.world_size(),
         "runtime": {
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor(),
             "nodes": r.nodes,
-            "processes": distributed.world(),
+            "processes": distributed.world_size(),
             "threads": r.threads.pretrain,
             "compile": r.compile,
             "on_collapse": r.on_collapse,

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.stage import run
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
-from rsa.data.views import candidate_duos
+from rsa.data.views import candidate_view_pairs
 from rsa.evaluation.encode import frozen
 from rsa.evaluation.quality import quality as measured
 from rsa.models.encoder import open_encoder, progress_of
@@ -44,7 +44,7 @@ def quality(
     split = Split(shards.parent, "train")
     samples = min(quality.samples, len(split))
     batch_size = min(evaluation.batch_size, samples)
-    recipe = candidate_duos(views, CROPS)
+    recipe = candidate_view_pairs(views, CROPS)
     loader = TrainingViews(split, recipe, batch_size=batch_size, seed=seed, threads=threads, gpu=gpu_number(device))
     encoded: list[list[Tensor]] = [[] for _ in encoders]
     labels = []

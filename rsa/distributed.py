@@ -16,7 +16,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -24,7 +24,7 @@ def world() -> int:
 class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(world())]
+        parts = [torch.empty_like(x) for _ in range(world_size())]
         dist.all_gather(parts, x)
         return torch.cat(parts)
 
@@ -32,59 +32,59 @@ class _Gathered(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> Tensor:
         total = gradients[0].contiguous()
         dist.all_reduce(total)  # every rank's loss has used this rank's part
-        return total.chunk(world())[rank()]
+        return total.chunk(world_size())[rank()]
 
 
-def gathered(x: Tensor) -> Tensor:
+def all_gather_with_grad(x: Tensor) -> Tensor:
     """(B, ...) of every rank, in the order of ranks, with the gradient summed over the ranks that use it."""
-    return _Gathered.apply(x.contiguous()) if world() > 1 else x
+    return _Gathered.apply(x.contiguous()) if world_size() > 1 else x
 
 
 @torch.no_grad()
-def of_ranks(x: Tensor) -> Tensor:
+def all_gather_stack(x: Tensor) -> Tensor:
     """(...), small -> (ranks, ...), without gradient: every rank's."""
-    if world() == 1:
+    if world_size() == 1:
         return x[None]
-    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world())]
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
     dist.all_gather(parts, x.contiguous())
     return torch.stack(parts)
 
 
-def averaged(x: Tensor) -> Tensor:
+def all_reduce_mean(x: Tensor) -> Tensor:
     """The mean over ranks, without gradient."""
-    return of_ranks(x).mean(0) if world() > 1 else x
+    return all_gather_stack(x).mean(0) if world_size() > 1 else x
 
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Parameter]) -> None:
     """Every gradient becomes its mean over ranks: of the ranks' mean losses, the gradient of the global batch's mean."""
-    if world() == 1:
+    if world_size() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message for all
     dist.all_reduce(flat)
-    flat /= world()
+    flat /= world_size()
     for gradient, part in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
 
 
-def on_any(flag: bool) -> bool:
+def any_rank(flag: bool) -> bool:
     """Whether the flag is set on any rank; the same answer on all."""
-    return bool(of_ranks(torch.tensor(flag)).any())
+    return bool(all_gather_stack(torch.tensor(flag)).any())
 
 
-def of_all(thing: Any) -> list[Any]:
+def all_gather_object(thing: Any) -> list[Any]:
     """Every rank's."""
-    if world() == 1:
+    if world_size() == 1:
         return [thing]
-    things = [None] * world()
+    things = [None] * world_size()
     dist.all_gather_object(things, thing)
     return things
 
 
-def of_first(make: Callable[[], T]) -> T:
+def broadcast_from_rank0(make: Callable[[], T]) -> T:
     """What the first rank makes, on every rank; its tensors must be on the CPU."""
-    if world() == 1:
+    if world_size() == 1:
         return make()
     things = [make() if rank() == 0 else None]
     dist.broadcast_object_list(things)

@@ -1,23 +1,19 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
-from rsa.params.document import Params
+from rsa.data.sources import Dataset
+from rsa.data.sources.embedded import Digits
+from rsa.methods import rsa, settings_of
+from rsa.params.document import Document, Params
+from rsa.params.experiment import Experiment
 from rsa.params.load import load
+from rsa.params.pretrain import Pretrain
+from rsa.params.report import Report
+from rsa.params.sections import At, plain, read_sections, sha256
 from tests.conftest import TINY, WriteParams
-
-ROOT = Path(__file__).resolve().parents[1]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("recipe", [*RECIPES, TINY], ids=lambda path: path.stem)
-def test_every_recipe_loads(recipe: Path):
-    load(recipe)
-
-
-def test_params_yaml_is_the_quickstart():
-    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "recipes/quickstart.yaml").read_bytes()
-
 
 UNKNOWN = {
     "pretrain.epoch": "(did you mean epochs?)",  # epochs is there too: the name is known nearby
@@ -62,7 +58,7 @@ def test_missing_key_is_named(write_params: WriteParams, key: str):
     assert str(error.value) == f"{path}: {key} is missing"
 
 
-@pytest.mark.parametrize("key", ["methods.rsa.beta.schedule", "datasets.digits.source"])
+@pytest.mark.parametrize("key", ["methods.rsa.beta.schedule", "methods.rsa.method", "datasets.digits.source"])
 def test_missing_discriminator_is_named(write_params: WriteParams, key: str):
     path = write_params({key: ...})
     with pytest.raises(ValueError, match="missing") as error:
@@ -122,8 +118,11 @@ def test_bad_value_is_refused_with_key_contract_and_value(write_params: WritePar
             "views.blur: sigma must be [low, high] with 0.01 <= low <= high <= 100, got [2.0, 1.0]",
         ),
         ({"pretrain.warmup_epochs": 1}, "pretrain: warmup_epochs must be less than epochs (1), got 1.0"),
-        ({"experiment.seeds": [1, 0, 1]}, "experiment.seeds must not name a thing twice, got [1, 0, 1]"),
-        ({"experiment.methods": ["byol", "byol"]}, "experiment.methods must not name a thing twice, got ['byol', 'byol']"),
+        ({"experiment.seeds": [1, 0, 1]}, "experiment: experiment.seeds must not name anything twice, got [1, 0, 1]"),
+        (
+            {"experiment.methods": ["byol", "byol"]},
+            "experiment: experiment.methods must not name anything twice, got ['byol', 'byol']",
+        ),
         ({"evaluation.crop": 24}, "evaluation.crop must be at most evaluation.resize (8), got 24"),
         (
             {"experiment.dataset": "digit"},
@@ -135,9 +134,18 @@ def test_bad_value_is_refused_with_key_contract_and_value(write_params: WritePar
         ),
         (
             {"experiment.baseline": "simclr"},
-            "experiment.baseline must be one of experiment.methods, got 'simclr' (known: byol, rsa)",
+            "experiment: experiment.baseline must be one of experiment.methods, got 'simclr' (known: byol, pixels, random, rsa)",
         ),
-        ({"methods.rsa": ...}, "experiment.methods must be a section of `methods`, got 'rsa' (known: byol)"),
+        ({"methods.rsa": ...}, "experiment.methods must be a section of `methods`, got 'rsa' (known: byol, pixels, random)"),
+        (
+            {"experiment.baseline": "pixels"},
+            "experiment.baseline must be a method that is trained, got the control 'pixels'",
+        ),
+        (
+            {"methods.rsa.method": "simsaim"},
+            "methods.rsa.method must be a known name, got 'simsaim' (did you mean simsiam?)",
+        ),
+        ({"methods.rsa": 3}, "methods.rsa must be a mapping, got 3"),
         (
             {"methods.rsa.beta": {"schedule": "cosin", "start": 0.4, "end": 0.0}},
             "methods.rsa.beta.schedule must be a known name, got 'cosin' (did you mean cosine?)",
@@ -212,28 +220,8 @@ def test_what_is_no_document_of_sections_is_refused(tmp_path: Path, text: str, m
 
 
 def test_missing_file_says_what_to_do(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"none\.yaml does not exist: copy one of recipes/\*\.yaml to it"):
+    with pytest.raises(ValueError, match=r"none\.yaml does not exist: write one by `python -m rsa recipe NAME`"):
         load(tmp_path / "none.yaml")
-
-
-def test_only_shows_the_declared_sections_and_hides_the_others(tiny: Params):
-    narrow = tiny.only(["pretrain", "methods.byol", "datasets.digits", "experiment.dataset"])
-    assert narrow.pretrain == tiny.pretrain
-    assert narrow.methods["byol"] == tiny.methods["byol"]
-    assert narrow.datasets == {"digits": tiny.datasets["digits"]}
-    assert narrow.experiment.dataset == "digits"
-    for hidden in ("model", "views", "report", "shards", "evaluation", "probe", "transfer"):
-        with pytest.raises(AttributeError, match=hidden):
-            getattr(narrow, hidden)
-    with pytest.raises(AttributeError, match="seeds"):
-        _ = narrow.experiment.seeds
-    assert "rsa" not in narrow.methods
-
-
-def test_only_collects_several_keys_of_one_section(tiny: Params):
-    narrow = tiny.only(["experiment.dataset", "experiment.transfer", "methods.byol", "methods.rsa"])
-    assert (narrow.experiment.dataset, narrow.experiment.transfer) == ("digits", ["photo_tiles"])
-    assert narrow.methods == tiny.methods
 
 
 def test_params_cannot_be_changed_in_flight(tiny: Params):
@@ -241,14 +229,66 @@ def test_params_cannot_be_changed_in_flight(tiny: Params):
         tiny.pretrain.epochs = 7  # type: ignore[misc]
 
 
-def test_section_is_the_plain_value_in_the_file(tiny: Params):
-    assert tiny.section("views.crop_scale") == [0.5, 1.0]
-    assert tiny.section("methods.rsa.beta") == {"schedule": "cosine", "start": 0.4, "end": 0.0}
-    with pytest.raises(KeyError):
-        tiny.section("methods.simclr")
+def test_controls_are_told_from_methods_that_are_trained(tiny: Params):
+    """Also by the report, to which methods and datasets are plain mappings."""
+    document = YAML(typ="safe").load(TINY)
+    del document["runtime"]
+    for p in (tiny, Document.model_validate(document)):
+        assert (p.controls, p.trained) == (["pixels", "random"], ["byol", "rsa"])
+        assert p.key_of("methods", "rsa", "ema_start") == 0.9
+        assert p.key_of("methods", "byol", "beta") is None
+        assert p.key_of("datasets", "digits", "source") == "digits"
 
 
-def test_section_of_a_method_that_the_file_does_not_have_is_missing(write_params: WriteParams):
-    changes = {"methods.rsa": ..., "experiment.methods": ["byol"]}
-    with pytest.raises(KeyError, match="rsa"):
-        load(write_params(changes)).section("methods.rsa")
+METHOD = At("methods.{method}", settings_of)
+
+
+def test_sections_are_read_each_as_its_type_whatever_the_others_hold(tiny: Params, write_params: WriteParams):
+    path = write_params({"views.size": "large", "report": ..., "nonsense": 1, "methods.byol": {"method": "none"}})
+    wanted = {"pretrain": Pretrain, "datasets.digits": Dataset, "methods.rsa": METHOD, "experiment.transfer": list[str]}
+    found = read_sections(path, wanted | {"experiment": Experiment})
+    assert found == {
+        "pretrain": tiny.pretrain,
+        "datasets.digits": tiny.datasets["digits"],
+        "methods.rsa": tiny.methods["rsa"],
+        "experiment.transfer": ["photo_tiles"],
+        "experiment": tiny.experiment,
+    }
+    assert [type(found[name]) for name in ("datasets.digits", "methods.rsa")] == [Digits, rsa.Settings]
+
+
+def test_faults_of_all_wanted_sections_are_listed_with_their_keys(write_params: WriteParams):
+    changes: dict[str, Any] = {
+        "pretrain.epochs": 0,
+        "report.confidence": ...,
+        "datasets.digits.size": ...,
+        "datasets.digits.siz": 3,
+        "methods.rsa.beta.start": 1.4,
+        "methods.byol.method": "bylo",
+        "methods.random": 3,
+    }
+    path = write_params(changes)
+    wanted = {"pretrain": Pretrain, "report": Report, "datasets.digits": Dataset, "datasets.none": Dataset}
+    wanted |= dict.fromkeys(("methods.rsa", "methods.byol", "methods.random", "methods.none"), METHOD)
+    with pytest.raises(ValueError, match="epochs") as error:
+        read_sections(path, wanted)
+    assert str(error.value).splitlines() == [
+        f"{path}: pretrain.epochs must be greater than or equal to 1, got 0",
+        f"{path}: report.confidence is missing",
+        f"{path}: datasets.digits.size is missing",
+        f"{path}: datasets.digits.siz is not a known key (did you mean size?)",
+        f"{path}: datasets.none is missing",
+        f"{path}: methods.rsa.beta.start must be less than or equal to 1, got 1.4",
+        f"{path}: methods.byol.method must be a known name, got 'bylo' (did you mean byol?)",
+        f"{path}: methods.random must be a mapping, got 3",
+        f"{path}: methods.none is missing",
+    ]
+
+
+def test_plain_values_are_those_in_the_file_and_have_the_digest_of_the_section(tiny: Params):
+    document = YAML(typ="safe").load(TINY)
+    assert plain(tiny) == document
+    assert plain({"views": tiny.views, "n": 3}) == {"views": document["views"], "n": 3}
+    digest = sha256(tiny.methods["rsa"])
+    assert digest == sha256(document["methods"]["rsa"]) == sha256(dict(reversed(document["methods"]["rsa"].items())))
+    assert digest != sha256(document["methods"]["rsa"] | {"ema_start": 0.91})

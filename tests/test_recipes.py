@@ -1,7 +1,9 @@
-"""Every recipe parses, plans under both engines, and its networks and optimisers build."""
+"""Every recipe plans under both engines, and its networks and optimisers build."""
 
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,32 +11,43 @@ import torch
 from dvc.repo import Repo
 
 from engines.plan import plan
-from rsa.methods import METHODS, build_method
+from rsa import methods, recipes
+from rsa.methods import build_method, control_encoder
 from rsa.models.backbones import build_backbone
 from rsa.models.detectors import build_detector
+from rsa.params.document import Params
 from rsa.params.load import load
 from rsa.training.optim import build_optimizer
 from tests.engines.imports import ROOT
 
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Params]:
+    """The params of a recipe by its name."""
+    folder = tmp_path_factory.mktemp("recipes")
+
+    @cache
+    def loaded(name: str) -> Params:
+        recipes.write(name, folder / f"{name}.yaml")
+        return load(folder / f"{name}.yaml")
+
+    return loaded
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_networks_views_and_optimisers_build(recipe: Path):
+@pytest.mark.parametrize("name", recipes.names())
+def test_networks_views_optimisers_and_detectors_build(name: str, recipe: Callable[[str], Params]):
     """On torch's meta device: no memory, no numbers."""
-    p = load(recipe)
-    for name in p.experiment.methods:
+    p = recipe(name)
+    for control in p.controls:
+        with torch.device("meta"):
+            assert control_encoder(p.methods[control], build_backbone(p.model))
+    for name in p.trained:
         with torch.device("meta"):
             method, views = build_method(p.methods[name], build_backbone(p.model), p.views)
             optimizer = build_optimizer(method.parameters(), method.constant_lr(), p.methods[name].optimizer)
         assert views.views
         trained = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
         assert trained > sum(parameter.numel() for parameter in method.backbone.parameters()) * 0.9
-
-
-@pytest.mark.parametrize("recipe", [path for path in RECIPES if load(path).detection], ids=lambda path: path.stem)
-def test_detectors_build(recipe: Path):
-    p = load(recipe)
     for settings in p.detection.values():
         with torch.device("meta"):
             detector = build_detector(build_backbone(p.model), 80, settings)
@@ -42,16 +55,16 @@ def test_detectors_build(recipe: Path):
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning")  # of DVC's own library
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_both_engines_plan_it(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("name", recipes.names())
+def test_both_engines_plan_it(name: str, recipe: Callable[[str], Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """dvc.yaml resolves with it; the Snakefile gets its jobs from the same plan."""
-    for name in ("dvc.yaml", "requirements.lock", "weights"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / name)
-    shutil.copy(recipe, tmp_path / "params.yaml")
+    for needed in ("dvc.yaml", "requirements.lock", "weights"):
+        copy = shutil.copytree if (ROOT / needed).is_dir() else shutil.copy
+        copy(ROOT / needed, tmp_path / needed)
+    recipes.write(name, tmp_path / "params.yaml")
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     Repo.init(str(tmp_path)).close()
-    p = load(recipe)
+    p = recipe(name)
     monkeypatch.chdir(tmp_path)
     stages = plan()
     assert all(stage.stale for stage in stages.values())
@@ -81,9 +94,9 @@ SCHEDULES = {
 }
 
 
-def test_a_protocol_of_a_published_name_has_its_published_settings():
+def test_a_protocol_of_a_published_name_has_its_published_settings(recipe: Callable[[str], Params]):
     found = set()
-    for p in map(params.load, RECIPES):
+    for p in map(recipe, recipes.names()):
         for name, protocol in {**p.probe.protocols, **p.linear.protocols}.items():
             if name not in PRESETS:
                 assert name in {"knn", "sklearn"}
@@ -94,9 +107,9 @@ def test_a_protocol_of_a_published_name_has_its_published_settings():
             if name in p.linear.protocols:
                 assert settings["schedule"] == SCHEDULES.get(name, {"schedule": "cosine"})
     assert found == set(PRESETS)
-    assert len(load(ROOT / "recipes/imagenet_hard_dino.yaml").linear.protocols["dinov2"].lr) == 13
+    assert len(recipe("imagenet_hard_dino").linear.protocols["dinov2"].lr) == 13
 
 
-def test_every_method_has_a_recipe():
-    used = {p.methods[name].method for p in map(params.load, RECIPES) for name in p.experiment.methods}
-    assert used == METHODS.keys()
+def test_every_method_has_a_recipe(recipe: Callable[[str], Params]):
+    used = {p.methods[name].method for p in map(recipe, recipes.names()) for name in p.experiment.methods}
+    assert used == set(methods.names())

@@ -19,8 +19,8 @@ from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params.document import Params
 from rsa.params.pretrain import Collapse
-from rsa.training.checkpoint import captured, restore
-from rsa.training.device import choose
+from rsa.training.checkpoint import load_training_state, training_state
+from rsa.training.device import choose_device
 from rsa.training.launch import launch, processes
 from rsa.training.loop import train
 from rsa.training.memory import peak_above
@@ -95,24 +95,24 @@ def train_rank(p: Params, name: str, size: int, folder: Path) -> None:
     """Take two steps in a process of `ranks`; the first process saves the model."""
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    run = Run(p, name, size, torch.device("cpu"), distributed.rank(), distributed.world())
+    run = Run(p, name, size, torch.device("cpu"), distributed.rank(), distributed.world_size())
     run.train(0, 2, "float32")
     if distributed.rank() == 0:
-        torch.save(run.state(), folder / f"{distributed.world()}.pt")
+        torch.save(run.state(), folder / f"{distributed.world_size()}.pt")
 
 
 def resuming(p: Params) -> str:
     """Two steps, a checkpoint and two steps more end like four steps."""
-    device = choose(p.runtime.device)
+    device = choose_device(p.runtime.device)
     for name in p.trained:
         straight, first, second = (Run(p, name, SMALL, device) for _ in range(3))
         torch.manual_seed(1)
         straight.train(0, 4, p.pretrain.precision)
         torch.manual_seed(1)
         first.train(0, 2, p.pretrain.precision)
-        saved = captured(first.model, first.optimizer)
+        saved = training_state(first.model, first.optimizer)
         torch.manual_seed(99)
-        restore(saved, second.model, second.optimizer)
+        load_training_state(saved, second.model, second.optimizer)
         second.train(2, 4, p.pretrain.precision)
         want = straight.state()
         if different := [key for key, tensor in second.state().items() if not torch.equal(tensor, want[key])]:
@@ -122,7 +122,7 @@ def resuming(p: Params) -> str:
 
 def step(p: Params) -> str:
     """A step of each method is timed."""
-    device = choose(p.runtime.device)
+    device = choose_device(p.runtime.device)
     size = min(p.pretrain.batch_size, LARGE)
     words = []
     for name in p.trained:
@@ -139,7 +139,7 @@ def memory(p: Params) -> str:
 
     The peak of building and one step is measured for two sizes; a straight line through them gives that of params.yaml's batch.
     """
-    device, count = choose(p.runtime.device), processes(p.runtime)
+    device, count = choose_device(p.runtime.device), processes(p.runtime)
     share = -(-p.pretrain.batch_size // (count * p.runtime.nodes * p.pretrain.accumulate))  # at once, of one process
     words, most = [], 0.0
     for name in p.trained:

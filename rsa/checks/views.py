@@ -20,7 +20,7 @@ from rsa.data.sources import open_source
 from rsa.data.sources.embedded import PhotoTiles
 from rsa.data.views import Colors, weak_views
 from rsa.params.document import Params
-from rsa.training.device import choose, gpu_number
+from rsa.training.device import choose_device, gpu_number
 
 PHOTOS = 16
 
@@ -29,7 +29,7 @@ def crops(p: Params) -> str:
     """Photographs that went through shards and DALI are cut, resized and flipped as torchvision does it."""
     recipe, count = weak_views(p.views), PHOTOS
     described = PhotoTiles(source="photo_tiles", raw="", tile=96, stride=48)
-    device = choose(p.runtime.device)
+    device = choose_device(p.runtime.device)
     with tempfile.TemporaryDirectory() as folder:
         shards, work = Path(folder) / "shards", Path(folder) / "work"
         shards.mkdir()

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from torch import Tensor
 
-from rsa.data import graph
+from rsa.data import dali
 from rsa.data.index import Split
 
 I64 = NDArray[np.int64]
@@ -32,13 +32,13 @@ def evaluation_images(
 
     def images() -> Any:
         encoded, size, start = fn.external_source(source, num_outputs=3, batch=True)
-        whole = fn.resize(graph.decode(encoded, gpu), size=size, interp_type=types.INTERP_LINEAR, antialias=True)
+        whole = fn.resize(dali.decode(encoded, gpu), size=size, interp_type=types.INTERP_LINEAR, antialias=True)
         return fn.slice(whole, start=start, shape=[crop, crop], axes=[0, 1])
 
-    pipeline = graph.build(images, batch_size=batch_size, threads=threads, gpu=gpu)
+    pipeline = dali.build(images, batch_size=batch_size, threads=threads, gpu=gpu)
     for number in range(len(batches)):
-        ahead = np.concatenate(batches[number : number + graph.PREFETCH + 1])
-        yield graph.outputs(pipeline, split, lambda: ahead)[0]  # noqa: B023
+        ahead = np.concatenate(batches[number : number + dali.PREFETCH + 1])
+        yield dali.outputs(pipeline, split, lambda: ahead)[0]  # noqa: B023
 
 
 def resized(heights: I64, widths: I64, short_side: int) -> I64:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from torch import Tensor
 
-from rsa.data import graph
+from rsa.data import dali
 from rsa.data.coloring import apply_colors
 from rsa.data.index import Split
 from rsa.data.order import Order
@@ -43,7 +43,7 @@ class Batch:
         """The first `count` samples."""
         return Batch(self.iteration, self.samples.of(slice(count)), [view[:count] for view in self.views])
 
-    def parts(self, count: int) -> "list[Batch]":
+    def micro_batches(self, count: int) -> "list[Batch]":
         """Cut into `count` parts of equal size, whose gradients are accumulated."""
         if count == 1:
             return [self]
@@ -94,7 +94,7 @@ class TrainingViews:
         rank: int = 0,
         world: int = 1,
         start: int = 0,
-        prefetch: int = graph.PREFETCH,
+        prefetch: int = dali.PREFETCH,
     ) -> None:
         self.split, self.recipe, self.seed = split, recipe, seed
         self.order = Order(len(split), batch_size, seed)
@@ -113,7 +113,7 @@ class TrainingViews:
         return Position(iteration, self.seed, self.order.batch_size, self.split.index_sha256, recipe)
 
     def __iter__(self) -> Iterator[Batch]:
-        pipeline = graph.build(
+        pipeline = dali.build(
             self._graph,
             batch_size=-(-self.order.batch_size // self.world),
             threads=self.threads,
@@ -123,7 +123,7 @@ class TrainingViews:
         with single_threads(max(1, self.threads // 2)) as coloring:  # colour takes less time than decoding and resizing
             ahead: deque[Future[Batch]] = deque()
             for iteration in itertools.count(self.start):
-                crops = graph.outputs(pipeline, self.split, partial(self._in_flight, iteration))
+                crops = dali.outputs(pipeline, self.split, partial(self._in_flight, iteration))
                 ahead.append(coloring.submit(self._batch, iteration, crops))
                 if len(ahead) > self.prefetch:
                     yield ahead.popleft().result()
@@ -165,7 +165,7 @@ class TrainingViews:
     def _graph(self) -> tuple[Any, ...]:
         """The DALI graph: every image decoded once, each crop cut, resized and flipped."""
         encoded, *inputs = fn.external_source(self._source, num_outputs=1 + 3 * len(self.recipe.crops), batch=True)
-        images = graph.decode(encoded, self.gpu)
+        images = dali.decode(encoded, self.gpu)
         crops = []
         for i, crop in enumerate(self.recipe.crops):
             start, shape, flip = inputs[3 * i : 3 * i + 3]

@@ -83,7 +83,7 @@ def candidates(p: Views, count: int = 2) -> Recipe:
     return Recipe([crop_of(p)] * count, [View(i, color_of(p, i)) for i in range(count)])
 
 
-def candidate_duos(p: Views, count: int = 2) -> Recipe:
+def candidate_view_pairs(p: Views, count: int = 2) -> Recipe:
     """RSA: `count` weak views (crop, flip), then an aggressive one (colour) made from each."""
     weak = [View(i, None) for i in range(count)]
     return Recipe([crop_of(p)] * count, weak + [View(i, color_of(p, i)) for i in range(count)])

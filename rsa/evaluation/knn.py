@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from rsa.evaluation.choose import Predictions, choose
 from rsa.evaluation.features import Features
+from rsa.evaluation.model_selection import Predictions, select
 from rsa.evaluation.score import Score, accuracy
 from rsa.evaluation.weighted_knn import weighted_knn
 from rsa.params.probe import KNN, Probe
@@ -15,7 +15,7 @@ def knn_probe(name: str, p: KNN, probe: Probe, train: Features, test: Features, 
     def predict(ks: Sequence[float], train: Features, test: Features) -> Predictions:
         return knn_predictions(train, test, [int(k) for k in ks], p.temperature)
 
-    choice = choose(p.k, predict, train, test, probe.held_out, probe.best_on_test, seed)
+    choice = select(p.k, predict, train, test, probe.held_out, probe.best_on_test, seed)
     details = {"k": int(choice.setting), "held_out_top1": choice.held_out_top1, "best_on_test": choice.best_on_test}
     return accuracy(name, p, test.y, choice.predicted, **details)
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from rsa.evaluation.choose import Predictions, choose
 from rsa.evaluation.features import Features
 from rsa.evaluation.logistic import logistic_predictions
+from rsa.evaluation.model_selection import Predictions, select
 from rsa.evaluation.score import Score, accuracy
 from rsa.params.probe import LinearProbe, Probe
 
@@ -21,6 +21,6 @@ def linear_probe(
             found[C] = predicted
         return found
 
-    choice = choose(p.C, predict, train, test, probe.held_out, probe.best_on_test, seed)
+    choice = select(p.C, predict, train, test, probe.held_out, probe.best_on_test, seed)
     details = {"C": choice.setting, "held_out_top1": choice.held_out_top1, "best_on_test": choice.best_on_test}
     return accuracy(name, p, test.y, choice.predicted, converged=converged[choice.setting], **details)

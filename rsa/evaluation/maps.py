@@ -13,9 +13,9 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
-from rsa.evaluation.choose import Predictions, choose
 from rsa.evaluation.features import Features
 from rsa.evaluation.knn import knn_predictions
+from rsa.evaluation.model_selection import Predictions, select
 from rsa.params.probe import KNN, Probe
 
 MOST = 2000  # samples, drawn where there are more
@@ -59,7 +59,7 @@ def confusion_of_knn(train: Features, test: Features, p: Probe, threads: int, se
                 return knn_predictions(train, test, [int(k) for k in ks], T)
 
             with threadpool_limits(threads):
-                choice = choose(protocol.k, predict, train, test, p.held_out, False, seed)
+                choice = select(protocol.k, predict, train, test, p.held_out, False, seed)
             return name, confusion(test.y, choice.predicted)
     nothing = np.empty(0, np.int64)
     return None, pd.DataFrame({"truth": nothing, "predicted": nothing, "count": nothing})

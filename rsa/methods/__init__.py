@@ -61,9 +61,9 @@ def build_method(p: MethodSettings, backbone: nn.Module, views: Views) -> tuple[
     return hard, hard.candidate_views
 
 
-def require_parts(method: Method, p: Pretrain) -> None:
+def check_accumulation(method: Method, p: Pretrain) -> None:
     """ValueError where gradients cannot be accumulated: the loss of a sample depends on the whole batch."""
-    if method.whole_batch and p.accumulate > 1:
+    if method.needs_full_batch and p.accumulate > 1:
         raise ValueError(
             f"pretrain.accumulate must be 1 for {type(method).__name__}, whose loss compares all samples of a batch; "
             f"got {p.accumulate}"

@@ -22,7 +22,7 @@ synchronisation. With several ranks, all judge the losses of all.
 import torch
 from torch import Tensor, nn
 
-from rsa.distributed import gathered
+from rsa.distributed import all_gather_with_grad
 
 SMALLEST_LOSS, SMALLEST_STD = 1e-6, 1e-3
 ROUNDS = 5  # of expectation maximisation
@@ -54,7 +54,7 @@ class AdaptiveBeta(nn.Module):
     @torch.no_grad()
     def observe(self, losses: Tensor) -> None:
         """The losses (B,) of aggressive pairs push the oldest ones out."""
-        new = gathered(losses)[-len(self.recent) :].to(self.recent)
+        new = all_gather_with_grad(losses)[-len(self.recent) :].to(self.recent)
         self.recent.copy_(torch.cat([self.recent[len(new) :], new]))
         self.filled.add_(len(new)).clamp_(max=len(self.recent))
 

@@ -44,7 +44,7 @@ def standardized(z: Tensor) -> Tensor:
 class BarlowTwins(Method):
     """One network and a projector."""
 
-    whole_batch = True
+    needs_full_batch = True
 
     def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class BarlowTwins(Method):
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Every sample's share of the loss: (B,)."""
         z1, z2 = embedded.projections
-        a, b = standardized(distributed.gathered(z1)), standardized(distributed.gathered(z2))  # (N, P)
+        a, b = standardized(distributed.all_gather_with_grad(z1)), standardized(distributed.all_gather_with_grad(z2))  # (N, P)
         c = a.T @ b / len(a)  # (P, P)
         mine = slice(distributed.rank() * len(z1), (distributed.rank() + 1) * len(z1))
         a, b = a[mine], b[mine]

@@ -18,7 +18,7 @@ from rsa import schedules
 from rsa.data.samples import Samples
 from rsa.methods.method import Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
-from rsa.models.ema import move_towards, target_of
+from rsa.models.ema import ema_update, make_target
 from rsa.models.heads import Head, mlp
 from rsa.params.section import Count, Fraction
 
@@ -58,8 +58,8 @@ class BYOL(Method):
         self.backbone = backbone
         self.projector = mlp(backbone.num_features, p.projector.hidden, p.projector.out)  # type: ignore[arg-type]
         self.predictor = mlp(p.projector.out, p.predictor_hidden, p.projector.out)
-        self.target_backbone = target_of(self.backbone)
-        self.target_projector = target_of(self.projector)
+        self.target_backbone = make_target(self.backbone)
+        self.target_projector = make_target(self.projector)
 
     def predict(self, x: Tensor) -> Tensor:
         """q of the online network: (B, 3, H, W) -> (B, P)."""
@@ -94,6 +94,6 @@ class BYOL(Method):
     def before_step(self, progress: float) -> dict[str, float | Tensor]:
         """Move the target network."""
         tau = schedules.ema_momentum(progress, self.p.ema_start)
-        move_towards(self.target_backbone, self.backbone, tau)
-        move_towards(self.target_projector, self.projector, tau)
+        ema_update(self.target_backbone, self.backbone, tau)
+        ema_update(self.target_projector, self.projector, tau)
         return {"tau": tau}

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from rsa import distributed, schedules
 from rsa.data.samples import Samples
 from rsa.data.views import Recipe, multi_crop
-from rsa.methods.method import Method, MethodSettings, Sets
+from rsa.methods.method import Combinations, Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
-from rsa.models.ema import move_towards, target_of
+from rsa.models.ema import ema_update, make_target
 from rsa.models.heads import PrototypeHead
 from rsa.params.hard_views import HardViews
 from rsa.params.section import Count, Fraction, Positive, Section
@@ -88,8 +88,8 @@ class DINO(Method):
         self.backbone = backbone
         h = p.head
         self.head = PrototypeHead(backbone.num_features, h.hidden, h.bottleneck, h.out, unit_length=h.norm_last_layer)  # type: ignore[arg-type]
-        self.teacher_backbone = target_of(backbone)
-        self.teacher_head = target_of(self.head)
+        self.teacher_backbone = make_target(backbone)
+        self.teacher_head = make_target(self.head)
         self.register_buffer("center", torch.zeros(h.out))
         self._seen: list[Tensor] = []  # the teacher's mean logits in this step
 
@@ -109,9 +109,9 @@ class DINO(Method):
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The loss of every sample, (B,)."""
-        return {"loss": self.set_losses(embedded, [tuple(range(len(embedded.students)))], progress)[0]}
+        return {"loss": self.combination_losses(embedded, [tuple(range(len(embedded.students)))], progress)[0]}
 
-    def set_losses(self, embedded: Any, sets: Sets, progress: float) -> Tensor:
+    def combination_losses(self, embedded: Any, sets: Combinations, progress: float) -> Tensor:
         """The loss of every sample with each set of views, (S, B); each pair of views is compared once."""
         temperature = warmed(progress, self.p.teacher_temperature)
         probabilities = {
@@ -122,7 +122,7 @@ class DINO(Method):
         pairs = [[terms[t, v] for t in views for v in views if (t, v) in terms] for views in sets]
         return torch.stack([torch.stack(chosen).mean(0) for chosen in pairs])
 
-    def observe(self, embedded: Any) -> None:
+    def after_backward(self, embedded: Any) -> None:
         """Remember the teacher's mean logits for the centre."""
         self._seen.append(torch.cat([g for g in embedded.teachers if g is not None]).mean(0))
 
@@ -136,9 +136,9 @@ class DINO(Method):
     def after_step(self, progress: float) -> None:
         """Move teacher and centre."""
         tau = self._momentum(progress)
-        move_towards(self.teacher_backbone, self.backbone, tau)
-        move_towards(self.teacher_head, self.head, tau)
-        self.center.lerp_(distributed.averaged(torch.stack(self._seen).mean(0)), 1 - self.p.center_momentum)
+        ema_update(self.teacher_backbone, self.backbone, tau)
+        ema_update(self.teacher_head, self.head, tau)
+        self.center.lerp_(distributed.all_reduce_mean(torch.stack(self._seen).mean(0)), 1 - self.p.center_momentum)
         self._seen.clear()
 
     def _momentum(self, progress: float) -> float:
@@ -148,7 +148,7 @@ class DINO(Method):
         """More global, and more local views than one set needs."""
         return multi_crop(views, p.candidates, p.local_candidates)
 
-    def sets(self, views: Views, p: HardViews) -> Sets:
+    def combinations(self, views: Views, p: HardViews) -> Combinations:
         """Pairs of global views, each with every choice of as many local ones as a set has."""
         assert views.local is not None
         needed = views.local.count

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from rsa.data.philox import uniforms
 from rsa.data.samples import Samples
-from rsa.methods.method import Method, Sets
+from rsa.methods.method import Combinations, Method
 from rsa.params.hard_views import HardViews as HardViewSettings
 from rsa.params.hard_views import Scoring
 from rsa.params.views import Views
@@ -54,8 +54,8 @@ class HardViews(Method):
         super().__init__()
         self.method, self.p = method, p
         self.candidate_views = method.candidate_recipe(views, p)
-        self.all_sets = method.sets(views, p)
-        self.duo = len(self.candidate_views.views) // len(self.candidate_views.crops)  # views of a candidate
+        self.all_combinations = method.combinations(views, p)
+        self.views_per_candidate = len(self.candidate_views.views) // len(self.candidate_views.crops)  # views of a candidate
         self.progress = 0.0  # of the step that is under way
         self.selection: Selection | None = None  # of the last batch
 
@@ -65,14 +65,14 @@ class HardViews(Method):
         return self.method.backbone
 
     @property
-    def whole_batch(self) -> bool:  # type: ignore[override]
+    def needs_full_batch(self) -> bool:  # type: ignore[override]
         """The method's."""
-        return self.method.whole_batch
+        return self.method.needs_full_batch
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
         """Score all candidates, embed the chosen ones."""
         assert samples is not None
-        if len(self.all_sets) == 1:
+        if len(self.all_combinations) == 1:
             return self.method.embed(views, samples)
         self.selection = self.select(views, samples)
         numbers = self.selection.sets[self.selection.chosen].T  # (views in a set, B)
@@ -91,7 +91,7 @@ class HardViews(Method):
             count = self.p.scoring.predicted
             embedded = self.method.embed(views, samples) if count is None else self.method.embed_predicting(views, count)
         with torch.autocast(views[0].device.type, enabled=False):  # losses are never in bf16, as in the loop
-            losses = self.method.set_losses(embedded, sets, self.progress)
+            losses = self.method.combination_losses(embedded, sets, self.progress)
         numbers = torch.arange(len(sets), device=losses.device)[:, None]
         hardest = torch.where(losses == losses.max(0).values, numbers, len(sets)).min(0).values  # the first of equals
         chosen = hardest.clamp(max=len(sets) - 1)  # where no loss is a number, the loop will say so
@@ -99,25 +99,25 @@ class HardViews(Method):
 
     def pick(self, views: list[Tensor], numbers: Tensor) -> list[Tensor]:
         """Every sample's views of the candidates `numbers` (views in a set, B), in the method's order."""
-        count = len(views) // self.duo
+        count = len(views) // self.views_per_candidate
         rows = torch.arange(numbers.shape[1], device=numbers.device)
         picked = []
-        for part in range(self.duo):
+        for part in range(self.views_per_candidate):
             candidates = views[part * count : (part + 1) * count]
             for place, mine in enumerate(numbers):
-                size = candidates[self.all_sets[0][place]].shape
+                size = candidates[self.all_combinations[0][place]].shape
                 same = [i for i, view in enumerate(candidates) if view.shape == size]  # neighbours
                 view = torch.stack([candidates[i] for i in same])[mine - same[0], rows]
                 picked.append(view.contiguous(memory_format=torch.channels_last))
         return picked
 
-    def _drawn(self, seed: int) -> Sets:
+    def _drawn(self, seed: int) -> Combinations:
         """All sets, or `max_combinations` of them drawn for this step, in their order, the plain method's among them."""
-        if len(self.all_sets) <= self.p.max_combinations:
-            return self.all_sets
+        if len(self.all_combinations) <= self.p.max_combinations:
+            return self.all_combinations
         step = np.array([self.progress]).view(np.int64)  # a number of its own for every step, the same on all ranks
-        order = np.argsort(uniforms(seed, step, np.zeros(1, int), STREAM, len(self.all_sets) - 1)[0], kind="stable")
-        return [self.all_sets[0], *(self.all_sets[1 + i] for i in sorted(order[: self.p.max_combinations - 1]))]
+        order = np.argsort(uniforms(seed, step, np.zeros(1, int), STREAM, len(self.all_combinations) - 1)[0], kind="stable")
+        return [self.all_combinations[0], *(self.all_combinations[1 + i] for i in sorted(order[: self.p.max_combinations - 1]))]
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The method's, of the chosen views; and of the selection, the mean scores of the chosen and of all sets."""
@@ -144,7 +144,7 @@ class HardViews(Method):
         sets = sets[:, :2]
         boxes = torch.from_numpy(samples.boxes[..., :4]).to(chosen.device)  # (candidates, B, 4)
         overlap = iou(boxes[sets[:, 0]], boxes[sets[:, 1]])  # (S, B)
-        last = views[-(len(views) // self.duo) :]  # of RSA's duos the aggressive views
+        last = views[-(len(views) // self.views_per_candidate) :]  # of RSA's duos the aggressive views
         colors = torch.stack([view.mean((2, 3)) for view in last])  # (candidates, B, 3)
         distance = (colors[sets[:, 0]] - colors[sets[:, 1]]).norm(dim=2)
         rows = torch.arange(len(chosen), device=chosen.device)
@@ -158,18 +158,18 @@ class HardViews(Method):
     def choices(self, views: list[Tensor], samples: Samples) -> dict[str, list[Any]] | None:
         """To be looked at: of each sample the places in `views` of what is chosen (`rows`), and the loss of the chosen set and
         the mean over all sets (`score`, `score_all`). None where there is nothing to choose from."""
-        if len(self.all_sets) == 1:
+        if len(self.all_combinations) == 1:
             return None
         selection = self.select(views, samples)
-        count = len(views) // self.duo  # candidates
+        count = len(views) // self.views_per_candidate  # candidates
         candidates = selection.sets[selection.chosen].tolist()
-        rows = [[part * count + i for part in range(self.duo) for i in numbers] for numbers in candidates]
+        rows = [[part * count + i for part in range(self.views_per_candidate) for i in numbers] for numbers in candidates]
         scores = selection.losses
         return {"rows": rows, "score": scores.max(0).values.tolist(), "score_all": scores.mean(0).tolist()}
 
-    def observe(self, embedded: Any) -> None:
+    def after_backward(self, embedded: Any) -> None:
         """As the method."""
-        self.method.observe(embedded)
+        self.method.after_backward(embedded)
 
     def before_step(self, progress: float) -> dict[str, float | Tensor]:
         """As the method."""

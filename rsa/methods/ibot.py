@@ -20,7 +20,7 @@ from rsa import distributed
 from rsa.data.masks import Masks, draw_masks
 from rsa.data.samples import Samples
 from rsa.methods.dino import DINO, SelfDistillation, WarmedTemperature, warmed
-from rsa.methods.method import Sets
+from rsa.methods.method import Combinations
 from rsa.models.backbones import full_precision
 from rsa.params.section import NonNegative
 
@@ -116,16 +116,16 @@ class IBOT(DINO):
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The loss of every sample and its two parts, (B,)."""
-        everything: Sets = [tuple(range(len(embedded.students)))]
-        whole = super().set_losses(embedded, everything, progress)[0]
+        everything: Combinations = [tuple(range(len(embedded.students)))]
+        whole = super().combination_losses(embedded, everything, progress)[0]
         patches = torch.stack(list(self._patch_losses(embedded, progress).values())).mean(0)
         return {"loss": whole + self.ibot.patch_weight * patches, "cls": whole.detach(), "patches": patches.detach()}
 
-    def set_losses(self, embedded: Any, sets: Sets, progress: float) -> Tensor:
+    def combination_losses(self, embedded: Any, sets: Combinations, progress: float) -> Tensor:
         """The loss of every sample with each set of views, (S, B)."""
         patches = self._patch_losses(embedded, progress)
         mean = torch.stack([torch.stack([patches[v] for v in views if v in patches]).mean(0) for views in sets])
-        return super().set_losses(embedded, sets, progress) + self.ibot.patch_weight * mean
+        return super().combination_losses(embedded, sets, progress) + self.ibot.patch_weight * mean
 
     def _patch_losses(self, embedded: Any, progress: float) -> dict[int, Tensor]:
         """Of each global view: the mean over each sample's masked patches, 0 where there are none; (B,)."""
@@ -139,14 +139,14 @@ class IBOT(DINO):
                 losses[view] = total / torch.bincount(patches.sample, minlength=patches.batch).clamp(min=1)
         return losses
 
-    def observe(self, embedded: Any) -> None:
+    def after_backward(self, embedded: Any) -> None:
         """Remember the teacher's mean logits for both centres."""
-        super().observe(embedded)
+        super().after_backward(embedded)
         self._patches_seen.append(torch.stack([patches.teacher_mean for patches in embedded.patches if patches]).mean(0))
 
     def after_step(self, progress: float) -> None:
         """Move teacher and centres."""
         super().after_step(progress)
-        mean = distributed.averaged(torch.stack(self._patches_seen).mean(0))
+        mean = distributed.all_reduce_mean(torch.stack(self._patches_seen).mean(0))
         self.patch_center.lerp_(mean, 1 - self.p.center_momentum)
         self._patches_seen.clear()

@@ -4,7 +4,7 @@ A method turns views into embeddings (`embed`) and embeddings into one loss per 
 is the mean. So Hard View Selection can score any set of views of any method. The other hooks do nothing unless a method
 needs them. The loop calls, for each step,
 
-    before_step -> for each part of the batch: embed, losses, backward, observe -> optimizer -> after_step
+    before_step -> for each part of the batch: embed, losses, backward, after_backward -> optimizer -> after_step
 
 `embed` returns a NamedTuple of tuples, each with one item per view (RSA: per duo of a weak and an aggressive view); the
 first item of the first tuple is the online network's embedding (B, P), by which a collapse is noticed. `embed` and
@@ -25,7 +25,7 @@ from rsa.params.optimizer import Optimizer
 from rsa.params.section import Section
 from rsa.params.views import Views
 
-Sets = list[tuple[int, ...]]
+Combinations = list[tuple[int, ...]]
 
 
 class ControlSettings(Section):
@@ -47,7 +47,7 @@ class Method(nn.Module):
 
     backbone: nn.Module  # the encoder that is evaluated
     recipe: Callable[..., Recipe] = staticmethod(candidates)
-    whole_batch: ClassVar[bool] = False  # whether a sample's loss depends on the others: then parts of a batch won't do
+    needs_full_batch: ClassVar[bool] = False  # whether a sample's loss depends on the others: then parts of a batch won't do
     reusable: ClassVar[tuple[str, ...]] = ()  # what `embed` returns without gradient, by target networks
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
@@ -66,7 +66,7 @@ class Method(nn.Module):
         """Move what moves before the loss; what it returns goes into the curve."""
         return {}
 
-    def observe(self, embedded: Any) -> None:
+    def after_backward(self, embedded: Any) -> None:
         """Take notice of what was trained on."""
 
     def after_step(self, progress: float) -> None:
@@ -82,11 +82,11 @@ class Method(nn.Module):
         """The views that it chooses from."""
         return self.recipe(views, p.candidates)
 
-    def sets(self, views: Views, p: HardViews) -> Sets:
+    def combinations(self, views: Views, p: HardViews) -> Combinations:
         """The admissible sets of candidates, the plain method's first. Here: all pairs."""
         return list(combinations(range(p.candidates), 2))
 
-    def set_losses(self, embedded: Any, sets: Sets, progress: float) -> Tensor:
+    def combination_losses(self, embedded: Any, sets: Combinations, progress: float) -> Tensor:
         """The loss of every sample with each set of views: (S, B)."""
         chosen = [type(embedded)(*(tuple(items[i] for i in views) for items in embedded)) for views in sets]
         return torch.stack([self.losses(views, progress)["loss"] for views in chosen])

@@ -17,7 +17,7 @@ from rsa import distributed, schedules
 from rsa.data.samples import Samples
 from rsa.methods.method import Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
-from rsa.models.ema import move_towards, target_of
+from rsa.models.ema import ema_update, make_target
 from rsa.models.heads import DeepHead, mlp
 from rsa.params.section import Fraction, Positive
 
@@ -43,7 +43,7 @@ class Embedded(NamedTuple):
 class MoCoV3(Method):
     """Online and momentum network and predictor."""
 
-    whole_batch = True
+    needs_full_batch = True
 
     def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__()
@@ -52,8 +52,8 @@ class MoCoV3(Method):
         head, predictor = p.projector, p.predictor
         self.projector = mlp(backbone.num_features, head.hidden, head.out, head.layers, normalize_out=True)  # type: ignore[arg-type]
         self.predictor = mlp(head.out, predictor.hidden, predictor.out, predictor.layers, normalize_out=True)
-        self.target_backbone = target_of(backbone)
-        self.target_projector = target_of(self.projector)
+        self.target_backbone = make_target(backbone)
+        self.target_projector = make_target(self.projector)
         if p.freeze_patch_embed:
             if not hasattr(backbone, "patch_embed"):
                 raise ValueError("freeze_patch_embed must be false for a backbone without a patch embedding (not a ViT)")
@@ -78,7 +78,7 @@ class MoCoV3(Method):
         return {"loss": self._contrast(q1, k2) + self._contrast(q2, k1)}
 
     def _contrast(self, q: Tensor, k: Tensor) -> Tensor:
-        keys = distributed.gathered(F.normalize(k, dim=1))
+        keys = distributed.all_gather_with_grad(F.normalize(k, dim=1))
         mine = torch.arange(len(q), device=q.device) + distributed.rank() * len(q)
         logits = F.normalize(q, dim=1) @ keys.T / self.p.temperature  # (B, N)
         return 2 * self.p.temperature * F.cross_entropy(logits, mine, reduction="none")
@@ -86,6 +86,6 @@ class MoCoV3(Method):
     def before_step(self, progress: float) -> dict[str, float | Tensor]:
         """Move the momentum network."""
         tau = schedules.ema_momentum(progress, self.p.ema_start)
-        move_towards(self.target_backbone, self.backbone, tau)
-        move_towards(self.target_projector, self.projector, tau)
+        ema_update(self.target_backbone, self.backbone, tau)
+        ema_update(self.target_projector, self.projector, tau)
         return {"tau": tau}

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from rsa.data.samples import Samples
-from rsa.data.views import candidate_duos
+from rsa.data.views import candidate_view_pairs
 from rsa.methods.adaptive_beta import AdaptiveBeta
 from rsa.methods.byol import BYOL, BYOLNetworks, distance
 from rsa.methods.method import Method
@@ -44,7 +44,7 @@ class Embedded(NamedTuple):
 class RSA(BYOL):
     """BYOL with weak and aggressive views, balanced by beta."""
 
-    recipe = staticmethod(candidate_duos)
+    recipe = staticmethod(candidate_view_pairs)
 
     def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__(backbone, p)
@@ -78,7 +78,7 @@ class RSA(BYOL):
         beta = self.beta(progress)
         return {"loss": beta * aggressive + (1 - beta) * weak, "weak": weak, "aggressive": aggressive}
 
-    def observe(self, embedded: Any) -> None:
+    def after_backward(self, embedded: Any) -> None:
         """Show the adaptive beta the losses of the aggressive pairs."""
         if isinstance(self.beta, AdaptiveBeta):
             (q1, q2), _, (a1, a2) = embedded

@@ -36,7 +36,7 @@ class Embedded(NamedTuple):
 class SimCLR(Method):
     """One network and a projector."""
 
-    whole_batch = True
+    needs_full_batch = True
 
     def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class SimCLR(Method):
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """The loss of every sample of this rank, among the views of all ranks: (B,)."""
         z1, z2 = (F.normalize(z, dim=1) for z in embedded.projections)
-        all1, all2 = distributed.gathered(z1), distributed.gathered(z2)  # (N, P)
+        all1, all2 = distributed.all_gather_with_grad(z1), distributed.all_gather_with_grad(z2)  # (N, P)
         return {"loss": (self._cross_entropy(z1, all1, all2) + self._cross_entropy(z2, all2, all1)) / 2}
 
     def _cross_entropy(self, anchors: Tensor, same_view: Tensor, other_view: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rsa.data.samples import Samples
 from rsa.data.views import weak_views
-from rsa.methods.method import Method, MethodSettings, Sets
+from rsa.methods.method import Combinations, Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
 from rsa.params.hard_views import HardViews
 from rsa.params.section import Fraction
@@ -62,6 +62,6 @@ class Supervised(Method):
         loss = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.p.label_smoothing)
         return {"loss": loss, "top1": 100 * (logits.argmax(1) == labels).float()}
 
-    def sets(self, views: Views, p: HardViews) -> Sets:
+    def combinations(self, views: Views, p: HardViews) -> Combinations:
         """Single views."""
         return [(i,) for i in range(p.candidates)]

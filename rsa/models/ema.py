@@ -7,7 +7,7 @@ from timm.layers import DropPath
 from torch import nn
 
 
-def target_of(online: nn.Module) -> nn.Module:
+def make_target(online: nn.Module) -> nn.Module:
     """A copy that gets no gradient and drops nothing; its batch norms stay in train mode and keep statistics of their own."""
     target = copy.deepcopy(online).requires_grad_(False)
     for module in target.modules():
@@ -19,6 +19,6 @@ def target_of(online: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def move_towards(target: nn.Module, online: nn.Module, momentum: float) -> None:
+def ema_update(target: nn.Module, online: nn.Module, momentum: float) -> None:
     """target <- momentum target + (1 - momentum) online, for parameters only (buffers are the target's own)."""
     torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - momentum)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsa.distributed import of_ranks, world
+from rsa.distributed import all_gather_stack, world_size
 
 
 class _Normalize(torch.autograd.Function):
@@ -31,7 +31,7 @@ class _Normalize(torch.autograd.Function):
         _, gw, gb = torch.ops.aten.native_batch_norm_backward(
             g, x, weight, mean, var, None, None, False, context.eps, [False, True, True]
         )
-        mean_g, mean_gx = of_ranks(torch.stack([gb, gw]).to(mean.dtype)).sum(0) / context.count
+        mean_g, mean_gx = all_gather_stack(torch.stack([gb, gw]).to(mean.dtype)).sum(0) / context.count
         scale = weight * (var + context.eps).rsqrt()
         slope = -scale * (var + context.eps).rsqrt() * mean_gx
         constant = -scale * mean_g - slope * mean
@@ -55,7 +55,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, ...) -> the same."""
-        if not self.training or world() == 1:
+        if not self.training or world_size() == 1:
             return super().forward(input)
         mean, var, count = self._statistics(input)
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
@@ -74,9 +74,9 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Mean and biased variance over all ranks, and how many values each is of; ranks have batches of one size."""
         mean, var = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)  # 30 times faster than torch.var_mean
         mean, var = (s if s.dtype == torch.float64 else s.float() for s in (mean, var))
-        means, variances = of_ranks(torch.stack([mean, var])).unbind(1)  # (ranks, C)
+        means, variances = all_gather_stack(torch.stack([mean, var])).unbind(1)  # (ranks, C)
         whole = means.mean(0)
-        return whole, (variances + (means - whole) ** 2).mean(0), world() * x.numel() // x.shape[1]
+        return whole, (variances + (means - whole) ** 2).mean(0), world_size() * x.numel() // x.shape[1]
 
 
 def synchronize(module: nn.Module) -> None:

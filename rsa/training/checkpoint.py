@@ -23,7 +23,7 @@ from rsa import distributed
 KEPT = 2
 
 
-class Interrupted(SystemExit):
+class Preempted(SystemExit):
     """SIGTERM came and a checkpoint was written: sysexits' EX_TEMPFAIL, `try again`."""
 
     code = 75
@@ -89,21 +89,21 @@ class _Hashed(io.RawIOBase):
         return self.file.write(part)
 
 
-def captured(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def training_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Everything of a run that moves: weights, statistics, momenta, random number generators."""
     generators = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         generators["cuda"] = torch.cuda.get_rng_state()
-    everyones = distributed.of_all(generators)
+    everyones = distributed.all_gather_object(generators)
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "generators": everyones}
 
 
-def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_training_state(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put back what was `captured`."""
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     everyones = state["generators"]
-    if len(everyones) == distributed.world():  # else the run continues, not to the bit where something is dropped at random
+    if len(everyones) == distributed.world_size():  # else the run continues, not to the bit where something is dropped at random
         mine = everyones[distributed.rank()]
         torch.set_rng_state(mine["cpu"].cpu())
         if "cuda" in mine:
@@ -119,7 +119,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def terminations() -> Iterator[Callable[[], bool]]:
+def catch_signals() -> Iterator[Callable[[], bool]]:
     """Note SIGTERM and Ctrl-C instead of ending the process; the function that is given says whether one came."""
     came = False
 

@@ -36,7 +36,7 @@ def health(embeddings: Tensor) -> Health:
     )
 
 
-def beyond(found: Health, p: Collapse) -> str | None:
+def threshold_violation(found: Health, p: Collapse) -> str | None:
     """What is beyond params.yaml's limits, in words."""
     for name, least in (("embedding_std", p.min_std), ("effective_rank", p.min_rank)):
         if getattr(found, name) < least:
@@ -46,7 +46,7 @@ def beyond(found: Health, p: Collapse) -> str | None:
 
 def require_health(found: Health, p: Collapse, step: int) -> None:
     """CollapseError, with the numbers, where params.yaml's limits are not met."""
-    if wrong := beyond(found, p):
+    if wrong := threshold_violation(found, p):
         raise CollapseError(
             f"collapsed at step {step}: {wrong}; lower optimizer.base_lr, lengthen pretrain.warmup_epochs, "
             "or set runtime.on_collapse: mark"

@@ -9,7 +9,7 @@ from torch.utils import deterministic
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
 
-def choose(device: str) -> torch.device:
+def choose_device(device: str) -> torch.device:
     """The torch device that `auto`, `cpu` or `gpu` means here."""
     if device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
@@ -26,7 +26,7 @@ def setup(device: str, threads: int, seed: int) -> torch.device:
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # NaN into every new tensor: 4 % of a step
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    return choose(device)
+    return choose_device(device)
 
 
 def keep_memory() -> None:

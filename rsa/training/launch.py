@@ -28,12 +28,12 @@ import __main__
 from rsa import distributed
 from rsa.params.pretrain import Pretrain
 from rsa.params.runtime import Runtime
-from rsa.training.checkpoint import Interrupted, terminations
+from rsa.training.checkpoint import Preempted, catch_signals
 
 RESTARTS = 3  # times that processes which died are started again before the run fails
 GRACE = 120  # seconds that they have for a checkpoint after SIGTERM
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
-NOTE = "ended"  # a file in the run's folder: why a rank ended the run, which no exit code tells
+ERROR_FILE = "ended"  # a file in the run's folder: why a rank ended the run, which no exit code tells
 
 
 def processes(r: Runtime) -> int:
@@ -46,7 +46,7 @@ def processes(r: Runtime) -> int:
 def launch(p: Pretrain, r: Runtime, folder: Path, function: Callable[..., None], *arguments: Any) -> None:
     """Run `function(*arguments)` in every process of the run, or here if there is one; `folder` is seen by all nodes.
 
-    ValueError says what ended a rank, Interrupted that SIGTERM did.
+    ValueError says what ended a rank, Preempted that SIGTERM did.
     """
     count, nodes = processes(r), r.nodes
     if count * nodes == 1:
@@ -57,7 +57,7 @@ def launch(p: Pretrain, r: Runtime, folder: Path, function: Callable[..., None],
             f"pretrain.batch_size must be a multiple of processes x accumulate ({count * nodes} x {p.accumulate}), "
             f"got {p.batch_size}"
         )
-    note = folder / NOTE
+    note = folder / ERROR_FILE
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text("")  # ranks write into a file that is there: what NFS remembers of a missing one may be old
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # else a restarted worker may hang
@@ -87,7 +87,7 @@ def _on_this_node(r: Runtime, count: int, note: Path, function: Callable[..., No
     try:
         elastic_launch(config, in_group)(r, note, function, *arguments)
     except SignalException as why:
-        raise Interrupted from why
+        raise Preempted from why
     except ChildFailedError as why:
         _raise_noted(note)
         rank, failure = why.get_first_failure()
@@ -107,7 +107,7 @@ def _on_all_nodes(r: Runtime, note: Path) -> None:
         nodes = r.nodes
         start = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={r.threads.pretrain}"]
         command = [*start, "--kill-on-bad-exit=1", *command]
-    with terminations() as terminated:
+    with catch_signals() as terminated:
         job = subprocess.Popen(command)
         while job.poll() is None and not (terminated() and by_hand()):
             time.sleep(0.5)
@@ -117,7 +117,7 @@ def _on_all_nodes(r: Runtime, note: Path) -> None:
     if code == 0:
         return
     if terminated():
-        raise Interrupted
+        raise Preempted
     _raise_noted(note)
     raise ValueError(f"{command[0]} ended with exit code {code}: above is why; run again to continue from the last checkpoint")
 
@@ -127,7 +127,7 @@ def _raise_noted(note: Path) -> None:
     if kind == "error":
         raise ValueError(text)
     if kind == "interrupted":
-        raise Interrupted
+        raise Preempted
 
 
 def by_hand() -> bool:
@@ -178,7 +178,7 @@ def is_other_node() -> bool:
     return int(os.environ.get("NODE_RANK", "0")) > 0
 
 
-def follow(r: Runtime) -> None:
+def exec_torchrun(r: Runtime) -> None:
     """Become the torchrun of a node that another one leads; does not return."""
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     command = torchrun(r)
@@ -197,7 +197,7 @@ def in_group(r: Runtime, note: Path, function: Callable[..., None], *arguments: 
     join(r)
     try:
         function(*arguments)
-    except Interrupted:
+    except Preempted:
         if distributed.rank() == 0:
             note.write_text("interrupted")
         raise

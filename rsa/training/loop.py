@@ -38,7 +38,7 @@ class Method(Protocol):
     def describe(self, views: list[Tensor], samples: Samples) -> dict[str, Tensor]:
         """Further terms, now and then."""
 
-    def observe(self, embedded: Any) -> None:
+    def after_backward(self, embedded: Any) -> None:
         """After the backward pass of a part."""
 
     def after_step(self, progress: float) -> None:
@@ -72,13 +72,13 @@ def train(
         row: dict[str, float | Tensor] = {"step": step + 1, **set_schedules(optimizer, schedule, p, progress)}
         row |= method.before_step(progress)
         optimizer.zero_grad()
-        for part in batch.parts(p.accumulate):
+        for part in batch.micro_batches(p.accumulate):
             views = [as_input(view, device) for view in part.views]
             with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16"):
                 embedded = method.embed(views, part.samples)
             losses = {name: values.mean() / p.accumulate for name, values in method.losses(embedded, progress).items()}
             losses["loss"].backward()  # type: ignore[no-untyped-call]
-            method.observe(embedded)
+            method.after_backward(embedded)
             for name, value in losses.items():
                 row[name] = row.get(name, 0.0) + value.detach()
         distributed.average_gradients(method.parameters())
@@ -89,9 +89,11 @@ def train(
         unreported.append(row)
         if (step + 1) % FLUSH_STEPS == 0 or step + 1 == total_steps:
             rows = _finite_rows(unreported)
-            found = health(distributed.gathered(embedded[0][0].detach()))
+            found = health(distributed.all_gather_with_grad(embedded[0][0].detach()))
             described = method.describe(views, part.samples)
-            rows[-1] |= found._asdict() | {name: float(distributed.averaged(values.mean())) for name, values in described.items()}
+            rows[-1] |= found._asdict() | {
+                name: float(distributed.all_reduce_mean(values.mean())) for name, values in described.items()
+            }
             report(rows)
             unreported.clear()
             if stop_on_collapse and progress >= p.collapse.after:
@@ -102,7 +104,7 @@ def train(
 def _finite_rows(unreported: list[dict[str, float | Tensor]]) -> list[Row]:
     """The rows as numbers, averaged over ranks, in one transfer."""
     tensors = [value.double().flatten()[0] for row in unreported for value in row.values() if isinstance(value, Tensor)]
-    numbers = iter(distributed.averaged(torch.stack(tensors)).tolist() if tensors else [])
+    numbers = iter(distributed.all_reduce_mean(torch.stack(tensors)).tolist() if tensors else [])
     rows = [{name: next(numbers) if isinstance(value, Tensor) else value for name, value in row.items()} for row in unreported]
     for row in rows:
         for name, value in row.items():

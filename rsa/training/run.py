@@ -13,7 +13,7 @@ from rsa.data.loader import Position, TrainingViews
 from rsa.params.optimizer import Optimizer
 from rsa.params.pretrain import Pretrain
 from rsa.params.runtime import Runtime
-from rsa.training.checkpoint import Checkpoints, Interrupted, captured, restore, terminations
+from rsa.training.checkpoint import Checkpoints, Preempted, catch_signals, load_training_state, training_state
 from rsa.training.curve import Curve, Row
 from rsa.training.live import Live
 from rsa.training.loop import train
@@ -44,7 +44,7 @@ class Run:
     def train(self, load_views: LoadViews) -> int:
         """Train from the newest checkpoint, or from the beginning, to the end; returns the number of steps in all.
 
-        Interrupted, after a checkpoint, where SIGTERM or Ctrl-C comes.
+        Preempted, after a checkpoint, where SIGTERM or Ctrl-C comes.
         """
         saved = self._saved()
         start = saved["step"]
@@ -59,7 +59,7 @@ class Run:
             self.live = Live(self.name.replace(" ", "_"), self.curve.path, tensorboard=self.runtime.logging.tensorboard)
         if start == 0:
             self._snapshot(0)
-        with terminations() as self.terminated:
+        with catch_signals() as self.terminated:
             train(
                 self.model,
                 views,
@@ -81,10 +81,12 @@ class Run:
 
     def _saved(self) -> dict[str, Any]:
         """The state of the newest checkpoint, put back into model and optimiser; step 0 where there is none."""
-        saved = distributed.of_first(lambda: self.checkpoints.load(torch.device("cpu")))  # another node may not see it yet
+        saved = distributed.broadcast_from_rank0(
+            lambda: self.checkpoints.load(torch.device("cpu"))
+        )  # another node may not see it yet
         if saved is None:
             return {"step": 0, "unreported": [], "curve_size": 0}
-        restore(saved, self.model, self.optimizer)
+        load_training_state(saved, self.model, self.optimizer)
         return saved
 
     def _report(self, rows: list[Row]) -> None:
@@ -95,16 +97,16 @@ class Run:
 
     def _step_done(self, step: int, unreported: Callable[[], list[Row]]) -> None:
         self._snapshot(step)  # before the checkpoint: a run that continues there has it
-        stop = distributed.on_any(self.terminated())
-        if distributed.on_any(self.checkpoints.due(step)) or stop:
+        stop = distributed.any_rank(self.terminated())
+        if distributed.any_rank(self.checkpoints.due(step)) or stop:
             state = {"step": step, "unreported": unreported(), "position": asdict(self.views.position(step))}
-            state |= captured(self.model, self.optimizer)
+            state |= training_state(self.model, self.optimizer)
             if self.first:
                 self.checkpoints.save(step, state | {"curve_size": self.curve.size})
         if stop:
             if self.first:
                 print(f"{self.name}  stopped after step {step}: run again to continue", flush=True)
-            raise Interrupted
+            raise Preempted
 
     def _snapshot(self, step: int) -> None:
         if self.first and step in self.snapshots:

@@ -7,12 +7,12 @@ from torchvision.transforms.v2.functional import resized_crop
 from rsa.checks import machine, training, views
 from rsa.checks.outcome import FailedError
 from rsa.params.document import Params
-from rsa.training.checkpoint import restore
+from rsa.training.checkpoint import load_training_state
 
 
 def test_a_resume_that_loses_something_fails(tiny: Params, monkeypatch: pytest.MonkeyPatch):
     def forgetful(state, model, optimizer):
-        restore(state, model, optimizer)
+        load_training_state(state, model, optimizer)
         optimizer.state.clear()  # momentum
 
     monkeypatch.setattr(training, "restore", forgetful)

@@ -17,7 +17,18 @@ from tests.engines.toy import dump_yaml, load_yaml
 
 PRETRAIN = "pretrain@byol-0"
 OUT = "runs/byol/s0"
-FLAGS = ("--method", "byol", "--seed", "0", "--shards", "data/shards/digits/manifest.json", "--start", "weights/none", "--out", OUT)
+FLAGS = (
+    "--method",
+    "byol",
+    "--seed",
+    "0",
+    "--shards",
+    "data/shards/digits/manifest.json",
+    "--start",
+    "weights/none",
+    "--out",
+    OUT,
+)
 FILES = ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles", "requirements.lock")
 PLACEHOLDERS = ("live/metrics/none.json", "weights/none")
 

@@ -17,7 +17,7 @@ from PIL import Image
 from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
-from rsa.data.views import candidate_duos, candidates, crop_of, draw_boxes, multi_crop
+from rsa.data.views import candidate_view_pairs, candidates, crop_of, draw_boxes, multi_crop
 from rsa.params.document import Params
 from rsa.params.views import LocalViews
 
@@ -26,7 +26,7 @@ BATCH, STEPS = 12, 6  # an epoch is 4 steps of the 50 photographs: its border li
 
 def loader(split: Split, tiny: Params, **options) -> TrainingViews:
     settings = {"batch_size": BATCH, "seed": 5, "threads": 1, **options}
-    return TrainingViews(split, candidate_duos(tiny.views), **settings)
+    return TrainingViews(split, candidate_view_pairs(tiny.views), **settings)
 
 
 def pixels(views: TrainingViews, steps: int = STEPS) -> list[np.ndarray]:
@@ -76,9 +76,9 @@ from pathlib import Path
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.params.load import load
-from rsa.data.views import candidate_duos
+from rsa.data.views import candidate_view_pairs
 
-views = candidate_duos(load(Path(sys.argv[2])).views)
+views = candidate_view_pairs(load(Path(sys.argv[2])).views)
 loader = TrainingViews(Split(Path(sys.argv[1]), "train"), views, batch_size=12, seed=5, threads=1, start=5)
 print(hashlib.sha256(b"".join(view.numpy().tobytes() for view in next(iter(loader)).views)).hexdigest())
 """

@@ -20,7 +20,7 @@ import webdataset
 from nvidia.dali import fn, types
 from PIL import Image, ImageOps
 
-from rsa.data import graph
+from rsa.data import dali
 from rsa.data.evaluation_images import evaluation_images
 from rsa.data.files import sha256
 from rsa.data.index import Split
@@ -109,7 +109,7 @@ def test_dalis_own_reader_reads_them(images, shards):
         data, label = fn.readers.webdataset(paths=urls, ext=["jpg", "cls"], dtypes=[types.UINT8, types.UINT8])
         return data, label
 
-    pipeline = graph.build(read, batch_size=50, threads=1, gpu=None)
+    pipeline = dali.build(read, batch_size=50, threads=1, gpu=None)
     data, labels = pipeline.run()
     found = {data.at(i).tobytes(): int(labels.at(i).tobytes()) for i in range(50)}
     assert found == {images[key]: int(key[-3:]) % 2 for key in list(images)[:50]}

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from rsa.data.views import (
     TRIES,
     Crop,
-    candidate_duos,
+    candidate_view_pairs,
     candidates,
     color_of,
     crop_of,
@@ -103,7 +103,7 @@ def test_brightness_factors_follow_color_jitter(tiny):
 
 
 def test_an_aggressive_view_shares_box_and_flip_with_its_weak_view(tiny):
-    recipe = candidate_duos(tiny.views)
+    recipe = candidate_view_pairs(tiny.views)
     assert [view.crop for view in recipe.views] == [0, 1, 0, 1]
     assert [view.color is None for view in recipe.views] == [True, True, False, False]
     assert recipe.crops == candidates(tiny.views).crops
@@ -127,7 +127,7 @@ def test_multi_crop_has_local_views_of_their_own_size(tiny):
 
 def test_two_candidates_are_the_plain_views(tiny):
     assert candidates(tiny.views, 2) == candidates(tiny.views)
-    assert candidate_duos(tiny.views, 2) == candidate_duos(tiny.views)
+    assert candidate_view_pairs(tiny.views, 2) == candidate_view_pairs(tiny.views)
     assert len(candidates(tiny.views, 5).crops) == 5
-    assert [view.crop for view in candidate_duos(tiny.views, 3).views] == [0, 1, 2, 0, 1, 2]
+    assert [view.crop for view in candidate_view_pairs(tiny.views, 3).views] == [0, 1, 2, 0, 1, 2]
     assert crop_of(tiny.views) == candidates(tiny.views, 5).crops[4]

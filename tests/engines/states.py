@@ -74,7 +74,7 @@ def lose_many(project: Project) -> None:
     """At least one result of every kind of stage."""
     lose_some(project)
     project.remove(FEATURES)
-    for name in ("data/shards/digits/first", "data/shards/photo_tiles/junk", "scores/random/s0/feature_map/first"):
+    for name in ("data/shards/digits/first", "data/shards/photo_tiles/junk", "scores/random/s0/embedding_map/first"):
         write(project, name)
 
 
@@ -109,8 +109,8 @@ fewer_seeds = edit("params.yaml", "seeds: [0, 1]", "seeds: [0]")
 fewer_methods = edit("params.yaml", "methods: [pixels, random, byol, rsa]", "methods: [pixels, random, byol]")
 more_methods = edit("params.yaml", "methods: [pixels, random, byol]", "methods: [pixels, random, byol, rsa]")
 
-OF_RSA = ("pretrain@rsa-*", "extract@rsa-*", "probe@rsa-*", "feature_map@rsa", "transfer@rsa-*", "quality@rsa-*", "report")
-OF_RUNS = ("pretrain@*", "extract@*", "probe@*", "feature_map@*", "transfer@*", "quality@*", "report")
+OF_RSA = ("pretrain@rsa-*", "extract@rsa-*", "probe@rsa-*", "embedding_map@rsa", "transfer@rsa-*", "quality@rsa-*", "report")
+OF_RUNS = ("pretrain@*", "extract@*", "probe@*", "embedding_map@*", "transfer@*", "quality@*", "report")
 OF_TILES = ("shard@photo_tiles", "extract@*-photo_tiles", "transfer@*-photo_tiles", "report")
 PROTOCOL = """    mine: {lr: [0.1], lr_per_256: true, optimizer: sgd, momentum: 0.9, nesterov: false, weight_decay: 0.0,
       epochs: 1, batch_size: 32, schedule: {schedule: cosine}, normalize: none, blocks: [1], pooling: [avg],

@@ -58,7 +58,7 @@ def test_an_rwlock_that_was_cut_off_is_put_aside_loudly(left: str, base: Base, b
     rwlock.write_text(left)
     other = built.copy(built.folder.with_name("other"))
     built.dvc("status", fails=True)  # else this test would prove nothing
-    assert "cut off by a killed run" in built.call("python", "-m", "engines.heal")
+    assert "cut off by a killed run" in built.call("python", "-m", "engines.repair")
     assert "cut off by a killed run" in other.snakemake()
     for project in (built, other):
         project.run("dvc")
@@ -70,7 +70,7 @@ def test_an_rwlock_that_was_cut_off_is_put_aside_loudly(left: str, base: Base, b
 def test_a_dvc_lock_that_was_cut_off_loses_nothing(cut: str, base: Base, built: Project) -> None:
     whole = built.lock()
     (built.folder / "dvc.lock").write_bytes(whole[: place_of(cut, whole)])
-    printed = built.call("python", "-m", "engines.heal")
+    printed = built.call("python", "-m", "engines.repair")
     if "cut off" in printed:
         assert (built.folder / "dvc.lock.cut").read_bytes() == whole[: place_of(cut, whole)]
     built.run("dvc")

@@ -99,7 +99,7 @@ def test_rsa_uses_it_by_name():
         terms = method.losses(out, 0.5)
         beta = float(method.beta(0.5))
         torch.testing.assert_close(terms["loss"], beta * terms["aggressive"] + (1 - beta) * terms["weak"])
-        method.observe(out)
+        method.after_backward(out)
         method.after_step(0.5)
     assert int(method.beta.filled) == 64
     assert torch.equal(method.beta.recent[-8:], terms["aggressive"].detach())

@@ -171,7 +171,7 @@ def test_the_sets_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Pa
 def test_a_limited_number_of_sets_is_drawn_for_each_step_and_holds_the_plain_one(tiny: Params):
     local = LocalViews(count=4, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
     method = build("dino", hard(4, 8, max_combinations=16), tiny.views.model_copy(update={"local": local}))
-    assert len(method.all_sets) == 6 * 70
+    assert len(method.all_combinations) == 6 * 70
     drawn = []
     for progress in (0.1, 0.1, 0.2):
         method.progress = progress
@@ -179,8 +179,8 @@ def test_a_limited_number_of_sets_is_drawn_for_each_step_and_holds_the_plain_one
     assert drawn[0] == drawn[1] != drawn[2]
     for sets in drawn:
         assert len(sets) == len(set(sets)) == 16
-        assert sets[0] == method.all_sets[0] == (0, 1, 4, 5, 6, 7)
-        assert set(sets) <= set(method.all_sets)
+        assert sets[0] == method.all_combinations[0] == (0, 1, 4, 5, 6, 7)
+        assert set(sets) <= set(method.all_combinations)
     assert method._drawn(seed=1) != drawn[2]
 
 

@@ -228,7 +228,7 @@ def test_dino_and_its_centre_are_lightlys():
     for _ in range(2):  # the second time with a centre
         want = float(theirs(list(teachers), list(students)))
         assert float(method.losses(embedded, 0.9)["loss"].mean()) == pytest.approx(want, rel=1e-6)
-        method.observe(embedded)
+        method.after_backward(embedded)
         method.after_step(0.9)
 
 

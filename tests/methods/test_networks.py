@@ -10,7 +10,7 @@ from torch import nn
 
 from rsa.data.masks import Masks, draw_masks
 from rsa.data.samples import Samples
-from rsa.methods import method_class, require_parts
+from rsa.methods import check_accumulation, method_class
 from rsa.methods.dino import DINO
 from rsa.methods.ibot import IBOT, masked
 from rsa.methods.method import Method
@@ -80,7 +80,7 @@ def test_the_target_is_the_hand_computed_moving_average(name: str):
     assert method.before_step(0.5)["tau"] == pytest.approx(0.95)
     if name != "moco_v3":
         assert all(torch.equal(p, torch.full_like(p, 2.0)) for p in targets)
-        method.observe(method.embed(views_of(name), samples()))
+        method.after_backward(method.embed(views_of(name), samples()))
         method.after_step(0.5)
     for p in targets:
         torch.testing.assert_close(p, torch.full_like(p, 2.0 * 0.95 + 4.0 * 0.05))
@@ -89,8 +89,8 @@ def test_the_target_is_the_hand_computed_moving_average(name: str):
 def test_dinos_centre_is_the_moving_average_of_the_teachers_logits():
     method = build("dino")
     first, second = method.embed(images(8, 2)), method.embed(images(8, 2, seed=1))
-    method.observe(first)  # two parts of one batch
-    method.observe(second)
+    method.after_backward(first)  # two parts of one batch
+    method.after_backward(second)
     method.after_step(0.5)
     logits = torch.cat([*first.teachers, *second.teachers])
     torch.testing.assert_close(method.center, 0.1 * logits.mean(0))  # center_momentum is 0.9
@@ -178,8 +178,8 @@ def test_targets_drop_nothing():
 def test_a_loss_that_compares_samples_refuses_parts_of_a_batch(name: str, tiny: Params):
     p = tiny.pretrain.model_copy(update={"accumulate": 2})
     with pytest.raises(ValueError, match=r"pretrain.accumulate must be 1 for \w+, whose loss compares all samples"):
-        require_parts(build(name), p)
-    require_parts(build("byol"), p)
+        check_accumulation(build(name), p)
+    check_accumulation(build("byol"), p)
 
 
 class Normless(nn.Module):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsa.data.views import candidate_duos
+from rsa.data.views import candidate_view_pairs
 from rsa.methods.byol import BYOL
 from rsa.methods.rsa import RSA, Embedded, Settings
 from rsa.params.document import Params
@@ -161,7 +161,7 @@ def test_rsa_moves_its_target_as_byol_does(tiny: Params):
 
 
 def test_weak_views_come_first_in_the_recipe_as_embed_reads_them(tiny: Params):
-    assert RSA.recipe is candidate_duos
+    assert RSA.recipe is candidate_view_pairs
     views = RSA.recipe(tiny.views).views
     assert [view.color is None for view in views] == [True, True, False, False]
     assert [view.crop for view in views] == [0, 1, 0, 1]  # an aggressive view has its weak view's crop

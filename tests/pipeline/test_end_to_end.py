@@ -97,7 +97,7 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
                 run("transfer", seed=seed, features=f"features/{cell}/{dataset}", out=out)
     for method in e.methods:
         cell = f"{method}/s{e.seeds[0]}"
-        run("feature_map", seed=e.seeds[0], features=f"features/{cell}/{e.dataset}", out=f"scores/{cell}/feature_map")
+        run("embedding_map", seed=e.seeds[0], features=f"features/{cell}/{e.dataset}", out=f"scores/{cell}/embedding_map")
     run("report", experiment="code/experiment.yaml", scores="scores", runs="runs", out="reports")
 
     check_curves(tmp_path / "runs", tiny)
@@ -207,7 +207,7 @@ def check_report(reports: Path, scores: Path, tiny: Params) -> None:
     page = (reports / "report.html").read_text()
     figures = set(re.findall(r"!\[.*?\]\((.*?)\)", text))
     assert figures == {f"figures/{file.name}" for file in (reports / "figures").iterdir()}
-    assert {"figures/scores.svg", "figures/shift.svg", "figures/feature_map.svg", "figures/confusion.svg"} <= figures
+    assert {"figures/scores.svg", "figures/shift.svg", "figures/embedding_map.svg", "figures/confusion.svg"} <= figures
     for figure in figures:
         assert (reports / figure).stat().st_size > 1000, figure
         assert base64.b64encode((reports / figure).read_bytes()).decode() in page, figure

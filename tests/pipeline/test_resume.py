@@ -24,7 +24,7 @@ from rsa.data.sources import open_source
 from rsa.params.document import Params
 from rsa.params.load import load
 from rsa.params.runtime import Checkpoint
-from rsa.training.checkpoint import Interrupted
+from rsa.training.checkpoint import Preempted
 from rsa.training.launch import launch
 from tests.conftest import WriteParams
 from tests.engines.imports import ROOT
@@ -153,7 +153,7 @@ def test_a_signal_writes_a_checkpoint_and_says_try_again(kind: str, shards: Path
     else:
         os.killpg(process.pid, signal.SIGINT)
     process.join()
-    assert process.exitcode == Interrupted.code == 75
+    assert process.exitcode == Preempted.code == 75
     (checkpoint,) = (tmp_path / "work").glob("*.ckpt")
     assert 25 <= int(checkpoint.stem.removeprefix("step_")) < 55
     again = start(p, method, shards, tmp_path / "out", tmp_path / "work")
@@ -187,7 +187,7 @@ def unlucky(act: str) -> None:
         if act == "raise":
             raise RuntimeError("no such luck")
         os.kill(os.getpid(), signal.SIGKILL)
-    distributed.on_any(False)
+    distributed.any_rank(False)
 
 
 def test_a_peer_that_hangs_is_noticed_after_the_timeout(tmp_path: Path, write_params: WriteParams, no_restarts: None):
@@ -200,7 +200,7 @@ def asleep() -> None:
     """Rank 1 does not answer."""
     if distributed.rank() == 1:
         time.sleep(300)
-    distributed.on_any(False)
+    distributed.any_rank(False)
 
 
 def test_a_batch_that_ranks_cannot_share_evenly_is_refused(tmp_path: Path, write_params: WriteParams):
@@ -222,7 +222,7 @@ def unlucky_once(folder: Path) -> None:
             tries.write("x")
         if (folder / "tries").read_text() == "x":
             os.kill(os.getpid(), signal.SIGKILL)
-    distributed.on_any(False)
+    distributed.any_rank(False)
 
 
 def test_a_users_error_is_not_tried_again(tmp_path: Path, write_params: WriteParams):
@@ -238,7 +238,7 @@ def mistaken(folder: Path) -> None:
         with (folder / "tries").open("a") as tries:
             tries.write("x")
         raise ValueError("no such thing")
-    distributed.on_any(False)
+    distributed.any_rank(False)
 
 
 def test_several_nodes_need_an_address_to_meet_at(tmp_path: Path, write_params: WriteParams, monkeypatch: pytest.MonkeyPatch):

@@ -22,7 +22,7 @@ from rsa.models.sync_batch_norm import synchronize
 from rsa.params.document import Params
 from rsa.params.load import load
 from rsa.scaling import counting, formulae, prediction
-from rsa.training.checkpoint import Checkpoints, captured
+from rsa.training.checkpoint import Checkpoints, training_state
 from rsa.training.optim import build_optimizer
 from tests.conftest import TINY
 from tests.data.photos import encoded, photographs, shard_params, source_of
@@ -119,7 +119,7 @@ def test_a_checkpoint_has_the_predicted_bytes(method: tuple[str, Method], tiny_p
     optimizer = build_optimizer(model.parameters(), model.constant_lr(), tiny_params.methods[name].optimizer)
     take_step(tiny_params, model)
     optimizer.step()
-    state = captured(model, optimizer)
+    state = training_state(model, optimizer)
     counts = counting.count(tiny_params, name)
     predicted = formulae.checkpoint_bytes(counts.parameters, counts.buffers, counts.trained, counts.states)
     assert predicted == sum(tensor.nbytes for part in ("model", "optimizer") for tensor in tensors_in(state[part]))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsa.training.checkpoint import Checkpoints, Interrupted, captured, restore, terminations
+from rsa.training.checkpoint import Checkpoints, Preempted, catch_signals, load_training_state, training_state
 from rsa.training.curve import Curve
 
 CPU = torch.device("cpu")
@@ -79,12 +79,12 @@ def test_captured_and_restored_training_goes_on_to_the_bit(checkpoints: Checkpoi
 
     one = build()
     steps(*one, 3)
-    saved = captured(*one)
+    saved = training_state(*one)
     checkpoints.save(3, saved)
     saved = checkpoints.load(CPU)
     steps(*one, 4)
     other = build()
-    restore(saved, *other)
+    load_training_state(saved, *other)
     steps(*other, 4)
     assert all(torch.equal(tensor, other[0].state_dict()[key]) for key, tensor in one[0].state_dict().items())
 
@@ -92,7 +92,7 @@ def test_captured_and_restored_training_goes_on_to_the_bit(checkpoints: Checkpoi
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_termination_or_ctrl_c_is_noted_and_then_again_what_it_was(number: signal.Signals):
     before = signal.getsignal(number)
-    with terminations() as terminated:
+    with catch_signals() as terminated:
         assert not terminated()
         os.kill(os.getpid(), number)
         assert terminated()
@@ -101,7 +101,7 @@ def test_a_termination_or_ctrl_c_is_noted_and_then_again_what_it_was(number: sig
 
 def test_an_interrupted_run_ends_with_a_code_of_its_own():
     with pytest.raises(SystemExit) as ended:
-        raise Interrupted
+        raise Preempted
     assert ended.value.code == 75
 
 

@@ -4,7 +4,7 @@ import torch
 from scipy.special import hyp0f1
 
 from rsa.params.pretrain import Collapse
-from rsa.training.collapse import CollapseError, beyond, health, require_health
+from rsa.training.collapse import CollapseError, health, require_health, threshold_violation
 
 
 def test_isotropic_embeddings_are_healthy():
@@ -38,7 +38,10 @@ def test_the_numbers_are_the_papers_written_again():
 def test_limits_name_the_number_and_the_step():
     limits = Collapse(after=0.0, min_std=0.01, min_rank=1.5)
     bad = health(torch.ones(50, 8))
-    assert beyond(bad, limits) == f"embedding_std must be at least 0.01 (pretrain.collapse), got {bad.embedding_std:.4g}"
+    assert (
+        threshold_violation(bad, limits)
+        == f"embedding_std must be at least 0.01 (pretrain.collapse), got {bad.embedding_std:.4g}"
+    )
     with pytest.raises(CollapseError, match=r"collapsed at step 7: embedding_std must be at least 0.01"):
         require_health(bad, limits, 7)
-    assert beyond(health(torch.eye(8)), limits) is None
+    assert threshold_violation(health(torch.eye(8)), limits) is None

@@ -62,7 +62,7 @@ class Recorder(Method):
         scale = torch.arange(len(x), dtype=torch.float32)  # the samples' losses differ: 0, 1, 2, 3
         return {"loss": x * scale * (math.nan if step == self.bad_step else 1), "half": x * scale / 2}
 
-    def observe(self, embedded: object) -> None:
+    def after_backward(self, embedded: object) -> None:
         self.calls.append(("observe", float("nan")))
 
     def after_step(self, progress: float) -> None:

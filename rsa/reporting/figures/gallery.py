@@ -138,19 +138,19 @@ def _of_hard_views(curves: Curves, manifests: Manifests, runs: Path, folder: Pat
 
 def _of_features(scores: Path, methods: list[str], seed: int, folder: Path) -> list[Figure]:
     drawn = []
-    found = {m: where for m in methods if (where := scores / m / f"s{seed}" / "feature_map") / "about.json" in where.glob("*")}
+    found = {m: where for m in methods if (where := scores / m / f"s{seed}" / "embedding_map") / "about.json" in where.glob("*")}
     maps = {method: pd.read_csv(where / "points.csv") for method, where in found.items()}
     confusions = {method: pd.read_csv(where / "confusion.csv") for method, where in found.items()}
     confusions = {method: table for method, table in confusions.items() if len(table)}
     about = {method: json.loads((where / "about.json").read_text()) for method, where in found.items()}
     if maps:
-        draw_maps(maps, folder / "feature_map.svg")
+        draw_maps(maps, folder / "embedding_map.svg")
         shown = max(one["samples"] for one in about.values())
         caption = (
             f"Frozen features of {shown:,} test samples in two dimensions, seed {seed}; colours and numbers are classes. "
             "t-SNE shows who is near whom; distances between groups and their sizes mean nothing."
         )
-        drawn.append(Figure("features", "feature_map.svg", f"Features of {_listed(maps)} by PCA and t-SNE", caption))
+        drawn.append(Figure("features", "embedding_map.svg", f"Features of {_listed(maps)} by PCA and t-SNE", caption))
     if confusions:
         draw_confusion(confusions, folder / "confusion.svg")
         protocols = _listed(dict.fromkeys(one["protocol"] for one in about.values()))

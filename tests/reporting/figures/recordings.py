@@ -95,4 +95,4 @@ def write_everything(root: Path, p: Params, classes: int = 10) -> None:
             pixels = np.random.default_rng(place).integers(0, 256, (len(described["views"]) * SIDE, SAMPLES * SIDE, 3), np.uint8)
             Image.fromarray(pixels).save(run / "views.png")
             quality(place, seed).to_csv(scores / "quality.csv", index=False)
-        write_feature_map(root / "scores" / method / f"s{p.experiment.seeds[0]}" / "feature_map", classes)
+        write_feature_map(root / "scores" / method / f"s{p.experiment.seeds[0]}" / "embedding_map", classes)

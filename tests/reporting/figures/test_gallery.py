@@ -44,7 +44,7 @@ def test_all_is_drawn_the_same_to_the_byte(draw: Draw, tmp_path: Path):
     assert files == {figure.file for figure in first}
     assert {
         "scores.svg", "compute.svg", "loss.svg", "schedules.svg", "health.svg", "quality.svg", "shift.svg", "hard_views.svg",
-        "choices_rsa_hard.svg", "feature_map.svg", "confusion.svg", "views_byol.svg", "views_rsa.svg",
+        "choices_rsa_hard.svg", "embedding_map.svg", "confusion.svg", "views_byol.svg", "views_rsa.svg",
     } == files  # fmt: skip
     for name in files:
         assert (tmp_path / "figures" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
@@ -54,7 +54,7 @@ def test_all_is_drawn_the_same_to_the_byte(draw: Draw, tmp_path: Path):
     ("folder", "name", "lost"),
     [
         ("scores", "quality.csv", {"quality.svg"}),
-        ("scores", "feature_map", {"feature_map.svg", "confusion.svg"}),
+        ("scores", "embedding_map", {"embedding_map.svg", "confusion.svg"}),
         ("runs", "views.png", {"views_byol.svg", "views_rsa.svg", "choices_rsa_hard.svg"}),
         ("runs", "run.json", {"views_byol.svg", "views_rsa.svg", "choices_rsa_hard.svg", "compute.svg"}),
         ("runs", "curve.csv", {"loss.svg", "schedules.svg", "health.svg", "hard_views.svg"}),

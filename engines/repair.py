@@ -1,7 +1,7 @@
 """Files that a killed DVC left cut off are put aside: one of them would stop every later DVC command for good.
 
 Nothing is lost: `.dvc/tmp/rwlock` says only who is running, and what dvc.lock had recorded comes back from DVC's run cache.
-Run before every engine: the Snakefile does it, and `python -m engines.heal` before a `dvc` by hand that complains.
+Run before every engine: the Snakefile does it, and `python -m engines.repair` before a `dvc` by hand that complains.
 """
 
 import json
@@ -15,7 +15,7 @@ from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml
 from voluptuous import Invalid
 
 
-def heal(root: Path = Path()) -> list[Path]:
+def repair(root: Path = Path()) -> list[Path]:
     """Move each unreadable file to `NAME.cut` and say so; returns the files moved."""
     tmp = root / ".dvc" / "tmp"
     tmp.mkdir(parents=True, exist_ok=True)  # a fresh clone has none
@@ -29,7 +29,7 @@ def heal(root: Path = Path()) -> list[Path]:
                 cut = file.with_name(file.name + ".cut")
                 file.replace(cut)
                 moved.append(file)
-                print(f"engines.heal: {file} was cut off by a killed run ({why}); moved to {cut}", file=sys.stderr)
+                print(f"engines.repair: {file} was cut off by a killed run ({why}); moved to {cut}", file=sys.stderr)
     return moved
 
 
@@ -54,4 +54,4 @@ def _read_lock(file: Path) -> str:
 
 
 if __name__ == "__main__":
-    heal()
+    repair()

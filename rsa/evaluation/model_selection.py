@@ -29,7 +29,7 @@ class Choice:
     best_on_test: float | None  # percent
 
 
-def choose(
+def select(
     settings: Sequence[float], predict: Predict, train: Features, test: Features, fraction: float, best_on_test: bool, seed: int
 ) -> Choice:
     """The setting with the highest held-out accuracy, of equals the smallest; `seed` draws the held-out `fraction`."""

@@ -1,4 +1,4 @@
-"""Stage `feature_map`: how the test split lies in the space of frozen features, and which classes are taken for each other.
+"""Stage `embedding_map`: how the test split lies in the space of frozen features, and which classes are taken for each other.
 
 out/: points.csv (a row per sample: PCA and t-SNE), confusion.csv (of kNN), about.json
 """
@@ -12,7 +12,7 @@ from rsa.params.probe import Probe
 from rsa.params.runtime import Runtime
 
 
-def feature_map(probe: Probe, runtime: Runtime, seed: int, features: Path, out: Path) -> None:
+def embedding_map(probe: Probe, runtime: Runtime, seed: int, features: Path, out: Path) -> None:
     """`seed` draws the samples that are mapped, where there are many, and the held-out part by which k is chosen."""
     train, test = read_features(features, "train"), read_features(features, "test")
     mapped = points(test, seed)
@@ -23,4 +23,4 @@ def feature_map(probe: Probe, runtime: Runtime, seed: int, features: Path, out: 
 
 
 if __name__ == "__main__":
-    run(feature_map)
+    run(embedding_map)
