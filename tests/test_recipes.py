@@ -41,7 +41,7 @@ def test_networks_views_optimisers_and_detectors_build(name: str, recipe: Callab
     for control in p.controls:
         with torch.device("meta"):
             assert control_encoder(p.methods[control], build_backbone(p.model))
-    for name in p.trained:
+    for trained in p.trained:
         with torch.device("meta"):
             method, views = build_method(p.methods[name], build_backbone(p.model), p.views)
             optimizer = build_optimizer(method.parameters(), method.constant_lr(), p.methods[name].optimizer)
