@@ -89,6 +89,7 @@ BAD = [
     ("experiment.methods", [], "must have at least 1 item after validation, not 0, got []"),
     ("views.crop_scale", [0.2, 0.5, 1.0], "must have at most 2 items after validation, not 3, got [0.2, 0.5, 1.0]"),
     # not one of the names
+    ("runtime.device", "cuda", "must be 'auto', 'cpu' or 'gpu', got 'cuda'"),
     ("pretrain.precision", "fp16", "must be 'float32' or 'bf16', got 'fp16'"),
     ("methods.rsa.aggressive_target", "onlin", "must be 'online' or 'target', got 'onlin'"),
 ]

@@ -41,10 +41,10 @@ def test_networks_views_optimisers_and_detectors_build(name: str, recipe: Callab
     for control in p.controls:
         with torch.device("meta"):
             assert control_encoder(p.methods[control], build_backbone(p.model))
-    for trained in p.trained:
+    for section in map(p.methods.get, p.trained):
         with torch.device("meta"):
-            method, views = build_method(p.methods[name], build_backbone(p.model), p.views)
-            optimizer = build_optimizer(method.parameters(), method.constant_lr(), p.methods[name].optimizer)
+            method, views = build_method(section, build_backbone(p.model), p.views)
+            optimizer = build_optimizer(method.parameters(), method.constant_lr(), section.optimizer)
         assert views.views
         trained = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
         assert trained > sum(parameter.numel() for parameter in method.backbone.parameters()) * 0.9
