@@ -20,7 +20,7 @@ from rsa.params.load import load
 SIZES = (1_300_000, 100_000_000)
 PER_SHARD = 1000
 BATCH = 2048
-BATCHES = 50
+BATCHES = 50  # of the first epoch
 
 
 def write_index(folder: Path, samples: int) -> None:
@@ -49,11 +49,11 @@ def measure(folder: Path) -> None:
     start_up = time.perf_counter() - started
     started = time.perf_counter()
     for i in range(BATCHES):
-        loader.order.batch(i * 17)
+        loader.order.batch(i * 12)
     order = (time.perf_counter() - started) / BATCHES
     started = time.perf_counter()
     for i in range(BATCHES):
-        loader._samples(i * 17 + 1)
+        loader._samples(i * 12 + 1)
     samples = (time.perf_counter() - started) / BATCHES
     memory = (private_memory() - before) / 2**20
     print(f"| {len(loader.split):,} | {start_up:.2f} | {memory:.0f} | {1000 * order:.1f} | {1000 * samples:.1f} |")

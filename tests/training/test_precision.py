@@ -15,7 +15,7 @@ from rsa.data.sources import open_source
 from rsa.params.load import load
 from rsa.recipes import write
 
-SEEDS, EPOCHS, WINDOWS = range(3), 4, 5
+SEEDS, EPOCHS, WINDOWS = range(10), 4, 5  # of fewer seeds the spread can come out ten times too small
 UNTRAINED = 4.0  # of embeddings that know nothing of each other
 
 
