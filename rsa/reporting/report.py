@@ -12,20 +12,20 @@ from ruamel.yaml import YAML
 from rsa.params.document import Document
 from rsa.reporting.cost import costs, equal_compute
 from rsa.reporting.grid import command
+from rsa.reporting.provenance import run_provenance, runtime_differences
 from rsa.reporting.reference import beside_ours, dataset_name, described
 from rsa.reporting.results import Comparison, Results, Scores
 from rsa.reporting.runs import Runs, require_same
 from rsa.reporting.semantic_shift import QUALITY, shift_sentences, snapshots
 from rsa.reporting.statistics import POWER, Summary, bootstrap_coverage, smallest_p
-from rsa.reporting.trust import runtime_differences, trust
 
 MISSING = "–"
-PLACED = ("scores", "cost", "quality")  # sections of figures that the text speaks of itself; the others come after it
-NEAREST = 12  # published numbers that are named although they are not comparable
+PLACED = ("scores", "cost", "quality")  # sections of figures that the template places itself; the others follow
+NEAREST = 12  # number of published results to list although they are not comparable
 
 
 def cell(summary: Summary) -> str:
-    """`96.1 ± 0.4 (3)`."""
+    """Format a summary as `96.1 ± 0.4 (3)`."""
     if not summary.n:
         return MISSING
     spread = "" if math.isnan(summary.sd) else f" ± {summary.sd:.1f}"
@@ -33,16 +33,16 @@ def cell(summary: Summary) -> str:
 
 
 def difference(comparison: Comparison) -> str:
-    """`+2.1 ± 1.5`, the half-width of the interval behind ±, in bold where the difference is shown."""
+    """Format a difference as `+2.1 ± 1.5`, with the half-width of its interval, in bold if it is significant."""
     d = comparison.difference
     if d is None:
         return MISSING
     text = f"{d.mean:+.1f}" if d.n == 1 else f"{d.mean:+.1f} ± {d.half:.1f}"
-    return f"**{text}**" if comparison.shown else text
+    return f"**{text}**" if comparison.significant else text
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number that may be NaN; `<0.001` and the like for small ones."""
+    """Format a number that may be NaN; small ones become `<0.001` and the like."""
     if math.isnan(value):
         return MISSING
     least = 10**-digits
@@ -50,27 +50,27 @@ def number(value: float, digits: int = 2) -> str:
 
 
 class Figure(Protocol):
-    """A file below figures/, the part of the report that it belongs to, what it shows, and what a reader has to know."""
+    """A file in figures/ with the section of the report that it belongs to, its alternative text and its caption."""
 
     @property
     def section(self) -> str:
-        """Such as `training`."""
+        """The section of the report, such as `training`."""
 
     @property
     def file(self) -> str:
-        """Its name."""
+        """The file name."""
 
     @property
     def alt(self) -> str:
-        """What it shows, in a few words."""
+        """The alternative text: the content of the figure in a few words."""
 
     @property
     def caption(self) -> str:
-        """What a reader has to know; may be empty."""
+        """The caption; may be empty."""
 
 
 def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: Sequence[Figure], commit: str) -> str:
-    """The report's text; ValueError where the runs cannot be compared."""
+    """Render the report; raise ValueError if the runs are not comparable."""
     require_same(runs.manifests)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rsa.reporting", ""), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -111,7 +111,7 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         published_dataset=dataset_name(p),
         described={task: described(value) or plain(value) for task, value in settings.items()},
         files={task: traced(file) for task, file in scores.of_columns("file").items()},
-        trust=trust(runs.manifests, results),
+        provenance=run_provenance(runs.manifests, results),
         runtime_differences=runtime_differences(runs.manifests),
         first=next(iter(runs.manifests.values()), None),
         figures=figures,
@@ -123,7 +123,7 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
 
 
 def document(p: Document) -> str:
-    """The params as YAML."""
+    """Return the params as YAML."""
     text, yaml = io.StringIO(), YAML(typ="safe", pure=True)
     yaml.width = 1000
     yaml.dump(p.model_dump(mode="json"), text)
@@ -131,18 +131,18 @@ def document(p: Document) -> str:
 
 
 def plain(settings: dict[str, Any]) -> str:
-    """`k 20, temperature 0.07`."""
+    """Format settings as `k 20, temperature 0.07`."""
     return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
 def traced(file: str) -> tuple[str, str]:
-    """Of a score file: its place for any method and seed, and what makes it there."""
+    """Return the path of a score file for any method and seed, and the command that makes it."""
     top, _, _, name = file.split("/", 3)
     return f"{top}/METHOD/sSEED/{name}", command("METHOD", "SEED", name)
 
 
 def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[str]:
-    """The report in five lines: what was compared, what was found, controls, cost, and whether it can be believed."""
+    """Summarise the report in five lines: question, finding, controls, cost and provenance."""
     e = p.experiment
     first: dict[str, Any] = next(iter(runs.manifests.values()), {})
     size = f", {first['parameters']:,} parameters" if first else ""
@@ -152,7 +152,7 @@ def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[s
         f"**Finding**: {_finding(results, e.dataset)}",
         f"**Controls**: {_controls(results)}",
         f"**Cost**: {_cost(runs, results)}",
-        f"**Trust**: {_believed(scores, runs)}",
+        f"**Provenance**: {_completeness(scores, runs)}",
     ]
 
 
@@ -168,23 +168,23 @@ def _epochs(count: int) -> str:
 
 
 def _seeds(seeds: list[int]) -> str:
-    return f"{len(seeds)} seeds, paired" if len(seeds) > 1 else "one seed, which can tell nothing apart"
+    return f"{len(seeds)} seeds, paired" if len(seeds) > 1 else "one seed, too few for any test"
 
 
 def _finding(results: Results, dataset: str) -> str:
     found = []
     for method in results.compared:
         mine = [comparison for comparison in results.comparisons() if comparison.method == method and comparison.difference]
-        better = [c for c in mine if c.shown and c.difference and c.difference.mean > 0]
-        worse = [c for c in mine if c.shown and c not in better]
+        better = [c for c in mine if c.significant and c.difference and c.difference.mean > 0]
+        worse = [c for c in mine if c.significant and c not in better]
         there = ", ".join(f"{difference(c)} {c.column.task}" for c in mine if c.column.dataset == dataset)
-        shown = _shown(results, better, "better") + _shown(results, worse, "worse")
-        said = "; ".join(shown) if shown else "no difference is shown"
-        found.append(f"{method}: {said}, among {len(mine)} comparisons{f' ({dataset}: {there} points)' if there else ''}.")
+        significant = _listed(results, better, "better") + _listed(results, worse, "worse")
+        said = "; ".join(significant) if significant else "no significant difference"
+        found.append(f"{method}: {said}, in {len(mine)} comparisons{f' ({dataset}: {there} points)' if there else ''}.")
     return " ".join(found) or "one method, nothing to compare it with."
 
 
-def _shown(results: Results, comparisons: list[Comparison], word: str) -> list[str]:
+def _listed(results: Results, comparisons: list[Comparison], word: str) -> list[str]:
     names = ", ".join(results.name(comparison.column) for comparison in comparisons)
     return [f"{word} than {comparisons[0].baseline} in {len(comparisons)} ({names})"] if comparisons else []
 
@@ -207,10 +207,10 @@ def _cost(runs: Runs, results: Results) -> str:
     found = costs(runs.manifests, [results.experiment.baseline, *results.compared])
     ratios = ["" if c is found[0] or c.ratio is None else f" ({c.ratio:.2f} of {found[0].method})" for c in found]
     parts = [f"{c.method} {c.flops:.2e} FLOPs{ratio}" for c, ratio in zip(found, ratios, strict=True)]
-    return f"{', '.join(parts)} per run." if parts else "the runs do not say."
+    return f"{', '.join(parts)} per run." if parts else "not recorded."
 
 
-def _believed(scores: Scores, runs: Runs) -> str:
+def _completeness(scores: Scores, runs: Runs) -> str:
     missing = len(runs.missing) + len(scores.missing)
     collapsed = sum(bool(run.get("collapsed")) for run in runs.manifests.values())
     return (

@@ -1,7 +1,7 @@
-"""All scores of an experiment as one long table, and what its cells say.
+"""All scores of an experiment as one long table, and the comparisons between methods that follow from it.
 
-A column is a dataset, task, protocol and metric: what is under another protocol or metric is another column, and a score whose
-settings are not those of its column is left out, by name. What is missing is named too, with the command that makes it.
+A column is a combination of dataset, task, protocol and metric. Scores whose settings differ from those of their column are
+excluded and listed by name. Missing scores are listed with the command that makes them.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "be
 
 
 class Column(NamedTuple):
-    """What numbers must have in common to be compared."""
+    """The properties that two scores must share to be comparable."""
 
     dataset: str
     task: str
@@ -31,7 +31,7 @@ class Column(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """A file or a score that should be there: which, why it isn't, and the command that makes it."""
+    """A missing file or score, the reason why it is missing, and the command that makes it."""
 
     file: str
     reason: str
@@ -39,7 +39,7 @@ class Missing(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What was read: a row per score, the settings by their digest, what is not there, not comparable, not converged."""
+    """A table of all comparable scores, their settings by digest, and lists of missing, refused and unconverged ones."""
 
     table: pd.DataFrame
     settings: dict[str, Any]
@@ -48,12 +48,12 @@ class Scores(NamedTuple):
     unconverged: list[str]
 
     def of_columns(self, key: str) -> dict[Column, str]:
-        """What the first score of each column has under `settings` or `file`."""
+        """Map each column to the value of `settings` or `file` of its first score."""
         return {Column(*row[:4]): str(row[4]) for row in self.table[[*Column._fields, key]].itertuples(index=False, name=None)}
 
 
 def read_scores(folder: Path, p: Document) -> Scores:
-    """Read every score of the experiment's methods and seeds, as far as it is there; ValueError where none is."""
+    """Read every score of the experiment's methods and seeds, skipping missing ones; raise ValueError if there is none."""
     rows: list[tuple[Any, ...]] = []
     settings: dict[str, Any] = {}
     missing, unconverged = [], []
@@ -84,7 +84,7 @@ def read_scores(folder: Path, p: Document) -> Scores:
 
 
 def digest(settings: Any) -> str:
-    """A name for the settings of a protocol: equal where they are equal."""
+    """Hash the settings of a protocol: equal settings have equal digests."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -95,8 +95,10 @@ def _value(score: dict[str, Any], mean: bool) -> tuple[str, float]:
 
 
 def of_one_setting(table: pd.DataFrame, settings: dict[str, Any], baseline: str) -> tuple[pd.DataFrame, list[str]]:
-    """The scores whose settings are those of their column (of most of its scores; of equally many, the baseline's), and
-    what is said of the others."""
+    """Keep the scores that have the settings of their column, and describe the others in sentences.
+
+    The settings of a column are those of most of its scores; ties go to the settings of the baseline.
+    """
     keep, refused = [], []
     for column, rows in table.groupby(list(Column._fields), sort=False):
         votes = Counter(rows["settings"])
@@ -115,48 +117,48 @@ def _differences(mine: dict[str, Any], others: dict[str, Any]) -> str:
 
 
 class Comparison(NamedTuple):
-    """A method against the baseline in a column."""
+    """A comparison of a method with the baseline in one column."""
 
     method: str
     baseline: str
     column: Column
-    difference: Difference | None  # None: no seed has both
-    p: float  # of the t-test, after Holm's correction over all comparisons; NaN below two seeds
-    among: int  # how many comparisons
-    level: float  # at which p shows a difference
+    difference: Difference | None  # None if the two share no seed
+    p: float  # of the t-test, after Holm correction over all comparisons; NaN for fewer than two seeds
+    among: int  # number of comparisons in the correction
+    level: float  # significance level
 
     @property
-    def shown(self) -> bool:
-        """Whether there is a difference, all comparisons considered."""
+    def significant(self) -> bool:
+        """True if the difference is significant after Holm correction."""
         return self.p <= self.level
 
     @property
-    def alone(self) -> bool:
-        """Whether it would be one if nothing else had been compared."""
+    def significant_uncorrected(self) -> bool:
+        """True if the difference is significant before correction for multiple comparisons."""
         return self.difference is not None and self.difference.p <= self.level
 
     def sentence(self, where: str) -> str:
-        """The comparison in plain words; `where` names the column."""
+        """Describe the comparison in one sentence; `where` names the column."""
         d, pair = self.difference, f"{self.method} and {self.baseline}"
         if d is None:
-            return f"{where}: no seed has both {pair}."
+            return f"{where}: no seed has scores of both {pair}."
         if d.n == 1:
             return f"{where}: one seed cannot tell {self.method} from {self.baseline}."
         if d.sd == 0 and d.mean == 0:
-            return f"{where}: {pair} are equal in each of {d.n} seeds."
+            return f"{where}: {pair} have equal scores in each of {d.n} seeds."
         size = (
             f"{self.method} {'better' if d.mean > 0 else 'worse'} than {self.baseline} by {abs(d.mean):.1f} ± {d.half:.1f} points"
         )
-        if self.shown:
+        if self.significant:
             return f"{where}: {size}, {d.n} seeds."
-        if self.alone:
-            return f"{where}: {size}, {d.n} seeds, were it the only comparison; among {self.among} it is not shown."
-        least = f"{d.n} seeds cannot show less than {d.detectable:.1f} points"
-        return f"{where}: no difference between {pair} shown ({d.mean:+.1f} ± {d.half:.1f} points): {least}."
+        if self.significant_uncorrected:
+            return f"{where}: {size}, {d.n} seeds; significant before, but not after, correction for {self.among} comparisons."
+        least = f"with {d.n} seeds, the minimum detectable difference is {d.detectable:.1f} points"
+        return f"{where}: no significant difference between {pair} ({d.mean:+.1f} ± {d.half:.1f} points); {least}."
 
 
 class Results:
-    """The table by method and column; what is not there has an empty cell."""
+    """The scores indexed by method and column; cells without scores are empty."""
 
     def __init__(self, table: pd.DataFrame, p: Document) -> None:
         self.experiment, self.confidence = p.experiment, p.report.confidence
@@ -174,7 +176,7 @@ class Results:
 
     @property
     def rows(self) -> Sequence[str]:
-        """Controls first, then the baseline, then the others."""
+        """All methods in the order of the report: controls, the baseline, the others."""
         return [*self.controls, self.experiment.baseline, *self.compared]
 
     @property
@@ -183,25 +185,25 @@ class Results:
         return [method for method in self.trained if method != self.experiment.baseline]
 
     def name(self, task: Column) -> str:
-        """`digits knn`, with the protocol and metric where that is not enough, or the metric is not top-1."""
+        """Return a short name such as `digits knn`, with the protocol if it is ambiguous and the metric if it is not top-1."""
         twins = [other for other in self.tasks if other[:2] == task[:2]]
         protocol = f" under {task.protocol}" if len({other.protocol for other in twins}) > 1 else ""
         metric = f" ({task.metric.replace('_', ' ')})" if task.metric != "top1" else ""
         return f"{task.dataset} {task.task}{protocol}{metric}"
 
     def summary(self, method: str, task: Column) -> Summary:
-        """Mean, standard deviation and n over seeds."""
+        """Return mean, standard deviation and n over seeds."""
         return summarize(list(self.cells[method, *task].values()))
 
     def optimism(self, method: str, task: Column) -> tuple[Summary, float] | None:
-        """The literature's choice, the best on the test split, and by how much it lies above ours; None where not measured."""
+        """Return the best score on the test split and its mean excess over ours in points; None if it was not measured."""
         best, ours = self.best_on_test.get((method, *task), {}), self.cells[method, *task]
         if not best:
             return None
         return summarize(list(best.values())), summarize([value - ours[seed] for seed, value in best.items()]).mean
 
     def comparisons(self) -> list[Comparison]:
-        """Every method against the baseline in every column."""
+        """Compare every method with the baseline in every column."""
         base = self.experiment.baseline
         pairs = [(method, task) for method in self.compared for task in self.tasks]
         found = [paired_difference(self.cells[m, *task], self.cells[base, *task], self.confidence) for m, task in pairs]
@@ -210,11 +212,11 @@ class Results:
         return [Comparison(m, base, task, d, p, among, level) for (m, task), d, p in zip(pairs, found, ps, strict=True)]
 
     def sentences(self) -> list[str]:
-        """Every comparison in plain words."""
+        """Describe every comparison in one sentence."""
         return [comparison.sentence(self.name(comparison.column)) for comparison in self.comparisons()]
 
     def below_controls(self) -> list[str]:
-        """A sentence for each control that methods do not reach: they have learnt nothing that counts there."""
+        """Return a sentence for each control that outperforms a method, listing the columns and methods."""
         sentences = []
         for control in self.controls:
             below = []

@@ -11,9 +11,9 @@ from rsa.reporting.results import Results
 
 
 def scores(p: Document, results: Results) -> Table:
-    """The report's table: scores of every method and column, and each method's paired difference to the baseline."""
+    """Build the report's table: scores of every method and column, and each method's paired difference to the baseline."""
     e = p.experiment
-    interval = f"± half its {100 * p.report.confidence:g} % interval, bold where shown after Holm's correction"
+    interval = f"± half its {100 * p.report.confidence:g} % interval, bold where significant after Holm correction"
     table = Table(title=escape(f"{e.dataset}: %, mean ± sd (seeds); paired difference to {e.baseline} {interval}"))
     table.add_column("method")
     for task in results.tasks:
@@ -23,13 +23,13 @@ def scores(p: Document, results: Results) -> Table:
     table.add_section()
     for method in results.compared:
         found = [comparison for comparison in results.comparisons() if comparison.method == method]
-        texts = [f"[bold]{difference(c).strip('*')}[/]" if c.shown else difference(c) for c in found]
+        texts = [f"[bold]{difference(c).strip('*')}[/]" if c.significant else difference(c) for c in found]
         table.add_row(f"{method} - {e.baseline}", *texts)
     return table
 
 
 def seconds(logs: list[dict[str, str]]) -> list[str]:
-    """How long the stages took, by kind of stage, and pretraining by method: the last run of each that is not from a cache."""
+    """Sum the seconds by kind of stage (pretraining also by method), over the last execution of each stage."""
     if not logs:
         return []
     kinds: dict[str, list[float]] = defaultdict(list)
@@ -41,6 +41,6 @@ def seconds(logs: list[dict[str, str]]) -> list[str]:
 
 
 def resumed(logs: list[dict[str, object]]) -> list[str]:
-    """Which runs continued from a checkpoint."""
+    """Return a line that lists the runs resumed from a checkpoint, if there are any."""
     names = [str(log["stage"]) for log in logs if log.get("resumed")]
     return [f"resumed from a checkpoint: {', '.join(names)}"] if names else []

@@ -1,4 +1,4 @@
-"""Why a run can be believed: one row per run, from its run.json and its scores."""
+"""Provenance and health of every run: one row per run, from its run.json and its scores."""
 
 import math
 from collections import Counter
@@ -7,29 +7,29 @@ from typing import Any, NamedTuple
 from rsa.reporting.results import Results, digest
 
 
-class Trust(NamedTuple):
-    """Of one run; `-` stands for what its run.json does not say."""
+class RunProvenance(NamedTuple):
+    """Provenance of one run; `-` stands for values that its run.json does not record."""
 
     method: str
     seed: int
-    start: str  # what the encoder's weights were before training
-    encoder: str  # tensors written; a stage that loads them refuses any other
+    start: str  # the initial weights of the encoder
+    encoder: str  # number of tensors written; stages that load the encoder require exactly these
     health: str  # of the embeddings at the end
     collapsed: bool | None
-    controls: dict[str, str]  # control -> in how many columns the run lies above it
+    controls: dict[str, str]  # control -> number of columns in which the run scores higher
     hashes: dict[str, str]  # params, data, code, environment
     processes: str
 
 
-def trust(manifests: dict[tuple[str, int], dict[str, Any]], results: Results) -> list[Trust]:
-    """Every run of which run.json is there."""
+def run_provenance(manifests: dict[tuple[str, int], dict[str, Any]], results: Results) -> list[RunProvenance]:
+    """Return the provenance of every run that has a run.json."""
     rows = []
     for (method, seed), run in manifests.items():
         environment = digest({key: run[key] for key in ("versions", "device")})
         hashes = {"params": run.get("params_sha256"), "data": run.get("index_sha256"), "code": run.get("code_sha256")}
         health = run.get("health", {})
         rows.append(
-            Trust(
+            RunProvenance(
                 method=method,
                 seed=seed,
                 start=started(run.get("start", {})),
@@ -45,7 +45,7 @@ def trust(manifests: dict[tuple[str, int], dict[str, Any]], results: Results) ->
 
 
 def started(start: dict[str, Any]) -> str:
-    """`random`, or how many tensors were loaded, how many were not, and the first digits of their hash."""
+    """Describe the initial weights: `random`, or the numbers of loaded and random tensors, and the first digits of the file's hash."""
     if "loaded" not in start:
         return str(start.get("weights", "-"))
     left = f", {len(start['left_random'])} left random" if start["left_random"] else ""
@@ -53,7 +53,7 @@ def started(start: dict[str, Any]) -> str:
 
 
 def passed(method: str, seed: int, control: str, results: Results) -> str:
-    """`5 of 6`: in how many columns the run's score lies above the control's mean."""
+    """Count the columns in which the run scores above the control's mean, as `5 of 6`."""
     limits = {task: results.summary(control, task).mean for task in results.tasks}
     scores = {task: results.cells[method, *task].get(seed) for task in results.tasks}
     both = [(score, limits[task]) for task, score in scores.items() if score is not None and not math.isnan(limits[task])]
@@ -61,7 +61,7 @@ def passed(method: str, seed: int, control: str, results: Results) -> str:
 
 
 def runtime_differences(manifests: dict[tuple[str, int], dict[str, Any]]) -> list[str]:
-    """A sentence for each setting of the runtime in which some runs differ from most of the others."""
+    """Return a sentence for each runtime setting in which some runs differ from the most common value."""
     sentences = []
     runtimes = {f"{method} s{seed}": run.get("runtime", {}) for (method, seed), run in manifests.items()}
     for key in sorted({key for runtime in runtimes.values() for key in runtime}):
