@@ -6,7 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from rsa.params.document import Params
+from pipeline.code import used
+from rsa.params.document import Document, Params
 
 TOP1 = {  # (method, seed) -> linear probe, others follow from it
     ("pixels", 0): 50.0,
@@ -22,7 +23,13 @@ COSTS: dict[str, Any] = {  # RSA encodes two more views
     "byol": {"images_seen": 352, "forward_passes": 4.0, "flops_per_image": 2e9},
     "rsa": {"images_seen": 352, "forward_passes": 6.0, "flops_per_image": 3e9},
 }
+RUNTIME = {"device": "a processor", "nodes": 1, "processes": 1, "threads": 1, "compile": False, "on_collapse": "stop"}
 KNN_LESS, TRANSFER_LESS = 5.0, 20.0  # points
+
+
+def as_reported(p: Params) -> Document:
+    """As the stage `report` reads it: what stage `code` writes of it, with datasets and methods as plain mappings."""
+    return Document.model_validate(used(p))
 
 
 SETTINGS = {
@@ -67,32 +74,44 @@ def write_scores(folder: Path) -> Path:
 
 
 def manifest(method: str, seed: int, **changes: Any) -> dict[str, Any]:
-    """run.json."""
-    versions = {"python": "3.13.0", "torch": "9.9.9"}
+    """run.json of a method that is trained."""
     views = {"byol": ["aggressive 1", "aggressive 2"], "rsa": ["weak 1", "weak 2", "aggressive 1", "aggressive 2"]}[method]
-    return {
-        "method": method,
-        "seed": seed,
-        "parameters": 12345,
-        "device": "cpu",
+    return control_manifest(method, seed) | {
         "collapsed": False,
         "views": views,
-        "versions": versions,
-        "processes": 1,
-        "start": {"weights": "random"},
-        "tensors": 62,
         "health": {"embedding_std": 0.9, "effective_rank": 40.5},
-        "params_sha256": "aaaaaaaaaaaa",
-        "index_sha256": "dddddddddddd",
-        "code_sha256": "cccccccccccc",
         "cost": COSTS[method] | {"flops": 352 * COSTS[method]["flops_per_image"]},
         **changes,
     }
 
 
+def control_manifest(method: str, seed: int) -> dict[str, Any]:
+    """run.json as a control has it: what is said of every run."""
+    return {
+        "method": method,
+        "seed": seed,
+        "parameters": 12345,
+        "tensors": 62,
+        "device": "cpu",
+        "processes": 1,
+        "runtime": RUNTIME,
+        "versions": {"python": "3.13.0", "torch": "9.9.9"},
+        "start": {"weights": "random"},
+        "params_sha256": "aaaaaaaaaaaa",
+        "index_sha256": "dddddddddddd",
+        "code_sha256": "cccccccccccc",
+    }
+
+
 def write_runs(folder: Path, p: Params) -> Path:
-    """runs/: curve, picture of the views and manifest."""
-    for method in p.experiment.methods:
+    """runs/: curve, picture of the views and manifest; of a control what stage `pretrain` leaves."""
+    for control in p.controls:
+        for seed in p.experiment.seeds:
+            run = folder / control / f"s{seed}"
+            run.mkdir(parents=True)
+            (run / "curve.csv").write_text("step\n")
+            (run / "run.json").write_text(json.dumps(control_manifest(control, seed) | {"parameters": 0}))
+    for method in p.trained:
         beta, value = (",beta,weak,aggressive", ",0.2,1.0,1.5") if method == "rsa" else ("", "")
         for seed in p.experiment.seeds:
             run = folder / method / f"s{seed}"
@@ -112,9 +131,13 @@ def edit_run(file: Path, **changes: Any) -> None:
 
 
 def write_quality(folder: Path, p: Params) -> None:
-    """quality.csv of every run: the shift falls from 50 to 10 % (weak: 20 to 5 %), a point more in seed 1."""
+    """quality.csv of every run: the shift falls from 50 to 10 % (weak: 20 to 5 %), a point more in seed 1.
+
+    A control has a single snapshot.
+    """
     columns = "progress,rankme,lidar,alpha,alignment,uniformity,shift_weak,shift_aggressive"
     for method in p.experiment.methods:
         for seed in p.experiment.seeds:
             rows = [f"0.0,5.0,3.0,1.5,0.2,-1.0,0.2,{0.5 + seed / 100}", f"1.0,20.0,9.0,1.1,0.1,-3.0,0.05,{0.1 + seed / 100}"]
+            rows = rows[: 1 if method in p.controls else None]
             (folder / method / f"s{seed}" / "quality.csv").write_text("\n".join([columns, *rows]) + "\n")

@@ -1,24 +1,34 @@
 """On the real rows of reference_numbers.csv."""
 
+import functools
+
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
-from rsa.params.document import Params
-from rsa.params.load import load
+from rsa import recipes
+from rsa.params.document import Document, Params
 from rsa.params.pretrain import EncoderStart
 from rsa.reporting.reference import beside_ours, described, known_as, reference_numbers
 from rsa.reporting.results import Column, Results
-from tests.engines.imports import ROOT
 
 LIGHTLY_KNN = {"classifier": "knn", "k": [200], "temperature": 0.1}
 
 
-def imagenet(**pretrain: object) -> Params:
-    p = load(ROOT / "recipes" / "imagenet.yaml")
+@functools.cache
+def recipe(name: str) -> Document:
+    """As the stage `report` reads it: datasets and methods are plain mappings, and how stages run isn't there."""
+    values = YAML(typ="safe").load(recipes.text(name))
+    del values["runtime"]
+    return Document.model_validate(values)
+
+
+def imagenet(**pretrain: object) -> Document:
+    p = recipe("imagenet")
     return p.model_copy(update={"pretrain": p.pretrain.model_copy(update=pretrain)})
 
 
-def ours(p: Params, settings: dict[str, object], protocol: str, best: float | None = None) -> tuple:
+def ours(p: Document, settings: dict[str, object], protocol: str, best: float | None = None) -> tuple:
     """Results of one column on the experiment's dataset, with every seed of every method at 70."""
     rows = [
         (method, seed, p.experiment.dataset, protocol, protocol, "top1", 70.0, best, "x", "file")
@@ -26,12 +36,10 @@ def ours(p: Params, settings: dict[str, object], protocol: str, best: float | No
         for seed in p.experiment.seeds
     ]
     columns = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test", "settings", "file"]
-    return Results(pd.DataFrame(rows, columns=columns), p.experiment, 0.95), {
-        Column(p.experiment.dataset, protocol, protocol, "top1"): settings
-    }
+    return Results(pd.DataFrame(rows, columns=columns), p), {Column(p.experiment.dataset, protocol, protocol, "top1"): settings}
 
 
-def found(p: Params, settings: dict[str, object], protocol: str, best: float | None = None) -> tuple:
+def found(p: Document, settings: dict[str, object], protocol: str, best: float | None = None) -> tuple:
     same, others = beside_ours(p, *ours(p, settings, protocol, best))
     return same, {(row.method, row.metric, row.source, row.backbone, row.epochs): reasons for row, reasons in others}
 
@@ -47,12 +55,12 @@ def test_all_rows_are_there_with_their_sources():
 
 
 def test_every_protocol_in_the_file_is_one_of_ours():
-    """What a row's protocol says is what `described` says of the presets in recipes/."""
-    presets = set()
-    for recipe in sorted((ROOT / "recipes").glob("*.yaml")):
-        p = load(recipe)
-        for protocol in (*p.probe.protocols.values(), *p.linear.protocols.values()):
-            presets.add(described(protocol.model_dump(mode="json")))
+    """What a row's protocol says is what `described` says of the presets of the recipes."""
+    presets = {
+        described(protocol.model_dump(mode="json"))
+        for p in map(recipe, recipes.names())
+        for protocol in (*p.probe.protocols.values(), *p.linear.protocols.values())
+    }
     assert {row.protocol for row in reference_numbers()} - {""} <= presets
 
 
@@ -104,7 +112,7 @@ def test_the_best_epoch_on_test_stands_beside_nothing_but_ours():
 
 
 def test_a_part_of_a_dataset_or_a_smaller_network_is_not_the_published_one():
-    p = load(ROOT / "recipes" / "cifar10_small.yaml")
+    p = recipe("cifar10_small")
     same, others = found(p, LIGHTLY_KNN, "knn-lightly")
     assert same == []
     assert others
@@ -114,7 +122,7 @@ def test_a_part_of_a_dataset_or_a_smaller_network_is_not_the_published_one():
 
 
 def test_online_probes_are_never_comparable():
-    p = load(ROOT / "recipes" / "cifar10.yaml")
+    p = recipe("cifar10")
     p = p.model_copy(update={"pretrain": p.pretrain.model_copy(update={"epochs": 1000})})
     _, others = found(p, LIGHTLY_KNN, "knn-lightly")
     assert others["BYOL", "online linear top1", "solo-learn/README.md", "resnet18", "1000"] == [
@@ -127,7 +135,7 @@ def test_the_nearest_come_first_and_of_these_our_methods():
     _, others = beside_ours(p, *ours(p, LIGHTLY_KNN, "knn-lightly"))
     counts = [len(other.reasons) for other in others]
     assert counts == sorted(counts)
-    ran = {known_as(p.methods[method].method) for method in p.experiment.methods}
+    ran = {known_as(p.methods[method]["method"]) for method in p.experiment.methods}
     nearest = [known_as(other.published.method) in ran for other in others if len(other.reasons) == counts[0]]
     assert nearest == sorted(nearest, reverse=True)
 

@@ -5,14 +5,15 @@ from typing import NamedTuple
 import pytest
 from ruamel.yaml import YAML
 
-from rsa.params.document import Params
+from rsa.params.document import Document, Params
 from rsa.params.load import load
+from rsa.params.sections import plain
 from rsa.reporting.report import cell, difference, number, render
 from rsa.reporting.results import Comparison, Results, read_scores
 from rsa.reporting.runs import read_runs
 from rsa.reporting.statistics import paired_difference, summarize
 from tests.conftest import WriteParams
-from tests.reporting.experiment import edit_run, edit_score
+from tests.reporting.experiment import RUNTIME, as_reported, edit_run, edit_score
 
 
 class Figure(NamedTuple):
@@ -27,9 +28,10 @@ FIGURES = tuple(Figure(name, f"{name}.svg", f"What {name} shows", f"Of {name}.")
 
 
 def text_of(made: Path, p: Params, figures: tuple[Figure, ...] = FIGURES) -> str:
-    scores = read_scores(made / "scores", p)
-    results = Results(scores.table, p.experiment, p.report.confidence)
-    return render(p, scores, results, read_runs(made / "runs", made / "scores", p), figures, "abc123")
+    document = as_reported(p)
+    scores = read_scores(made / "scores", document)
+    results = Results(scores.table, document)
+    return render(document, scores, results, read_runs(made / "runs", made / "scores", document), figures, "abc123")
 
 
 def rows(text: str, name: str) -> list[list[str]]:
@@ -70,24 +72,24 @@ def test_the_summary_is_five_lines_on_top(made: Path, tiny: Params):
     assert [line.partition("**: ")[0] for line in lines[2:7]] == [
         "- **Question",
         "- **Finding",
-        "- **Floors",
+        "- **Controls",
         "- **Cost",
-        "- **Trust",
+        "- **Provenance",
     ]
     assert lines[7] == ""
     assert "is rsa better than byol?" in lines[2]
     assert "2 seeds, paired; resnet18, 12,345 parameters, 1 epoch on digits" in lines[2]
-    assert "rsa: no difference is shown, among 6 comparisons (digits: +2.0 ± 0.6 knn, +2.0 ± 0.6 sklearn points)." in lines[3]
+    assert "rsa: no significant difference, in 6 comparisons (digits: +2.0 ± 0.6 knn, +2.0 ± 0.6 sklearn points)." in lines[3]
     assert "above pixels in 4 of 6 columns, all methods above random in 4 of 6" in lines[4]  # few-shot is equal
     assert "byol 7.04e+11 FLOPs, rsa 1.06e+12 FLOPs (1.50 of byol)" in lines[5]
     assert "nothing is missing, every column has one protocol, no run collapsed, every probe converged" in lines[6]
 
 
-def test_what_is_shown_stands_in_the_summary(made: Path, tiny: Params):
+def test_significant_differences_stand_in_the_summary(made: Path, tiny: Params):
     for seed, gain in ((0, 5.0), (1, 5.001)):  # t = 10,001: p = 6e-5
         edit_score(made / f"scores/rsa/s{seed}/probe.json", "knn", value=75.0 + seed + gain)
     text = text_of(made, tiny)
-    assert "- **Finding**: rsa: better than byol in 1 (digits knn), among 6 comparisons" in text
+    assert "- **Finding**: rsa: better than byol in 1 (digits knn), in 6 comparisons" in text
     assert "| rsa − byol | **+5.0 ± 0.0** |" in text
 
 
@@ -111,8 +113,8 @@ def test_the_differences_are_counted_in_full(made: Path, tiny: Params):
     # mean 2.05, sd 0.0707, t = 41, p = 0.0155, six times that by Holm, 2/4 by signs; detectable 11.55 x 0.0707
     assert first[1:] == ["2", "+2.05", "[+1.41, +2.69]", "[+2.00, +2.10]", "0.016", "0.093", "0.500", "–", "0.82"]
     assert len(rows(text, "rsa − byol")) == 6
-    assert "With 2 seeds it cannot be less than 0.5, so it can show nothing by itself." in text
-    assert "with 2 seeds it holds the true difference in at most 50 % of experiments, not in 95 %" in text
+    assert "With 2 seeds it cannot be less than 0.5, so this test alone cannot be significant." in text
+    assert "with 2 seeds it covers the true difference in at most 50 % of experiments, not in 95 %" in text
     assert text.count("\n- digits") + text.count("\n- photo_tiles") == 6
 
 
@@ -134,7 +136,7 @@ def test_a_report_is_made_of_scores_alone(made: Path, tiny: Params):
         file.unlink()
     text = text_of(made, tiny, ())
     assert rows(text, "byol")[0] == ["75.5 ± 0.7 (2)", "80.5 ± 0.7 (2)"]
-    assert "The runs do not say what they cost." in text
+    assert "The runs do not record their cost." in text
     assert "![" not in text
 
 
@@ -169,9 +171,9 @@ def test_a_collapsed_run_is_marked(made: Path, tiny: Params):
     assert rows(text, "rsa s1")[0][3] == "**yes**"
 
 
-def test_every_run_has_a_row_of_trust(made: Path, tiny: Params):
+def test_every_run_has_a_row_of_provenance(made: Path, tiny: Params):
     edit_run(made / "runs/byol/s0/run.json", code_sha256="0123456789ab")
-    text = section(text_of(made, tiny), "### Trust")
+    text = section(text_of(made, tiny), "### Provenance")
     first, *others = [rows(text, f"{method} s{seed}")[0] for method in ("byol", "rsa") for seed in (0, 1)]
     assert first[0] == "random"
     assert first[1:6] == ["62 tensors", "embedding std 0.90, effective rank 40.50", "no", "4 of 6", "4 of 6"]
@@ -232,7 +234,7 @@ def test_report_says_how_it_came_about(made: Path, tiny: Params):
 def test_every_table_has_as_many_cells_in_each_row(made: Path, tiny: Params):
     text = text_of(made, tiny).partition("```yaml")[0]
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert len(tables) == 9  # two of scores, differences, cost, two of quality, files, protocols, trust
+    assert len(tables) == 9  # two of scores, differences, cost, two of quality, files, protocols, provenance
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
         assert re.fullmatch(r"(\| -+:? )+\|", table.splitlines()[1]), table
@@ -242,13 +244,21 @@ FOLDER = {"source": "folder", "raw": "raw.zip", "train": "train", "test": "val"}
 NULLS = {"test_fraction": None, "train_samples": None, "test_samples": None, "classes": None}
 
 
-@pytest.mark.parametrize("changes", [{}, {"datasets.mine": {**FOLDER, **NULLS}}], ids=["tiny", "folder"])
-def test_params_in_the_report_can_be_used_again(write_params: WriteParams, made: Path, changes: dict[str, object]):
-    """A reader can run the same experiment from the report alone, keys that are null included."""
+def test_the_report_has_all_params_of_the_experiment(write_params: WriteParams, made: Path):
+    """Keys that are null included, so that a reader has to add nothing but where data lies and how stages run."""
+    changes = {"experiment.transfer": ["mine"], "datasets.mine": {**FOLDER, **NULLS}}
     p = load(write_params(changes))
-    document = re.search(r"```yaml\n(.*?)```", text_of(made, p), re.DOTALL)
-    assert document is not None
-    assert Params.model_validate(YAML(typ="safe").load(document[1])) == p
+    shown = re.search(r"```yaml\n(.*?)```", text_of(made, p), re.DOTALL)
+    assert shown is not None
+    document = YAML(typ="safe").load(shown[1])
+    assert Document.model_validate(document) == as_reported(p)
+    assert document.keys() == Params.model_fields.keys() - {"runtime"}
+    assert document["datasets"]["mine"] == {key: value for key, value in (FOLDER | NULLS).items() if key != "raw"}
+    document["shards"]["max_bad_samples"] = p.shards.max_bad_samples
+    for name, dataset in document["datasets"].items():
+        dataset["raw"] = p.datasets[name].raw
+    again = write_params({**document, "runtime": plain(p.runtime)})
+    assert load(again) == p.model_copy(update={"datasets": {name: p.datasets[name] for name in document["datasets"]}})
 
 
 def test_probes_that_have_not_converged_are_named(made: Path, tiny: Params):
@@ -258,11 +268,17 @@ def test_probes_that_have_not_converged_are_named(made: Path, tiny: Params):
     assert "1 probes did not converge" in text
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("versions", {"python": "3.13.0", "torch": "1.0.0"}), ("device", "cuda"), ("parameters", 7)]
-)
-def test_runs_that_differ_in_versions_device_or_size_are_not_compared(made: Path, tiny: Params, key: str, value: object):
+@pytest.mark.parametrize(("key", "value"), [("versions", {"python": "3.13.0", "torch": "1.0.0"}), ("parameters", 7)])
+def test_runs_that_differ_in_versions_or_size_are_not_compared(made: Path, tiny: Params, key: str, value: object):
     edit_run(made / "runs/rsa/s1/run.json", **{key: value})
     with pytest.raises(ValueError, match=f"all runs must have the same {key} to be compared") as error:
         text_of(made, tiny)
     assert f"'rsa s1': {value!r}" in str(error.value)
+
+
+def test_runs_that_differ_in_their_runtime_are_compared_and_named(made: Path, tiny: Params):
+    assert "had different runtime settings" not in text_of(made, tiny)
+    edit_run(made / "runs/rsa/s1/run.json", device="cuda", runtime={**RUNTIME, "device": "a GPU"})
+    text = section(text_of(made, tiny), "### Provenance")
+    assert "\n\n- device was a processor in most runs, but not in rsa s1 (a GPU).\n\n" in text
+    assert rows(text, "rsa s1")[0][-1] == "1 x cuda"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rsa.params.document import Params
-from rsa.reporting.results import Column, Missing, Results, Scores, command, digest, read_scores, score_files
+from rsa.reporting.grid import command, score_files
+from rsa.reporting.results import Column, Missing, Results, Scores, digest, read_scores
 from tests.engines.imports import ROOT
 from tests.engines.toy import load_yaml
 from tests.reporting.experiment import KNN_LESS, TOP1, TRANSFER_LESS, edit_score, write_scores
@@ -22,14 +23,15 @@ def scores(tmp_path: Path) -> Path:
 
 
 def results(scores: Path, p: Params, confidence: float = 0.95) -> Results:
-    return Results(read_scores(scores, p).table, p.experiment, confidence)
+    p = p.model_copy(update={"report": p.report.model_copy(update={"confidence": confidence})})
+    return Results(read_scores(scores, p).table, p)
 
 
 def with_experiment(p: Params, **changes: object) -> Params:
     return p.model_copy(update={"experiment": p.experiment.model_copy(update=changes)})
 
 
-def test_table_has_a_row_for_every_method_floor_seed_and_task(scores: Path, tiny: Params):
+def test_table_has_a_row_for_every_method_seed_and_task(scores: Path, tiny: Params):
     table = read_scores(scores, tiny).table
     assert len(table) == 4 * 2 * 6
     top1 = {(row.method, row.seed, row.dataset, row.task): row.value for row in table.itertuples()}
@@ -62,7 +64,7 @@ def test_scores_outside_the_experiment_are_ignored(scores: Path, tiny: Params):
     ("missing", "how"),
     [
         ("rsa/s1/probe.json", "dvc repro probe@rsa-1"),
-        ("pixels/s0/transfer_photo_tiles.json", "dvc repro floor@pixels-0"),
+        ("pixels/s0/transfer_photo_tiles.json", "dvc repro transfer@pixels-0-photo_tiles"),
         ("byol/s0/transfer_photo_tiles.json", "dvc repro transfer@byol-0-photo_tiles"),
     ],
 )
@@ -88,7 +90,7 @@ def test_a_file_that_is_cut_off_or_of_an_older_version_is_missing(scores: Path, 
 
 def test_no_score_at_all_is_no_report(tmp_path: Path, tiny: Params):
     (tmp_path / "scores").mkdir()
-    with pytest.raises(ValueError, match="must have scores of byol, rsa, got none"):
+    with pytest.raises(ValueError, match="must have scores of pixels, random, byol, rsa, got none"):
         read_scores(tmp_path / "scores", tiny)
 
 
@@ -104,7 +106,7 @@ def test_cells_with_fewer_seeds_are_summarised_over_what_is_there(scores: Path, 
     got = results(scores, tiny)
     assert got.summary("rsa", LINEAR).n == 0
     assert next(c for c in got.comparisons() if c.column == LINEAR).difference is None
-    assert "digits sklearn: no seed has both rsa and byol." in got.sentences()
+    assert "digits sklearn: no seed has scores of both rsa and byol." in got.sentences()
 
 
 def stage_names() -> set[str]:
@@ -132,7 +134,6 @@ def test_a_command_has_the_items_in_the_order_of_the_stages_matrix():
         "detect": ["method", "seed", "detection"],
         "robustness": ["method", "seed", "dataset"],
         "quality": ["method", "seed"],
-        "floor": ["floor", "seed"],
     }
     assert {name: list(stages[name]["matrix"]) for name in want} == want
     assert command("rsa", 1, "detect_voc07.json") == "dvc repro detect@rsa-1-voc07"
@@ -227,8 +228,8 @@ def test_cells_by_hand(scores: Path, tiny: Params):
     # p = 2 (1/2 - atan(t) / pi) with t = 2.05 / 0.05 = 41: 0.015525; the smallest of 6
     assert difference.p == pytest.approx(2 * (0.5 - math.atan(41) / math.pi))
     assert comparison.p == pytest.approx(6 * difference.p)
-    assert comparison.alone
-    assert not comparison.shown
+    assert comparison.significant_uncorrected
+    assert not comparison.significant
 
 
 def test_the_baseline_stands_before_the_other_methods(scores: Path, tiny: Params):
@@ -241,7 +242,7 @@ def sentence(scores: Path, p: Params, confidence: float = 0.95) -> str:
     return next(line for line in results(scores, p, confidence).sentences() if line.startswith("digits sklearn"))
 
 
-def test_sentences_say_what_is_shown(scores: Path, tiny: Params):
+def test_sentences_say_what_is_significant(scores: Path, tiny: Params):
     better = "digits sklearn: rsa better than byol by 2.1 ± 0.3 points, 2 seeds."
     for seed in (0, 1):
         edit_score(scores / f"rsa/s{seed}/probe.json", "sklearn", value=TOP1["byol", seed] + 2.1)
@@ -251,22 +252,20 @@ def test_sentences_say_what_is_shown(scores: Path, tiny: Params):
     assert sentence(scores, with_experiment(tiny, baseline="rsa")).startswith("digits sklearn: byol worse than rsa by 2.1 ± 0.0")
 
 
-def test_what_would_be_shown_alone_is_not_called_shown(scores: Path, tiny: Params):
-    want = (
-        "digits sklearn: rsa better than byol by 2.0 ± 0.6 points, 2 seeds, were it the only comparison; among 6 it is not shown."
-    )
-    assert sentence(scores, tiny) == want
+def test_a_difference_significant_before_correction_only_is_said_to_be(scores: Path, tiny: Params):
+    want = "2 seeds; significant before, but not after, correction for 6 comparisons."
+    assert sentence(scores, tiny) == f"digits sklearn: rsa better than byol by 2.0 ± 0.6 points, {want}"
 
 
-def test_where_nothing_is_shown_the_sentence_says_what_could_have_been(scores: Path, tiny: Params):
+def test_without_significance_the_sentence_gives_the_minimum_detectable_difference(scores: Path, tiny: Params):
     """sd 0.0707; two seeds find 0.0707 x 57.69 with 80 % power at 99 %: the ratio is tested by simulation."""
     got = sentence(scores, tiny, confidence=0.99)  # half-width 63.657 x 0.05 = 3.18
-    want = "no difference between rsa and byol shown (+2.0 ± 3.2 points): 2 seeds cannot show less than 4.1 points."
-    assert got == f"digits sklearn: {want}"
+    want = "digits sklearn: no significant difference between rsa and byol (+2.0 ± 3.2 points); with 2 seeds, "
+    assert got == f"{want}the minimum detectable difference is 4.1 points."
 
 
 def test_equal_scores_are_called_equal(scores: Path, tiny: Params):
-    assert "photo_tiles 1_shot: rsa and byol are equal in each of 2 seeds." in results(scores, tiny).sentences()
+    assert "photo_tiles 1_shot: rsa and byol have equal scores in each of 2 seeds." in results(scores, tiny).sentences()
 
 
 def test_one_seed_cannot_tell(scores: Path, tiny: Params):
@@ -274,10 +273,21 @@ def test_one_seed_cannot_tell(scores: Path, tiny: Params):
     assert "digits sklearn: one seed cannot tell rsa from byol." in got.sentences()
 
 
-def test_what_is_below_a_floor_is_named(scores: Path, tiny: Params):
+def test_what_is_below_a_control_is_named(scores: Path, tiny: Params):
     for seed in (0, 1):
         edit_score(scores / f"rsa/s{seed}/probe.json", "knn", value=50.0)  # pixels 45, random 55 and 57
-    assert results(scores, tiny).below_floors() == ["Below the floor random: digits knn (rsa)."]
+    assert results(scores, tiny).below_controls() == ["Below the control random: digits knn (rsa)."]
+
+
+def test_a_control_may_have_no_score_of_a_task(scores: Path, tiny: Params):
+    """Its file is there, and empty: nothing is missing, and nothing is below it."""
+    for seed in (0, 1):
+        (scores / f"pixels/s{seed}/transfer_photo_tiles.json").write_text("{}")
+    assert read_scores(scores, tiny).missing == []
+    got = results(scores, tiny)
+    tiles = [task for task in got.tasks if task.dataset == "photo_tiles"]
+    assert [got.summary("pixels", task).n for task in tiles] == [0] * 4
+    assert (list(got.rows), got.compared, got.below_controls()) == (["pixels", "random", "byol", "rsa"], ["rsa"], [])
 
 
 def test_a_scores_object_says_settings_and_file_of_each_column(scores: Path, tiny: Params):

@@ -8,17 +8,20 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from rsa.params.document import Params
+from rsa.params.document import Document, Params
+from tests.reporting.experiment import as_reported
 
 METHODS = ["byol", "rsa", "rsa_hard", "simsiam", "byol_hard", "barlow_twins", "moco_v3_on_long_name", "dino"]
 STEPS, SAMPLES, SIDE = 600, 8, 16
 VIEWS = {False: ["crop 1, coloured", "crop 2, coloured"], True: [f"crop {i}, coloured" for i in (1, 2, 3, 4)]}
 
 
-def experiment(tiny: Params, methods: list[str], seeds: list[int]) -> Params:
-    """tiny.yaml with other methods and seeds; their sections do not matter here."""
-    e = tiny.experiment.model_copy(update={"methods": methods, "baseline": methods[0], "seeds": seeds})
-    return tiny.model_copy(update={"experiment": e})
+def experiment(tiny: Params, methods: list[str], seeds: list[int]) -> Document:
+    """tiny.yaml with the controls, other methods and seeds; what the methods are does not matter here."""
+    every = [*tiny.controls, *methods]
+    e = tiny.experiment.model_copy(update={"methods": every, "baseline": methods[0], "seeds": seeds})
+    sections = {name: tiny.methods.get(name, tiny.methods["byol"]) for name in every}
+    return as_reported(tiny.model_copy(update={"experiment": e, "methods": sections}))
 
 
 def score_table(methods: list[str], seeds: list[int], tasks: list[tuple[str, str]]) -> pd.DataFrame:
@@ -82,17 +85,20 @@ def manifest(method: str, seed: int) -> dict[str, Any]:
     return described | {"hard_views": selection if hard else None}
 
 
-def write_everything(root: Path, p: Params, classes: int = 10) -> None:
+def write_everything(root: Path, p: Document, classes: int = 10) -> None:
     """runs/ and scores/ with all that a figure may be drawn from."""
-    for place, method in enumerate(p.experiment.methods):
+    for method in p.experiment.methods:
+        trained = method in p.trained
+        place = p.trained.index(method) if trained else 0
         for seed in p.experiment.seeds:
             run, scores = (root / name / method / f"s{seed}" for name in ("runs", "scores"))
             run.mkdir(parents=True)
             scores.mkdir(parents=True)
-            curve(method, place, seed).to_csv(run / "curve.csv", index=False)
-            described = manifest(method, seed)
+            curve(method, place, seed if trained else 0).head(STEPS if trained else 0).to_csv(run / "curve.csv", index=False)
+            described = manifest(method, seed) if trained else {"method": method, "seed": seed}
             (run / "run.json").write_text(json.dumps(described))
-            pixels = np.random.default_rng(place).integers(0, 256, (len(described["views"]) * SIDE, SAMPLES * SIDE, 3), np.uint8)
+            rows = len(described.get("views", VIEWS[False]))
+            pixels = np.random.default_rng(place).integers(0, 256, (rows * SIDE, SAMPLES * SIDE, 3), np.uint8)
             Image.fromarray(pixels).save(run / "views.png")
-            quality(place, seed).to_csv(scores / "quality.csv", index=False)
+            quality(place, seed).head(None if trained else 1).to_csv(scores / "quality.csv", index=False)
         write_feature_map(root / "scores" / method / f"s{p.experiment.seeds[0]}" / "embedding_map", classes)
