@@ -1,4 +1,4 @@
-"""What the ranks of one run tell each other. Without a process group there is one rank, and nothing is sent."""
+"""Collective operations between the ranks of a run. Without a process group there is one rank and they do nothing."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """This process's number."""
+    """Return the rank of this process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -31,18 +31,18 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
         total = gradients[0].contiguous()
-        dist.all_reduce(total)  # every rank's loss has used this rank's part
+        dist.all_reduce(total)  # the loss of every rank depends on this rank's embeddings
         return total.chunk(world_size())[rank()]
 
 
 def all_gather_with_grad(x: Tensor) -> Tensor:
-    """(B, ...) of every rank, in the order of ranks, with the gradient summed over the ranks that use it."""
+    """Concatenate the tensors (B, ...) of all ranks in rank order; the gradient is summed over ranks."""
     return _Gathered.apply(x.contiguous()) if world_size() > 1 else x
 
 
 @torch.no_grad()
 def all_gather_stack(x: Tensor) -> Tensor:
-    """(...), small -> (ranks, ...), without gradient: every rank's."""
+    """Stack the (small) tensors of all ranks, without gradient: (...) -> (ranks, ...)."""
     if world_size() == 1:
         return x[None]
     parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
@@ -51,17 +51,17 @@ def all_gather_stack(x: Tensor) -> Tensor:
 
 
 def all_reduce_mean(x: Tensor) -> Tensor:
-    """The mean over ranks, without gradient."""
+    """Return the mean over ranks, without gradient."""
     return all_gather_stack(x).mean(0) if world_size() > 1 else x
 
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Parameter]) -> None:
-    """Every gradient becomes its mean over ranks: of the ranks' mean losses, the gradient of the global batch's mean."""
+    """Replace every gradient by its mean over ranks, which is the gradient of the global batch's mean loss."""
     if world_size() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message for all
+    flat = torch.cat([gradient.flatten() for gradient in gradients])  # a single all-reduce
     dist.all_reduce(flat)
     flat /= world_size()
     for gradient, part in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
@@ -69,12 +69,12 @@ def average_gradients(parameters: Iterable[Parameter]) -> None:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is set on any rank; the same answer on all."""
+    """Return True on every rank if the flag is set on any of them."""
     return bool(all_gather_stack(torch.tensor(flag)).any())
 
 
 def all_gather_object(thing: Any) -> list[Any]:
-    """Every rank's."""
+    """Gather an object from every rank."""
     if world_size() == 1:
         return [thing]
     things = [None] * world_size()
@@ -83,7 +83,7 @@ def all_gather_object(thing: Any) -> list[Any]:
 
 
 def broadcast_from_rank0(make: Callable[[], T]) -> T:
-    """What the first rank makes, on every rank; its tensors must be on the CPU."""
+    """Run `make` on rank 0 and broadcast the result to all ranks; its tensors must be on the CPU."""
     if world_size() == 1:
         return make()
     things = [make() if rank() == 0 else None]

@@ -13,7 +13,7 @@ def _check(progress: float) -> None:
 
 
 def constant(progress: float, value: float) -> float:
-    """`value`, always."""
+    """Return `value` at every progress."""
     _check(progress)
     return value
 

@@ -1,7 +1,7 @@
-"""The methods, one file each; rsa.methods.method says what a method is, rsa.methods.hard_views wraps any of them.
+"""The methods, one file each; rsa.methods.method defines the interface, rsa.methods.hard_views wraps any method.
 
-A method is imported by its name when it is asked for, so that a run depends on its own method's file and not on its
-neighbours'. A new method is its file, with a class `Settings` and one subclass of Method, and a section of `methods`.
+A method is imported by name on request, so that a run depends only on the file of its own method. To add a method, write
+a file with a class `Settings` and one subclass of Method, and add a section to `methods`.
 """
 
 import importlib
@@ -21,12 +21,12 @@ from rsa.params.views import Views
 
 
 def names() -> list[str]:
-    """The name of every method, controls included: of every file here that has a class `Settings`."""
+    """Return the names of all methods, controls included: the files in this folder that define a class `Settings`."""
     return sorted(file.stem for file in Path(__file__).parent.glob("*.py") if "\nclass Settings(" in file.read_text())
 
 
 def settings_of(values: dict[str, Any]) -> type[Section]:
-    """The class of a section of `methods`, which its key `method` names. ValueError for a name that has no file."""
+    """Return the settings class that the key `method` of a section selects. ValueError for an unknown name."""
     name = values.get("method")
     if not isinstance(name, str):
         raise ValueError("method is missing" if name is None else f"method must be the name of a method, got {name!r}")
@@ -36,14 +36,14 @@ def settings_of(values: dict[str, Any]) -> type[Section]:
 
 
 def method_class(name: str) -> Callable[..., Method]:
-    """The subclass of Method in the file of that name."""
+    """Return the subclass of Method that the file of that name defines."""
     here = [each for each in vars(_module(name)).values() if inspect.isclass(each) and each.__module__ == f"{__name__}.{name}"]
-    (found,) = (each for each in here if issubclass(each, Method))
-    return found
+    (subclass,) = (each for each in here if issubclass(each, Method))
+    return subclass
 
 
 def control_encoder(p: ControlSettings, backbone: nn.Module) -> nn.Module:
-    """The encoder of a control, made of the random backbone."""
+    """Build the encoder of a control from the random backbone."""
     encoder: nn.Module = _module(p.method).encoder(backbone)
     return encoder
 
@@ -53,7 +53,7 @@ def _module(name: str) -> Any:
 
 
 def build_method(p: MethodSettings, backbone: nn.Module, views: Views) -> tuple[Method, Recipe]:
-    """A method as its section of params.yaml describes it, and the views it wants."""
+    """Build the method that a section of params.yaml describes, and the recipe of its views."""
     method = method_class(p.method)(backbone, p)
     if p.hard_views is None:
         return method, method.recipe(views)
@@ -62,7 +62,7 @@ def build_method(p: MethodSettings, backbone: nn.Module, views: Views) -> tuple[
 
 
 def check_accumulation(method: Method, p: Pretrain) -> None:
-    """ValueError where gradients cannot be accumulated: the loss of a sample depends on the whole batch."""
+    """Raise ValueError if gradients are to be accumulated but the loss depends on the whole batch."""
     if method.needs_full_batch and p.accumulate > 1:
         raise ValueError(
             f"pretrain.accumulate must be 1 for {type(method).__name__}, whose loss compares all samples of a batch; "

@@ -31,13 +31,13 @@ class Settings(MethodSettings):
 
 
 class Embedded(NamedTuple):
-    """Views as projected."""
+    """The projections of each view."""
 
     projections: tuple[Tensor, ...]  # (B, P)
 
 
 def standardized(z: Tensor) -> Tensor:
-    """Mean 0 and variance 1 in each dimension: (N, P) -> (N, P)."""
+    """Standardise each dimension to mean 0 and variance 1: (N, P) -> (N, P)."""
     return (z - z.mean(0)) / (z.var(0, correction=0) + EPS).sqrt()
 
 
@@ -53,16 +53,16 @@ class BarlowTwins(Method):
         self.off_diagonal = p.off_diagonal
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
-        """Every view through the network."""
+        """Embed every view with the network."""
         return Embedded(tuple(full_precision(self.projector(representation(self.backbone, view))) for view in views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """Every sample's share of the loss: (B,)."""
+        """Return each sample's contribution to the loss, (B,)."""
         z1, z2 = embedded.projections
         a, b = standardized(distributed.all_gather_with_grad(z1)), standardized(distributed.all_gather_with_grad(z2))  # (N, P)
         c = a.T @ b / len(a)  # (P, P)
-        mine = slice(distributed.rank() * len(z1), (distributed.rank() + 1) * len(z1))
-        a, b = a[mine], b[mine]
+        local = slice(distributed.rank() * len(z1), (distributed.rank() + 1) * len(z1))
+        a, b = a[local], b[local]
         both, diagonal = a * b, c.diagonal()
         on = (1 - 2 * both + diagonal * both).sum(1)
         off = torch.einsum("ni,ij,nj->n", a, c, b) - (diagonal * both).sum(1)

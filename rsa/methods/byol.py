@@ -4,8 +4,8 @@
     tau(p) = 1 - (1 - tau0) (cos(pi p) + 1) / 2                             (section 3.3)
 
 q: prediction of the online network, z': projection of the target network, sg: stop-gradient.
-The target is the EMA of the online parameters only; its batch norms are in train mode. It moves before the loss of the
-step is computed, as in RSA's authors' code.
+The target is the EMA of the online parameters only; its batch norms are in train mode. It is updated before the loss of
+the step is computed, as in the code of RSA's authors.
 """
 
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -24,7 +24,7 @@ from rsa.params.section import Count, Fraction
 
 
 class Embedded(NamedTuple):
-    """Views as the online network predicts them and as the target network projects them."""
+    """The online network's predictions and the target network's projections of each view."""
 
     predictions: tuple[Tensor, ...]  # (B, P)
     targets: tuple[Tensor, ...]  # (B, P), no gradient
@@ -45,7 +45,7 @@ class Settings(BYOLNetworks):
 
 
 def distance(q: Tensor, z: Tensor) -> Tensor:
-    """2 - 2 cos(q, z) per sample: (B, P), (B, P) -> (B,) in [0, 4]."""
+    """Return 2 - 2 cos(q, z) per sample: (B, P), (B, P) -> (B,) in [0, 4]."""
     return 2 - 2 * F.cosine_similarity(q, z, dim=1)
 
 
@@ -62,37 +62,37 @@ class BYOL(Method):
         self.target_projector = make_target(self.projector)
 
     def predict(self, x: Tensor) -> Tensor:
-        """q of the online network: (B, 3, H, W) -> (B, P)."""
+        """Return the online network's prediction q: (B, 3, H, W) -> (B, P)."""
         return full_precision(self.predictor(self.projector(representation(self.backbone, x))))
 
     @torch.no_grad()
     def target(self, x: Tensor) -> Tensor:
-        """z' of the target network: (B, 3, H, W) -> (B, P)."""
+        """Return the target network's projection z': (B, 3, H, W) -> (B, P)."""
         return full_precision(self.target_projector(representation(self.target_backbone, x)))
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
-        """Every view through both networks."""
+        """Embed every view with both networks."""
         return Embedded(tuple(map(self.predict, views)), tuple(map(self.target, views)))
 
     reusable: ClassVar[tuple[str, ...]] = ("targets",)
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Any:
-        """Every view through the online network."""
+        """Embed every view with the online network only."""
         return Embedded(tuple(map(self.predict, views)), **targets)
 
     def embed_predicting(self, views: list[Tensor], count: int) -> Any:
-        """Predictions of the first `count` views are the online network's, others are made of the target's projections."""
+        """Predict the first `count` views with the online network, the others from the target network's projections."""
         z = tuple(map(self.target, views))
         q = [self.predict(view) for view in views[:count]] + [full_precision(self.predictor(x)) for x in z[count:]]
         return Embedded(tuple(q), z)
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """The loss of every sample, (B,) in [0, 8]."""
+        """Return the loss of every sample, (B,) in [0, 8]."""
         (q1, q2), (z1, z2) = embedded
         return {"loss": distance(q1, z2) + distance(q2, z1)}
 
     def before_step(self, progress: float) -> dict[str, float | Tensor]:
-        """Move the target network."""
+        """Update the target network."""
         tau = schedules.ema_momentum(progress, self.p.ema_start)
         ema_update(self.target_backbone, self.backbone, tau)
         ema_update(self.target_projector, self.projector, tau)

@@ -4,8 +4,9 @@
     c <- m c + (1 - m) mean g_t                                                                                  (equation 4)
 
 g: logits of a backbone with a prototype head; H: cross entropy; c: centre of the teacher's logits over the global batch.
-The teacher sees the global views, the student all. The teacher is the EMA of the student and moves, like the centre, after
-the optimiser, as in the authors' code; T_t warms up. For the first `freeze_last_layer` of training the prototypes rest.
+The teacher sees the global views, the student all views. The teacher is the EMA of the student; like the centre, it is
+updated after the optimiser step, as in the authors' code. T_t is warmed up. The prototype layer is frozen for the first
+`freeze_last_layer` fraction of training.
 """
 
 from itertools import combinations, groupby
@@ -40,7 +41,7 @@ class HeadSettings(Section):
 
 
 class WarmedTemperature(Section):
-    """A temperature that goes from `start` to `end` over the first `warmup` of training."""
+    """A temperature that goes from `start` to `end` over the first `warmup` fraction of training."""
 
     start: Positive
     end: Positive
@@ -65,14 +66,14 @@ class Settings(SelfDistillation):
 
 
 class Embedded(NamedTuple):
-    """Logits of all views by the student and of the global ones by the teacher."""
+    """The student's logits of all views and the teacher's logits of the global views."""
 
     students: tuple[Tensor, ...]  # (B, K)
     teachers: tuple[Tensor | None, ...]  # (B, K), no gradient; None for a local view
 
 
 def cross_entropies(teacher: Tensor, student: Tensor) -> Tensor:
-    """H of every sample: probabilities (B, K), log-probabilities (B, K) -> (B,)."""
+    """Return the cross entropy of every sample: probabilities (B, K), log-probabilities (B, K) -> (B,)."""
     return -(teacher * student).sum(-1)
 
 
@@ -94,9 +95,9 @@ class DINO(Method):
         self._seen: list[Tensor] = []  # the teacher's mean logits in this step
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
-        """All views through the student, the global ones (of the first one's size) through the teacher."""
+        """Embed all views with the student and the global views (those of the first view's size) with the teacher."""
         students: list[Tensor] = []
-        for _, same_size in groupby(views, key=lambda view: view.shape[-1]):  # one forward for each size, as the authors do
+        for _, same_size in groupby(views, key=lambda view: view.shape[-1]):  # one forward pass per size, as the authors do
             crops = list(same_size)
             logits = full_precision(self.head(representation(self.backbone, torch.cat(crops))))
             students += logits.chunk(len(crops))
@@ -108,11 +109,11 @@ class DINO(Method):
         return Embedded(tuple(students), (*teachers, *[None] * (len(views) - len(large))))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """The loss of every sample, (B,)."""
+        """Return the loss of every sample, (B,)."""
         return {"loss": self.combination_losses(embedded, [tuple(range(len(embedded.students)))], progress)[0]}
 
     def combination_losses(self, embedded: Any, sets: Combinations, progress: float) -> Tensor:
-        """The loss of every sample with each set of views, (S, B); each pair of views is compared once."""
+        """Return the loss of every sample for each view combination, (S, B); each view pair is scored once."""
         temperature = warmed(progress, self.p.teacher_temperature)
         probabilities = {
             t: F.softmax((g - self.center) / temperature, dim=1) for t, g in enumerate(embedded.teachers) if g is not None
@@ -123,18 +124,18 @@ class DINO(Method):
         return torch.stack([torch.stack(chosen).mean(0) for chosen in pairs])
 
     def after_backward(self, embedded: Any) -> None:
-        """Remember the teacher's mean logits for the centre."""
+        """Collect the teacher's mean logits for the update of the centre."""
         self._seen.append(torch.cat([g for g in embedded.teachers if g is not None]).mean(0))
 
     def before_step(self, progress: float) -> dict[str, float | Tensor]:
-        """Prototypes rest at first."""
+        """Freeze the prototype layer at the beginning of training."""
         for name, parameter in self.head.last.named_parameters():
             if not (self.p.head.norm_last_layer and name.endswith("original0")):  # the lengths
                 parameter.requires_grad_(progress > self.p.freeze_last_layer)
         return {"tau": self._momentum(progress)}
 
     def after_step(self, progress: float) -> None:
-        """Move teacher and centre."""
+        """Update the teacher and the centre."""
         tau = self._momentum(progress)
         ema_update(self.teacher_backbone, self.backbone, tau)
         ema_update(self.teacher_head, self.head, tau)
@@ -145,11 +146,11 @@ class DINO(Method):
         return schedules.ema_momentum(progress, self.p.ema_start)
 
     def candidate_recipe(self, views: Views, p: HardViews) -> Recipe:
-        """More global, and more local views than one set needs."""
+        """Return a recipe with more global and local views than one view combination needs."""
         return multi_crop(views, p.candidates, p.local_candidates)
 
     def combinations(self, views: Views, p: HardViews) -> Combinations:
-        """Pairs of global views, each with every choice of as many local ones as a set has."""
+        """Return all pairs of global views, each combined with every choice of `views.local.count` local views."""
         assert views.local is not None
         needed = views.local.count
         count = needed if p.local_candidates is None else p.local_candidates
@@ -166,5 +167,5 @@ class DINO(Method):
 
 
 def warmed(progress: float, p: WarmedTemperature) -> float:
-    """A line from `start` to `end` over the first `warmup` of training, then `end`."""
+    """Interpolate linearly from `start` to `end` over the first `warmup` fraction of training, then return `end`."""
     return p.end if progress >= p.warmup else schedules.linear(progress / p.warmup, p.start, p.end)

@@ -3,9 +3,9 @@
     L = L_[CLS] + w L_MIM,   L_MIM = mean over global views of mean over masked patches i of H(P_t(u_i), P_s(u^_i))  (eq. 1 to 3)
 
 L_[CLS] is DINO's loss. The student sees global views with blocks of patches replaced by a mask token, u^; the teacher sees
-them whole, u. One head serves the class token and the patches. Patches have a centre and a teacher temperature of their own.
+the unmasked views, u. The class token and the patches share one head. Patches have their own centre and teacher temperature.
 
-Differs: a mask belongs to a place in the set of views, so a hard view that was scored with one mask is trained with another.
+Difference from the paper: masks are drawn per view position, so a view scored with one mask may train with another.
 """
 
 from collections.abc import Iterator
@@ -39,13 +39,13 @@ class Patches(NamedTuple):
 
     student: Tensor  # (M, K)
     teacher: Tensor  # (M, K), no gradient
-    sample: Tensor  # (M,): whose patch it is
+    sample: Tensor  # (M,): index of each patch's sample
     batch: int
     teacher_mean: Tensor  # (K,), over all patches
 
 
 class Embedded(NamedTuple):
-    """DINO's logits, and those of the patches of global views."""
+    """DINO's logits, and the logits of the patches of global views."""
 
     students: tuple[Tensor, ...]  # (B, K)
     teachers: tuple[Tensor | None, ...]  # (B, K), no gradient; None for a local view
@@ -54,10 +54,10 @@ class Embedded(NamedTuple):
 
 @contextmanager
 def masked(backbone: nn.Module, token: Tensor, mask: Tensor) -> Iterator[None]:
-    """While it lasts, patches under `mask` (B, rows, columns) enter the backbone as `token` (D,)."""
+    """Context in which the backbone sees `token` (D,) in place of the patches under `mask` (B, rows, columns)."""
 
     def replace(_: nn.Module, __: Any, out: Tensor) -> Tensor:
-        where = mask if out.ndim == 4 else mask.flatten(1)  # patches as a grid, or in a row
+        where = mask if out.ndim == 4 else mask.flatten(1)  # patches as a grid or flattened
         return torch.where(where[..., None], token.to(out.dtype), out)
 
     handle = backbone.get_submodule("patch_embed").register_forward_hook(replace)
@@ -83,7 +83,7 @@ class IBOT(DINO):
         self._patches_seen: list[Tensor] = []
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
-        """Global views masked through the student and whole through the teacher, local ones through the student."""
+        """Embed masked global views and local views with the student, unmasked global views with the teacher."""
         assert samples is not None
         students: list[Tensor] = []
         teachers: list[Tensor | None] = []
@@ -97,12 +97,12 @@ class IBOT(DINO):
             grid = tuple(size // step for size, step in zip(view.shape[2:], self.backbone.patch_embed.patch_size, strict=True))  # type: ignore[union-attr, arg-type]
             mask = torch.from_numpy(draw_masks(self.ibot.masks, samples, place, grid)).to(view.device)
             with masked(self.backbone, self.mask_token, mask):
-                whole, tokens = self._tokens(self.backbone, view)
-            students.append(full_precision(self.head(whole)))
+                representation, tokens = self._tokens(self.backbone, view)
+            students.append(full_precision(self.head(representation)))
             where = mask.flatten(1)  # (B, N)
             with torch.no_grad():
-                whole, teacher_tokens = self._tokens(self.teacher_backbone, view)
-                teachers.append(full_precision(self.teacher_head(whole)))
+                representation, teacher_tokens = self._tokens(self.teacher_backbone, view)
+                teachers.append(full_precision(self.teacher_head(representation)))
                 all_logits = full_precision(self.teacher_head(teacher_tokens))  # (B, N, K)
             student = full_precision(self.head(tokens[where]))
             patches.append(Patches(student, all_logits[where], where.nonzero()[:, 0], len(view), all_logits.mean((0, 1))))
@@ -110,25 +110,25 @@ class IBOT(DINO):
 
     @staticmethod
     def _tokens(backbone: Any, view: Tensor) -> tuple[Tensor, Tensor]:
-        """h (B, D) and the patches' tokens (B, N, D)."""
+        """Return the representation h (B, D) and the patch tokens (B, N, D)."""
         tokens = backbone.forward_features(view)
         return backbone.forward_head(tokens, pre_logits=True), tokens[:, backbone.num_prefix_tokens :]
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """The loss of every sample and its two parts, (B,)."""
+        """Return the loss of every sample and its two terms, (B,)."""
         everything: Combinations = [tuple(range(len(embedded.students)))]
-        whole = super().combination_losses(embedded, everything, progress)[0]
+        cls = super().combination_losses(embedded, everything, progress)[0]
         patches = torch.stack(list(self._patch_losses(embedded, progress).values())).mean(0)
-        return {"loss": whole + self.ibot.patch_weight * patches, "cls": whole.detach(), "patches": patches.detach()}
+        return {"loss": cls + self.ibot.patch_weight * patches, "cls": cls.detach(), "patches": patches.detach()}
 
     def combination_losses(self, embedded: Any, sets: Combinations, progress: float) -> Tensor:
-        """The loss of every sample with each set of views, (S, B)."""
+        """Return the loss of every sample for each view combination, (S, B)."""
         patches = self._patch_losses(embedded, progress)
         mean = torch.stack([torch.stack([patches[v] for v in views if v in patches]).mean(0) for views in sets])
         return super().combination_losses(embedded, sets, progress) + self.ibot.patch_weight * mean
 
     def _patch_losses(self, embedded: Any, progress: float) -> dict[int, Tensor]:
-        """Of each global view: the mean over each sample's masked patches, 0 where there are none; (B,)."""
+        """Return, for each global view, the mean loss over each sample's masked patches (0 if it has none), (B,)."""
         temperature = warmed(progress, self.ibot.patch_temperature)
         losses = {}
         for view, patches in enumerate(embedded.patches):
@@ -140,12 +140,12 @@ class IBOT(DINO):
         return losses
 
     def after_backward(self, embedded: Any) -> None:
-        """Remember the teacher's mean logits for both centres."""
+        """Collect the teacher's mean logits for the update of both centres."""
         super().after_backward(embedded)
         self._patches_seen.append(torch.stack([patches.teacher_mean for patches in embedded.patches if patches]).mean(0))
 
     def after_step(self, progress: float) -> None:
-        """Move teacher and centres."""
+        """Update the teacher and both centres."""
         super().after_step(progress)
         mean = distributed.all_reduce_mean(torch.stack(self._patches_seen).mean(0))
         self.patch_center.lerp_(mean, 1 - self.p.center_momentum)

@@ -1,14 +1,14 @@
-"""What a method is.
+"""The interface of a method.
 
-A method turns views into embeddings (`embed`) and embeddings into one loss per sample (`losses`), of which the batch's
-is the mean. So Hard View Selection can score any set of views of any method. The other hooks do nothing unless a method
-needs them. The loop calls, for each step,
+A method turns views into embeddings (`embed`) and embeddings into one loss per sample (`losses`); the loss of the batch is
+their mean. This lets Hard View Selection score any view combination of any method. The other hooks do nothing unless a
+method overrides them. In each step the loop calls
 
-    before_step -> for each part of the batch: embed, losses, backward, after_backward -> optimizer -> after_step
+    before_step -> for each micro-batch: embed, losses, backward, after_backward -> optimizer -> after_step
 
-`embed` returns a NamedTuple of tuples, each with one item per view (RSA: per duo of a weak and an aggressive view); the
-first item of the first tuple is the online network's embedding (B, P), by which a collapse is noticed. `embed` and
-`losses` change no state but batch-norm statistics.
+`embed` returns a NamedTuple of tuples, each with one item per view (RSA: per pair of a weak and an aggressive view). The
+first item of the first tuple is the online network's embedding (B, P), on which collapse is detected. `embed` and `losses`
+change no state except batch-norm statistics.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,13 +29,13 @@ Combinations = list[tuple[int, ...]]
 
 
 class ControlSettings(Section):
-    """The section of a control, which trains nothing. Its file has a function `encoder(backbone)` instead of a Method."""
+    """Section of a control, which trains nothing. Its file defines a function `encoder(backbone)` instead of a Method."""
 
     method: str
 
 
 class MethodSettings(Section):
-    """What the section of every trained method has; `method` is the name of the method's file."""
+    """Settings common to all trained methods; `method` is the name of the method's file."""
 
     method: str
     optimizer: Optimizer
@@ -47,54 +47,54 @@ class Method(nn.Module):
 
     backbone: nn.Module  # the encoder that is evaluated
     recipe: Callable[..., Recipe] = staticmethod(candidates)
-    needs_full_batch: ClassVar[bool] = False  # whether a sample's loss depends on the others: then parts of a batch won't do
-    reusable: ClassVar[tuple[str, ...]] = ()  # what `embed` returns without gradient, by target networks
+    needs_full_batch: ClassVar[bool] = False  # the loss depends on the whole batch: no gradient accumulation
+    reusable: ClassVar[tuple[str, ...]] = ()  # fields of `embed`'s result computed by target networks, without gradient
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
-        """Every view (B, 3, H, W) forwarded once."""
+        """Embed every view (B, 3, H, W) once."""
         raise NotImplementedError
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """`loss` (B,), and further terms (B,) for the curve."""
+        """Return `loss` (B,) and further terms (B,) for the curve."""
         raise NotImplementedError
 
     def describe(self, views: list[Tensor], samples: Samples) -> dict[str, Tensor]:
-        """Further terms (B,) for the curve, asked for now and then, after `embed` of the same views."""
+        """Return further terms (B,) for the curve; called at intervals, after `embed` of the same views."""
         return {}
 
     def before_step(self, progress: float) -> dict[str, float | Tensor]:
-        """Move what moves before the loss; what it returns goes into the curve."""
+        """Update state before the forward pass; returned scalars are logged to the curve."""
         return {}
 
     def after_backward(self, embedded: Any) -> None:
-        """Take notice of what was trained on."""
+        """Use each micro-batch's embeddings after the backward pass."""
 
     def after_step(self, progress: float) -> None:
-        """Move what moves after the optimiser."""
+        """Update state after the optimiser step."""
 
     def constant_lr(self) -> Iterable[nn.Parameter]:
-        """Parameters whose learning rate is not scheduled."""
+        """Return the parameters whose learning rate is not scheduled."""
         return ()
 
-    # What Hard View Selection asks.
+    # The methods below are called by Hard View Selection.
 
     def candidate_recipe(self, views: Views, p: HardViews) -> Recipe:
-        """The views that it chooses from."""
+        """Return the recipe of the candidate views."""
         return self.recipe(views, p.candidates)
 
     def combinations(self, views: Views, p: HardViews) -> Combinations:
-        """The admissible sets of candidates, the plain method's first. Here: all pairs."""
+        """Return the admissible view combinations, the plain method's first. By default these are all pairs."""
         return list(combinations(range(p.candidates), 2))
 
     def combination_losses(self, embedded: Any, sets: Combinations, progress: float) -> Tensor:
-        """The loss of every sample with each set of views: (S, B)."""
+        """Return the loss of every sample for each view combination, (S, B)."""
         chosen = [type(embedded)(*(tuple(items[i] for i in views) for items in embedded)) for views in sets]
         return torch.stack([self.losses(views, progress)["loss"] for views in chosen])
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Any:
-        """As `embed`, where the target networks' outputs are there already."""
+        """Embed like `embed`, but reuse the given outputs of the target networks."""
         raise ValueError(f"hard_views.scoring.reuse must be false for {type(self).__name__}, got true")
 
     def embed_predicting(self, views: list[Tensor], count: int) -> Any:
-        """As `embed`, cheaper: only the first `count` views go through the online network too."""
+        """Embed like `embed` at lower cost: only the first `count` views are forwarded through the online network."""
         raise ValueError(f"hard_views.scoring.predicted must be null for {type(self).__name__}, got {count}")

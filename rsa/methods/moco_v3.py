@@ -2,8 +2,8 @@
 
     L = ctr(q1, k2) + ctr(q2, k1),   ctr(q, k) = -2 T log exp(q k+ / T) / sum over k of exp(q k / T)      (algorithm 1)
 
-q: prediction of the online network, k: projection of the momentum network, both of unit length; k+: of the same sample;
-the sum runs over the global batch. The momentum network moves before its keys are computed, 1 - m falls as a cosine.
+q: prediction of the online network, k: projection of the momentum network, both of unit length; k+: the key of the same sample;
+the sum runs over the global batch. The momentum network is updated before its keys are computed; 1 - m decays as a cosine.
 `freeze_patch_embed`: the random patch projection of a ViT is not trained (section 4.2).
 """
 
@@ -34,7 +34,7 @@ class Settings(MethodSettings):
 
 
 class Embedded(NamedTuple):
-    """Views as the online network predicts them and as the momentum network projects them."""
+    """The online network's predictions and the momentum network's projections of each view."""
 
     predictions: tuple[Tensor, ...]  # (B, P)
     keys: tuple[Tensor, ...]  # (B, P), no gradient
@@ -60,7 +60,7 @@ class MoCoV3(Method):
             backbone.patch_embed.requires_grad_(False)
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
-        """Every view through both networks."""
+        """Embed every view with both networks."""
         with torch.no_grad():
             k = tuple(full_precision(self.target_projector(representation(self.target_backbone, view))) for view in views)
         return self.embed_reusing(views, {"keys": k})
@@ -68,23 +68,23 @@ class MoCoV3(Method):
     reusable = ("keys",)
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Embedded:
-        """Every view through the online network."""
+        """Embed every view with the online network only."""
         q = tuple(full_precision(self.predictor(self.projector(representation(self.backbone, view)))) for view in views)
         return Embedded(q, **targets)
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """The loss of every sample of this rank, among the keys of all ranks: (B,)."""
+        """Return the loss of every sample of this rank against the keys of all ranks, (B,)."""
         (q1, q2), (k1, k2) = embedded
         return {"loss": self._contrast(q1, k2) + self._contrast(q2, k1)}
 
     def _contrast(self, q: Tensor, k: Tensor) -> Tensor:
         keys = distributed.all_gather_with_grad(F.normalize(k, dim=1))
-        mine = torch.arange(len(q), device=q.device) + distributed.rank() * len(q)
+        positives = torch.arange(len(q), device=q.device) + distributed.rank() * len(q)
         logits = F.normalize(q, dim=1) @ keys.T / self.p.temperature  # (B, N)
-        return 2 * self.p.temperature * F.cross_entropy(logits, mine, reduction="none")
+        return 2 * self.p.temperature * F.cross_entropy(logits, positives, reduction="none")
 
     def before_step(self, progress: float) -> dict[str, float | Tensor]:
-        """Move the momentum network."""
+        """Update the momentum network."""
         tau = schedules.ema_momentum(progress, self.p.ema_start)
         ema_update(self.target_backbone, self.backbone, tau)
         ema_update(self.target_projector, self.projector, tau)

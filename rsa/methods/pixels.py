@@ -10,11 +10,11 @@ from rsa.models.pixels import Pixels
 
 
 class Settings(ControlSettings):
-    """The section of `methods` of the pixels."""
+    """Section of the control `pixels` in `methods`."""
 
     method: Literal["pixels"]
 
 
 def encoder(backbone: nn.Module) -> nn.Module:
-    """The pixels, whatever the backbone is."""
+    """Return the pixel encoder, whatever the backbone is."""
     return Pixels(MEAN, STD)

@@ -1,4 +1,4 @@
-"""The control `random`: the random encoder that every method with its seed starts from. Nothing is trained."""
+"""The control `random`: the random encoder from which every method with the same seed starts. Nothing is trained."""
 
 from typing import Literal
 
@@ -8,11 +8,11 @@ from rsa.methods.method import ControlSettings
 
 
 class Settings(ControlSettings):
-    """The section of `methods` of the random encoder."""
+    """Section of the control `random` in `methods`."""
 
     method: Literal["random"]
 
 
 def encoder(backbone: nn.Module) -> nn.Module:
-    """The backbone as it was built."""
+    """Return the backbone as it was initialised."""
     return backbone

@@ -5,8 +5,8 @@ Learning", https://openreview.net/pdf?id=Cgmk9CicWFl
     beta(p) = beta0 (cos(pi p) + 1) / 2,  and other schedules
 
 q: online prediction of the aggressive views a1, a2; z': target projection of the weak views w1, w2; d: BYOL's distance.
-beta balances an aggressive pair, which may have lost its meaning, against its weak origin; it may follow the losses
-themselves (rsa.methods.adaptive_beta).
+beta balances an aggressive pair, which may have lost its semantics, against the weak views that it was made from. It may
+also adapt to the losses (rsa.methods.adaptive_beta).
 As in the authors' code, the aggressive pair's target is the online prediction; `aggressive_target: target` uses the
 target network's projection of the aggressive views instead.
 """
@@ -34,7 +34,7 @@ class Settings(BYOLNetworks):
 
 
 class Embedded(NamedTuple):
-    """Duos of a weak and an aggressive view."""
+    """The embeddings of view pairs, each a weak and an aggressive view."""
 
     predictions: tuple[Tensor, ...]  # of the aggressive views, (B, P)
     weak_targets: tuple[Tensor, ...]  # of the weak views, (B, P), no gradient
@@ -54,7 +54,7 @@ class RSA(BYOL):
         self.online_target = p.aggressive_target == "online"
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
-        """Weak views through the target network, aggressive ones through the online network."""
+        """Embed the weak views with the target network and the aggressive views with the online network."""
         weak, aggressive = views[: len(views) // 2], views[len(views) // 2 :]
         q = tuple(map(self.predict, aggressive))
         targets = tuple(x.detach() for x in q) if self.online_target else tuple(map(self.target, aggressive))
@@ -63,7 +63,7 @@ class RSA(BYOL):
     reusable = ("weak_targets", "aggressive_targets")
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Embedded:
-        """Aggressive views through the online network."""
+        """Embed the aggressive views with the online network only."""
         q = tuple(map(self.predict, views[len(views) // 2 :]))
         own = {"aggressive_targets": tuple(x.detach() for x in q)} if self.online_target else {}
         return Embedded(q, **{**targets, **own})
@@ -71,7 +71,7 @@ class RSA(BYOL):
     embed_predicting = Method.embed_predicting  # the target network does not see the views that are predicted
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """The loss of every sample and its two parts before beta, (B,) in [0, 8]."""
+        """Return the loss of every sample and its two terms before weighting by beta, (B,) in [0, 8]."""
         (q1, q2), (w1, w2), (a1, a2) = embedded
         weak = distance(q1, w2) + distance(q2, w1)
         aggressive = distance(q1, a2) + distance(q2, a1)
@@ -79,16 +79,16 @@ class RSA(BYOL):
         return {"loss": beta * aggressive + (1 - beta) * weak, "weak": weak, "aggressive": aggressive}
 
     def after_backward(self, embedded: Any) -> None:
-        """Show the adaptive beta the losses of the aggressive pairs."""
+        """Pass the losses of the aggressive pairs to the adaptive beta."""
         if isinstance(self.beta, AdaptiveBeta):
             (q1, q2), _, (a1, a2) = embedded
             self.beta.observe((distance(q1, a2) + distance(q2, a1)).detach())
 
     def before_step(self, progress: float) -> dict[str, float | Tensor]:
-        """Move the target network; beta goes into the curve."""
+        """Update the target network; beta is logged to the curve."""
         return {**super().before_step(progress), "beta": self.beta(progress)}
 
     def after_step(self, progress: float) -> None:
-        """Let the adaptive beta judge what it has seen."""
+        """Update the adaptive beta."""
         if isinstance(self.beta, AdaptiveBeta):
             self.beta.judge(progress)

@@ -28,7 +28,7 @@ class Settings(MethodSettings):
 
 
 class Embedded(NamedTuple):
-    """Views as projected."""
+    """The projections of each view."""
 
     projections: tuple[Tensor, ...]  # (B, P)
 
@@ -45,17 +45,17 @@ class SimCLR(Method):
         self.temperature = p.temperature
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
-        """Every view through the network."""
+        """Embed every view with the network."""
         return Embedded(tuple(full_precision(self.projector(representation(self.backbone, view))) for view in views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """The loss of every sample of this rank, among the views of all ranks: (B,)."""
+        """Return the loss of every sample of this rank against the views of all ranks, (B,)."""
         z1, z2 = (F.normalize(z, dim=1) for z in embedded.projections)
         all1, all2 = distributed.all_gather_with_grad(z1), distributed.all_gather_with_grad(z2)  # (N, P)
         return {"loss": (self._cross_entropy(z1, all1, all2) + self._cross_entropy(z2, all2, all1)) / 2}
 
     def _cross_entropy(self, anchors: Tensor, same_view: Tensor, other_view: Tensor) -> Tensor:
-        mine = torch.arange(len(anchors), device=anchors.device) + distributed.rank() * len(anchors)
-        others = (anchors @ same_view.T).scatter(1, mine[:, None], -torch.inf)  # not oneself
+        positives = torch.arange(len(anchors), device=anchors.device) + distributed.rank() * len(anchors)
+        others = (anchors @ same_view.T).scatter(1, positives[:, None], -torch.inf)  # exclude the anchor itself
         logits = torch.cat([anchors @ other_view.T, others], dim=1) / self.temperature  # (B, 2 N)
-        return F.cross_entropy(logits, mine, reduction="none")
+        return F.cross_entropy(logits, positives, reduction="none")

@@ -3,7 +3,7 @@
     L = D(p1, sg z2) / 2 + D(p2, sg z1) / 2,   D(p, z) = -cos(p, z)         (equations 1 to 4)
 
 p: prediction, z: projection of the same network, sg: stop-gradient.
-The projector has a batch norm behind its last layer; the predictor's learning rate does not decay (section 4.2).
+The projector has a batch norm after its last layer; the predictor's learning rate does not decay (section 4.2).
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ class Settings(MethodSettings):
 
 
 class Embedded(NamedTuple):
-    """Views as predicted and as projected."""
+    """The predictions and the projections of each view."""
 
     predictions: tuple[Tensor, ...]  # (B, P)
     projections: tuple[Tensor, ...]  # (B, P), no gradient
@@ -47,17 +47,17 @@ class SimSiam(Method):
         self.fixed_predictor_lr = p.fixed_predictor_lr
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
-        """Every view through the network."""
+        """Embed every view with the network."""
         projections = [self.projector(representation(self.backbone, view)) for view in views]
         return Embedded(
             tuple(full_precision(self.predictor(z)) for z in projections), tuple(full_precision(z.detach()) for z in projections)
         )
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """The loss of every sample, (B,) in [-1, 1]."""
+        """Return the loss of every sample, (B,) in [-1, 1]."""
         (p1, p2), (z1, z2) = embedded
         return {"loss": -(F.cosine_similarity(p1, z2) + F.cosine_similarity(p2, z1)) / 2}
 
     def constant_lr(self) -> Iterable[nn.Parameter]:
-        """The predictor's, as params.yaml says."""
+        """Return the predictor's parameters if `fixed_predictor_lr` is set."""
         return self.predictor.parameters() if self.fixed_predictor_lr else ()

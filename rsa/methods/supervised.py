@@ -1,9 +1,9 @@
-"""Supervised training on the labels: what a method without labels is measured against.
+"""Supervised training on the labels, the reference for methods that use no labels.
 
     L = cross entropy of the label, with label smoothing (Szegedy et al. 2016, section 7)
 
 A linear classifier on the backbone, one weak view (random resized crop and flip).
-Differs from no paper: with Hard View Selection, the hardest of several single views is trained on.
+With Hard View Selection, each sample trains on the hardest of several single views.
 """
 
 from typing import Annotated, Any, Literal, NamedTuple
@@ -30,7 +30,7 @@ class Settings(MethodSettings):
 
 
 class Embedded(NamedTuple):
-    """Views as classified."""
+    """The logits and labels of each view."""
 
     logits: tuple[Tensor, ...]  # (B, classes)
     labels: tuple[Tensor, ...]  # (B,)
@@ -48,7 +48,7 @@ class Supervised(Method):
         self.classifier = nn.Linear(backbone.num_features, p.classes)  # type: ignore[arg-type]
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
-        """Every view classified."""
+        """Classify every view."""
         assert samples is not None
         low, high = int(samples.labels.min()), int(samples.labels.max())
         if low < 0 or high >= self.p.classes:
@@ -57,11 +57,11 @@ class Supervised(Method):
         return Embedded(logits, (samples.labels.to(logits[0].device),) * len(views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """The loss of every sample, (B,); and whether it was classified right, in percent."""
+        """Return the loss and the top-1 accuracy (0 or 100) of every sample, (B,)."""
         (logits,), (labels,) = embedded
         loss = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.p.label_smoothing)
         return {"loss": loss, "top1": 100 * (logits.argmax(1) == labels).float()}
 
     def combinations(self, views: Views, p: HardViews) -> Combinations:
-        """Single views."""
+        """Return the candidates as single views."""
         return [(i,) for i in range(p.candidates)]
