@@ -1,6 +1,6 @@
-# WHERE and WHEN the stages of dvc.yaml run; WHAT they are, and which are stale, only DVC says. A job is
+# Snakemake schedules the stages of dvc.yaml; DVC alone defines them and determines which are stale. A job is
 # `dvc repro --single-item STAGE`, on this machine or, with --profile profiles/slurm, on a cluster's nodes; a file in FRESH
-# stands for each stage that DVC calls fresh.
+# marks each stage that DVC reports as up to date.
 import json
 import re
 import sys
@@ -32,13 +32,13 @@ if workflow.is_main_process:
         raise WorkflowError(str(why))
     recorded_before = recorded()
     FRESH.mkdir(parents=True, exist_ok=True)
-    for old in (*FRESH.iterdir(), *Path(".snakemake/incomplete").glob("*")):  # a killed job's: DVC knows what is unfinished
+    for old in (*FRESH.iterdir(), *Path(".snakemake/incomplete").glob("*")):  # left by killed jobs; DVC knows what is unfinished
         old.unlink()
     for name, stage in stages.items():
         if not stage["stale"]:
             Path(marker(name)).touch()
     PLAN.write_text(json.dumps(stages))
-else:  # a job reads this file again: it gets the same plan
+else:  # every job reads this file again and gets the same plan
     stages = json.loads(PLAN.read_text())
 
 names = {Path(marker(name)).name: name for name in stages}
@@ -79,8 +79,8 @@ onerror:
     restore_order(recorded_before, stages)
 
 
-# `snakemake --report FILE` shows the report and its figures. Only then are they outputs of a rule: else Snakemake would
-# delete before a run what DVC looks after.
+# `snakemake --report FILE` includes the report and its figures. Only then are they outputs of a rule: otherwise Snakemake would
+# delete files managed by DVC before a run.
 shown = any(argument.partition("=")[0] == "--report" for argument in sys.argv)
 
 

@@ -1,1 +1,1 @@
-"""How the engines run the pipeline: what DVC calls stale, for Snakemake to schedule, and which devices a job gets."""
+"""Execution of the pipeline: Snakemake schedules the stages that DVC reports as stale, and jobs acquire devices."""

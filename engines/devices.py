@@ -1,4 +1,4 @@
-"""python -m engines.devices N COMMAND...: run COMMAND with N GPUs of this host that no other such command has.
+"""python -m engines.devices N COMMAND...: run COMMAND with exclusive use of N GPUs of this host.
 
 Snakemake's `gpu` resource only counts; this makes the devices of jobs on one host disjoint. A device is held by a lock
 on a file, which COMMAND inherits, so that the end of COMMAND frees it, a kill -9 included. The file's name has the host,
@@ -19,7 +19,7 @@ WAIT = 0.5  # seconds between looks for free devices
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use: CUDA_VISIBLE_DEVICES, or all that the driver lists."""
+    """Return the GPUs that this process may use: CUDA_VISIBLE_DEVICES, or all that the driver lists."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name for name in named.split(",") if name]
@@ -31,10 +31,10 @@ def visible_gpus() -> list[str]:
 
 
 def acquire(count: int, gpus: list[str]) -> dict[str, int]:
-    """`count` of `gpus`, each with the open file that holds it; waits until so many are free at once."""
+    """Lock `count` of `gpus` and return each with its lock file's descriptor; wait until enough are free at once."""
     if count > len(gpus):
         raise ValueError(f"a job wants {count} GPUs (meta.gpu in dvc.yaml), and this host has {len(gpus)}")
-    while True:  # all or nothing: to wait while holding some could block two jobs for good
+    while True:  # all or nothing: holding some while waiting could deadlock two jobs
         held: dict[str, int] = {}
         for gpu in gpus:
             if len(held) < count and (handle := _lock(gpu)) is not None:

@@ -1,5 +1,7 @@
-"""dvc.lock lists stages in the order in which they were first recorded. Jobs that end in another order than DVC's own would
-leave another file than `dvc repro` does: nothing but lines that moved, in every diff. So the Snakefile sorts it at its end.
+"""Restore the order of stages in dvc.lock.
+
+DVC lists stages in the order in which they were first recorded. Parallel jobs end in another order, which would only move
+lines in every diff, so the Snakefile sorts the file at its end.
 """
 
 from collections.abc import Iterable
@@ -12,13 +14,13 @@ LOCK = "dvc.lock"
 
 
 def recorded(root: Path = Path()) -> list[str]:
-    """Names of the stages in dvc.lock, in its order."""
+    """Return the names of the stages in dvc.lock in file order."""
     path = root / LOCK
     return list(load_yaml(str(path)).get("stages", {})) if path.exists() else []
 
 
 def restore_order(before: list[str], plan: Iterable[str], root: Path = Path()) -> None:
-    """Leave dvc.lock as `dvc repro` would: what was recorded `before` keeps its place, then what is new as in `plan`."""
+    """Sort dvc.lock as `dvc repro` would: stages recorded `before` keep their order, new ones follow in the order of `plan`."""
     place = {name: number for number, name in enumerate(dict.fromkeys([*before, *plan]))}
     path, new = root / LOCK, root / ".dvc" / "tmp" / LOCK
     with make_lock(str(root / ".dvc" / "tmp" / "lock"), wait=True):
@@ -28,4 +30,4 @@ def restore_order(before: list[str], plan: Iterable[str], root: Path = Path()) -
             document = load_yaml(str(path))
             document["stages"] = {name: document["stages"][name] for name in ordered}
             dump_yaml(str(new), document)
-            new.replace(path)  # whole or not at all
+            new.replace(path)  # atomic

@@ -1,4 +1,4 @@
-"""Ask DVC which stages there are, what each needs, and which are stale.
+"""Query DVC for all stages, their dependencies, and which of them are stale.
 
 A stage is stale when DVC finds its params, code, inputs, command or outputs changed (by content, never by time), or when
 a stage that it needs is stale. This uses DVC's internals, which is why pyproject.toml pins DVC to the patch.
@@ -15,7 +15,7 @@ from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
 from engines.repair import repair
 
-CODE = "code"  # the stage that every other one depends on
+CODE = "code"  # every other stage depends on this one
 
 
 class Stage(NamedTuple):
@@ -27,7 +27,7 @@ class Stage(NamedTuple):
 
 
 def update_code(root: Path = Path()) -> None:
-    """Bring stage `code` up to date: what it leaves the same makes nothing stale. ValueError says why it cannot."""
+    """Bring stage `code` up to date: unchanged outputs make no stage stale. Raise ValueError with the reason if it fails."""
     repair(root)
     done = subprocess.run(
         ["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", CODE], cwd=root, capture_output=True, text=True
@@ -39,7 +39,7 @@ def update_code(root: Path = Path()) -> None:
 
 
 def plan(root: Path = Path()) -> dict[str, Stage]:
-    """Every stage by name, dependencies first; ValueError where dvc.yaml or params.yaml cannot be resolved."""
+    """Return every stage by name, dependencies first; raise ValueError if dvc.yaml or params.yaml cannot be resolved."""
     repair(root)
     try:
         with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):
@@ -57,5 +57,5 @@ def plan(root: Path = Path()) -> dict[str, Stage]:
 def _changed(stage: Any) -> bool:
     try:
         return bool(stage.changed())
-    except LockError:  # another process is writing its files at this moment
+    except LockError:  # another process is writing its files
         return True

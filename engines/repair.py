@@ -1,7 +1,7 @@
-"""Files that a killed DVC left cut off are put aside: one of them would stop every later DVC command for good.
+"""Quarantine files truncated by a killed DVC, any of which would make every later DVC command fail.
 
-Nothing is lost: `.dvc/tmp/rwlock` says only who is running, and what dvc.lock had recorded comes back from DVC's run cache.
-Run before every engine: the Snakefile does it, and `python -m engines.repair` before a `dvc` by hand that complains.
+Nothing is lost: `.dvc/tmp/rwlock` lists only running processes, and the entries of dvc.lock are restored from DVC's run cache.
+The Snakefile runs this first; run `python -m engines.repair` by hand if a manual `dvc` command fails.
 """
 
 import json
@@ -16,7 +16,7 @@ from voluptuous import Invalid
 
 
 def repair(root: Path = Path()) -> list[Path]:
-    """Move each unreadable file to `NAME.cut` and say so; returns the files moved."""
+    """Move each unreadable file to `NAME.cut` with a message; return the files moved."""
     tmp = root / ".dvc" / "tmp"
     tmp.mkdir(parents=True, exist_ok=True)  # a fresh clone has none
     moved = []
@@ -33,7 +33,7 @@ def repair(root: Path = Path()) -> list[Path]:
     return moved
 
 
-Read = Callable[[Path], str]  # why a file cannot be read, "" where it can
+Read = Callable[[Path], str]  # returns why a file is unreadable, or ""
 
 
 def _read_json(file: Path) -> str:
@@ -49,8 +49,8 @@ def _read_lock(file: Path) -> str:
         COMPILED_LOCKFILE_SCHEMA(load_yaml(str(file)))
     except (YAMLFileCorruptedError, Invalid) as why:
         return str(why).splitlines()[0]
-    # half a digest is valid YAML, and DVC would run the stage again instead of asking its run cache
-    return "" if file.read_bytes().endswith(b"\n") else "its last line has no end"
+    # a truncated digest is valid YAML, but DVC would run the stage again instead of using its run cache
+    return "" if file.read_bytes().endswith(b"\n") else "truncated: no trailing newline"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `code`: what code each stage runs, and the experiment without what it does not use. It checks all of params.yaml first.
+"""Stage `code`: fingerprints of the code of each stage, and the params that the experiment uses. Validates params.yaml first.
 
 out/STAGE, out/pretrain/SECTION: a line `sha256  path` for each file (rsa.fingerprint); stages depend on theirs
 out/experiment.yaml: what the report depends on
@@ -54,7 +54,7 @@ def _without_paths(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Replace the folder as a whole, or leave it as it is where params.yaml or a source is wrong."""
+    """Replace the folder atomically, or leave it unchanged if params.yaml or a source is invalid."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.code", description="Write what code each stage runs.")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True)

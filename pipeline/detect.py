@@ -1,4 +1,4 @@
-"""Stage `detect`: train a detector on an encoder, frozen or fine-tuned, and take its average precision.
+"""Stage `detect`: train a detector on an encoder, frozen or fine-tuned, and measure its average precision.
 
 A killed run starts again. out: a JSON file, task -> score
 """

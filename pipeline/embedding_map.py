@@ -1,4 +1,4 @@
-"""Stage `embedding_map`: how the test split lies in the space of frozen features, and which classes are taken for each other.
+"""Stage `embedding_map`: two-dimensional maps of the frozen test features, and the confusion matrix of kNN.
 
 out/: points.csv (a row per sample: PCA and t-SNE), confusion.csv (of kNN), about.json
 """
@@ -13,7 +13,7 @@ from rsa.params.runtime import Runtime
 
 
 def embedding_map(probe: Probe, runtime: Runtime, seed: int, features: Path, out: Path) -> None:
-    """`seed` draws the samples that are mapped, where there are many, and the held-out part by which k is chosen."""
+    """Write the maps; `seed` draws the mapped samples, if there are many, and the held-out part that selects k."""
     train, test = read_features(features, "train"), read_features(features, "test")
     mapped = points(test, seed)
     protocol, confusion = confusion_of_knn(train, test, probe, runtime.threads.probe, seed)

@@ -39,7 +39,7 @@ from rsa.training.launch import ERROR_FILE, exec_torchrun, in_group, is_other_no
 from rsa.training.optim import build_optimizer
 from rsa.training.run import Run, prepare
 
-SHOWN = 8  # samples in views.png
+PICTURED = 8  # samples in views.png
 RESULTS = ("encoder.safetensors", "curve.csv", "run.json")
 
 
@@ -68,7 +68,7 @@ def pretrain(
 ) -> None:
     """Train `method` with `seed` on the training split of the dataset with the manifest `shards`.
 
-    `start` is what DVC watches for `pretrain.start`, and must be its file; `work` keeps what a killed run continues from.
+    `start` is the dependency that DVC tracks for `pretrain.start`, and must be its file; `work` keeps checkpoints.
     """
     if start != Path(pretrain.start.file):
         raise ValueError(f"start must be pretrain.start.file ({pretrain.start.file}), got {start}")
@@ -86,9 +86,9 @@ def pretrain(
     shutil.copytree(work / "snapshots", out / "snapshots", dirs_exist_ok=True)
     trained, recipe = build_method(settings, build_backbone(model), views)
     first = first_batch(split, recipe, pretrain.batch_size, seed)
-    save_views(first.views, SHOWN, out / "views.png")
+    save_views(first.views, PICTURED, out / "views.png")
     described = json.loads((work / "run.json").read_text())
-    cost = cost_per_image(trained.train(), first.head(SHOWN))
+    cost = cost_per_image(trained.train(), first.head(PICTURED))
     images = described.pop("images_seen")
     described["cost"] = {"images_seen": images, **cost._asdict(), "flops": images * cost.flops_per_image}
     write_json(out / "run.json", described | hashes)
@@ -100,7 +100,7 @@ def first_batch(split: Split, recipe: Recipe, batch_size: int, seed: int) -> Bat
 
 
 def write_control(p: Sections, method: str, seed: int, split: Split, hashes: dict[str, str], out: Path) -> None:
-    """Write what a run leaves for a control, which has an encoder but trains nothing."""
+    """Write the outputs of a control, which has an encoder but is not trained."""
     device = setup(p.runtime.device, p.runtime.threads.pretrain, seed)
     encoder = control_encoder(p.settings, build_backbone(p.model))
     (out / "snapshots").mkdir()
@@ -108,13 +108,13 @@ def write_control(p: Sections, method: str, seed: int, split: Split, hashes: dic
     save_encoder(encoder, out / "snapshots" / f"{0:08d}.safetensors", name, 0.0)
     save_encoder(encoder, out / "encoder.safetensors", name)
     (out / "curve.csv").write_text("step\n")
-    save_views(first_batch(split, candidates(p.views), p.pretrain.batch_size, seed).views, SHOWN, out / "views.png")
+    save_views(first_batch(split, candidates(p.views), p.pretrain.batch_size, seed).views, PICTURED, out / "views.png")
     described = described_run(p, method, seed, encoder, split, device)
     write_json(out / "run.json", described | {"start": {"weights": "random"}, "steps": 0, "images_seen": 0} | hashes)
 
 
 def rank() -> Callable[..., None] | None:
-    """The entry point of a process that is one rank or one node of a run which another process leads; None in that one."""
+    """Return the entry point of a non-leading rank or node; None in the leading process."""
     if is_rank():
 
         def one_rank(
@@ -160,7 +160,7 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
     )
     steps = this.train(views)
     chosen = None
-    if isinstance(model, HardViews):  # every rank has to take part: batch norms see the global batch
+    if isinstance(model, HardViews):  # collective: batch norms reduce over all ranks
         chosen = choices(model, next(iter(views(0, 1, None))), device, p.pretrain.precision)
     if distributed.rank() > 0:
         return
@@ -188,11 +188,11 @@ def ready_for_ranks(model: nn.Module, runtime: Runtime, seed: int) -> None:
         compile_copies(model, model.backbone)  # type: ignore[arg-type]
     if world > 1:
         synchronize(model)
-        torch.manual_seed(seed * world + rank)  # weights are the same everywhere, what is dropped at random is not
+        torch.manual_seed(seed * world + rank)  # dropout differs between ranks, weights do not
 
 
 def described_run(p: Sections, method: str, seed: int, encoder: nn.Module, split: Split, device: torch.device) -> dict[str, Any]:
-    """What run.json says of every run: what was made of what, and the runtime that it really had."""
+    """Return the part of run.json common to all runs: identity, inputs, and the actual runtime."""
     r = p.runtime
     return {
         "method": method,
@@ -219,7 +219,7 @@ def choices(model: HardViews, batch: Batch, device: torch.device, precision: str
     views = [as_input(view, device) for view in batch.views]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         found = model.choices(views, batch.samples)
-    return found and {name: values[:SHOWN] for name, values in found.items()}
+    return found and {name: values[:PICTURED] for name, values in found.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `quality`: what can be said of a run's representation without a classifier, at every snapshot of its training.
+"""Stage `quality`: classifier-free metrics of a run's representation at every snapshot of its training.
 
 out: a CSV file, a row per snapshot, columns progress and those of rsa.evaluation.quality.Quality
 """

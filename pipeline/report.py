@@ -37,7 +37,7 @@ def report(experiment: Path, scores: Path, runs: Path, out: Path) -> None:
 
 
 def put_leftovers_aside(experiment: Path, scores: Path, runs: Path) -> None:
-    """Leave in `scores` and `runs` what the experiment has there, and nothing else.
+    """Move files that do not belong to the experiment out of `scores` and `runs`.
 
     DVC watches both as a whole: leftovers of another experiment would make this report stale wherever they are not.
     """

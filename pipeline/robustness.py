@@ -34,7 +34,7 @@ def robustness(
     features: Path,
     out: Path,
 ) -> None:
-    """A linear probe on the clean `features`, tested on corrupted images of `shards`; `seed` draws what is random."""
+    """Test a linear probe, fitted on the clean `features`, on corrupted images of `shards`; `seed` draws all randomness."""
     threads = runtime.threads.evaluation
     device = setup(runtime.device, threads, seed)
     encode = frozen(open_encoder(model, encoder), device)

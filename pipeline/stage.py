@@ -1,4 +1,4 @@
-"""What all stages share: a command line made from the function's signature, and outputs that appear whole or not at all.
+"""Common machinery of stages: a command line derived from the function's signature, and outputs that are written atomically.
 
 A stage is a function. Its parameters are
 - sections of params.yaml: a parameter whose annotation is a section's class is the section of its name, and
@@ -38,8 +38,8 @@ TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL
 def run(stage: Callable[..., None], rank: Callable[..., None] | None = None, prepare: Callable[..., None] | None = None) -> None:
     """Run a stage from the command line; a user's error is printed without a traceback and exits with 1.
 
-    `rank` is given in a process that is one rank or node of a run that another process leads: it is called instead of `stage`,
-    with the same arguments except `out`, and writes only into `work`. `prepare` is called first, with the flags except `out`.
+    `rank` runs instead of `stage` in a process that is a non-leading rank or node of a multi-process run; it takes the same
+    arguments except `out` and writes only to `work`. `prepare` is called first, with the flags except `out`.
     """
     name = stage.__name__
     path, flags = _parse(stage)
@@ -64,7 +64,7 @@ def run(stage: Callable[..., None], rank: Callable[..., None] | None = None, pre
     except (ValueError, ArithmeticError) as why:
         sys.exit(f"{name}: error: {why}")
     except SystemExit as why:
-        notes = os.environ.get("JOB_NOTES")  # of engines.job: DVC does not pass an exit code on
+        notes = os.environ.get("JOB_NOTES")  # set by engines.job, as DVC does not forward exit codes
         if why.code == TRY_AGAIN and notes and rank is None:
             (Path(notes) / "again").touch()
         raise
@@ -74,7 +74,7 @@ def run(stage: Callable[..., None], rank: Callable[..., None] | None = None, pre
 
 
 def sections_of(stage: Callable[..., None]) -> dict[str, tuple[str, Any]]:
-    """The sections that a stage reads: parameter -> (dotted name, type); flags in the name are still in braces."""
+    """Return the sections that a stage reads as parameter -> (dotted name, type); names keep flags in braces."""
     found: dict[str, tuple[str, Any]] = {}
     for parameter in inspect.signature(stage, eval_str=True).parameters.values():
         kind = parameter.annotation
@@ -88,7 +88,7 @@ def sections_of(stage: Callable[..., None]) -> dict[str, tuple[str, Any]]:
 
 
 def flags_of(stage: Callable[..., None]) -> dict[str, type]:
-    """The flags of a stage's command line and their types; `out` is one of them."""
+    """Return the flags of a stage's command line, including `out`, and their types."""
     parameters = inspect.signature(stage, eval_str=True).parameters.values()
     return {each.name: each.annotation for each in parameters if each.name != "work" and each.name not in sections_of(stage)}
 
@@ -103,9 +103,9 @@ def _parse(stage: Callable[..., None]) -> tuple[Path, dict[str, Any]]:
 
 
 def _make(stage: Callable[..., None], arguments: dict[str, Any], out: Path, watch: Watch, work: Work | None) -> bool:
-    """Run the stage, unless it has finished before without being recorded; whether it continued from a checkpoint."""
+    """Run the stage, or reuse its finished but unrecorded result; return True if it resumed from earlier work."""
     for path in watch.inputs:
-        Work.forget_finished(path)  # who reads a result knows that it has been recorded
+        Work.forget_finished(path)  # an input has been recorded by DVC, so its backup is not needed
     with _whole(out) as new:
         if work is not None and work.take_over(new):
             print(f"{stage.__name__}: {out} was finished by an earlier run with the same params, code and inputs", flush=True)
@@ -124,22 +124,22 @@ def _make(stage: Callable[..., None], arguments: dict[str, Any], out: Path, watc
 def _exit_on_signals(name: str) -> None:
     def end(number: int, _: object) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)  # a second one must not disturb the end
+            signal.signal(each, signal.SIG_IGN)  # a second signal must not interrupt the shutdown
         print(f"{name}: stopped by {signal.Signals(number).name}: run again", file=sys.stderr, flush=True)
         raise SystemExit(TRY_AGAIN)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    if (notes := os.environ.get("JOB_NOTES")) and (Path(notes) / "stop").exists():  # it came while this process started
+    if (notes := os.environ.get("JOB_NOTES")) and (Path(notes) / "stop").exists():  # the signal came while this process started
         end(signal.SIGTERM, None)
 
 
 @contextlib.contextmanager
 def _whole(out: Path) -> Iterator[Path]:
-    """A path to write instead of `out`, which replaces `out` at the end; nothing is left of it after an error."""
+    """Yield a temporary path that replaces `out` at the end, and is removed after an error."""
     partial = out.parent / f".{out.name}.partial"
     with held(Path(".work/locks") / quote(str(out), safe=""), f"another run is writing {partial}: wait for it to end"):
-        shutil.rmtree(partial, ignore_errors=True)  # of a killed run
+        shutil.rmtree(partial, ignore_errors=True)  # left by a killed run
         partial.mkdir(parents=True)
         try:
             new = partial / out.name
@@ -154,7 +154,7 @@ def _whole(out: Path) -> Iterator[Path]:
 
 
 def _log(name: str, flags: dict[str, Any], out: Path, seconds: float, resumed: bool) -> None:
-    """Time, place and interruptions go beside the results, not into them: they differ between runs that are equal."""
+    """Write time, host and interruptions to logs/: they differ between identical runs, so they are kept out of the results."""
     entry = {
         "stage": name,
         **{key: str(value) for key, value in flags.items()},

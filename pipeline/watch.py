@@ -1,4 +1,4 @@
-"""What a stage must find unchanged when it ends: DVC hashes params, code and inputs only after the command has run."""
+"""Check that params, code and inputs do not change while a stage runs: DVC hashes them only after the command has ended."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +9,13 @@ from rsa.data.files import sha256
 from rsa.fingerprint import ROOT
 from rsa.params.sections import plain, read_sections
 
-CODE = Path("code")  # what stage `code` writes
-UNWATCHED = "runtime"  # the section on which no result depends
-HASHED_BYTES = 2**28  # of an input, beyond which size and time stand for its content
+CODE = Path("code")  # output of stage `code`
+UNWATCHED = "runtime"  # the section that affects no result
+HASHED_BYTES = 2**28  # larger inputs are identified by size and modification time
 
 
 class Watch:
-    """The params, code and inputs of a stage as it began."""
+    """The params, code and inputs of a stage at its start."""
 
     def __init__(self, stage: str, path: Path, wanted: Mapping[str, Any], inputs: list[Path]) -> None:
         self.path, self.wanted, self.inputs = path, wanted, inputs
@@ -32,7 +32,7 @@ class Watch:
         self.files = _listing(inputs)
 
     def identity(self, flags: dict[str, Any]) -> dict[str, Any]:
-        """Everything that determines the stage's result."""
+        """Return everything that determines the stage's result."""
         content = {str(file): _content(file) for file in map(Path, self.files)}
         code = {path: digest for digest, path in (line.split("  ", 1) for line in self.code.splitlines())}
         return {
@@ -43,7 +43,7 @@ class Watch:
         }
 
     def check(self) -> None:
-        """ValueError names what has changed since the stage began, or what DVC did not know that it would run."""
+        """Raise ValueError if anything has changed since the start, or if the stage imported code that DVC does not track."""
         before, now = self._watched(self.sections), self._watched(read_sections(self.path, self.wanted))
         changed = [f"{self.path}: {dotted}" for dotted in before if now[dotted] != before[dotted]]
         changed += [text] if (text := self._changed_code()) else []
@@ -60,7 +60,7 @@ class Watch:
             )
 
     def _changed_code(self) -> str:
-        """Names of the files whose fingerprint is not the one that DVC watches."""
+        """List the files whose fingerprints differ from those that DVC tracks."""
         now = set(fingerprint.fingerprint(*self.modules).splitlines())
         return ", ".join(sorted({line.split("  ", 1)[1] for line in now ^ set(self.code.splitlines())}))
 
@@ -70,7 +70,7 @@ class Watch:
 
 
 def modules_of(stage: str, sections: Mapping[str, Any]) -> tuple[list[str], Path]:
-    """The modules that a stage starts from, and the file with their fingerprint. A run depends on its own method's file too."""
+    """Return the root modules of a stage, including its method's, and the file with their fingerprint."""
     for dotted, section in sections.items():
         if dotted.startswith("methods."):
             name = dotted.removeprefix("methods.")

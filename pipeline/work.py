@@ -1,4 +1,4 @@
-"""The folder that outlives a stage which was stopped: checkpoints to continue from, and a result that nobody has recorded.
+"""Working folders that survive interruption: checkpoints to resume from, and finished results that DVC has not recorded yet.
 
     .work/STAGE/OUT/KEY/identity.json   params, code and inputs, of which KEY is the digest
     .work/STAGE/OUT/KEY/*.ckpt          checkpoints
@@ -23,7 +23,7 @@ ROOT = Path(".work")
 
 
 class Work:
-    """The folder of a stage's output with all that determines its result."""
+    """The working folder for one output of a stage, identified by everything that determines the result."""
 
     def __init__(self, stage: str, out: Path, identity: dict[str, Any]) -> None:
         self.stage, self.identity = stage, identity
@@ -32,7 +32,7 @@ class Work:
         self.finished, self.digests = self.folder / "finished", self.folder / "finished.json"
 
     def describe_checkpoints(self) -> bool:
-        """Whether there is a checkpoint to continue from; says so where there is one of other params, code or inputs alone."""
+        """Return True if there is a checkpoint to resume from; otherwise print why other checkpoints do not match."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "identity.json").write_text(json.dumps(self.identity, indent=1) + "\n")
         if any(self.folder.glob("*.ckpt")):
@@ -54,7 +54,7 @@ class Work:
         return f"with other {', '.join(kinds[:5])}{f' and {len(kinds) - 5} more' if len(kinds) > 5 else ''}"
 
     def keep_finished(self, new: Path) -> None:
-        """Give the files of a finished result, which lies at `new`, a second name here; checkpoints are removed."""
+        """Hard-link the files of the finished result `new` into this folder, and remove its checkpoints."""
         shutil.rmtree(self.finished, ignore_errors=True)
         files = [new] if new.is_file() else [file for file in sorted(new.rglob("*")) if file.is_file()]
         digests = {}
@@ -63,17 +63,17 @@ class Work:
             (self.finished / name).parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(file, self.finished / name)
-            except OSError:  # another disk, or one without links: a copy could be too large
+            except OSError:  # another file system, or one without hard links; a copy could be too large
                 shutil.rmtree(self.folder)
                 return
             digests[name] = sha256(file)
-        self.digests.write_text(json.dumps(digests))  # last: only then the result counts
+        self.digests.write_text(json.dumps(digests))  # written last: it marks the result as complete
         for each in self.folder.iterdir():
             if each not in (self.finished, self.digests):
                 shutil.rmtree(each) if each.is_dir() else each.unlink()
 
     def take_over(self, new: Path) -> bool:
-        """Put an earlier result with the same identity at `new`, if there is one and its files are whole."""
+        """Copy an earlier result with the same identity to `new`, if there is one and its files are intact."""
         try:
             digests = json.loads(self.digests.read_text())
             whole = all(sha256(self.finished / name) == digest for name, digest in digests.items())
@@ -89,7 +89,7 @@ class Work:
 
     @staticmethod
     def forget_finished(path: Path) -> None:
-        """Remove the second names of the result that `path` belongs to."""
+        """Remove the hard links to the result that contains `path`."""
         for part in (path, *path.parents):
             for digests in ROOT.glob(f"*/{quote(str(part), safe='')}/*/finished.json"):
                 shutil.rmtree(digests.parent)

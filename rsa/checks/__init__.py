@@ -1,4 +1,4 @@
-"""Does this machine compute what params.yaml asks for, exactly?  `rsa doctor` makes these checks.
+"""Checks that this machine computes exactly what params.yaml asks for, run by `rsa doctor`.
 
 A check takes the params and returns in words what it found; rsa.checks.outcome says how else it may end.
 """

@@ -1,4 +1,4 @@
-"""What a check comes to: words where all is well, else one of these."""
+"""Outcomes of checks: a check returns a description if it passes, and raises one of these otherwise."""
 
 
 class FailedError(Exception):

@@ -1,4 +1,4 @@
-"""What people call by hand: one command, `rsa` or `python -m rsa`, with a module for each subcommand.
+"""Command-line interface: one command, `rsa` or `python -m rsa`, with a module for each subcommand.
 
 A subcommand's module imports the library inside its function, so that `--help` and completion answer at once.
 """

@@ -1,4 +1,4 @@
-"""`rsa compare`: what two git revisions or DVC experiments differ in."""
+"""`rsa compare`: compare two git revisions or DVC experiments."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What several subcommands have: the flag `--params`, and kinds of values."""
+"""Options shared by several subcommands: the flag `--params`, and value types."""
 
 from pathlib import Path
 

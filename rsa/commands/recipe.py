@@ -35,7 +35,7 @@ def recipe(name: str | None, out: Path, force: bool, list_recipes: bool) -> None
 
 
 def _other(keys: list[str], shown: int = 5) -> str:
-    """What an edited file has, in words."""
+    """Describe the values that differ in an edited file."""
     if not keys:
         return "other comments"
     return f"other values ({', '.join(keys[:shown])}{f' and {len(keys) - shown} more' if len(keys) > shown else ''})"

@@ -1,1 +1,1 @@
-"""What a frozen encoder is worth: features, kNN, linear probe, few-shot."""
+"""Evaluation of encoders: features, kNN, linear probe, few-shot, fine-tuning, detection, robustness."""

@@ -15,7 +15,7 @@ def gaussian_blur(x: F64, sigma: float, _: Generator) -> F64:
 
 
 def smoothed(x: F64, sigma: float) -> F64:
-    """scikit-image's Gaussian filter."""
+    """Apply scikit-image's Gaussian filter."""
     smooth: F64 = ndimage.gaussian_filter(x, sigma, mode="nearest", truncate=4, axes=(-3, -2))
     return smooth
 
@@ -30,7 +30,7 @@ def defocus_blur(x: F64, strength: tuple[float, float], _: Generator) -> F64:
 
 
 def disk(radius: float, sigma: float) -> F64:
-    """A disk of sum 1, then its edge smoothed over 3 or 5 px."""
+    """Return a disk of sum 1 with its edge smoothed over 3 or 5 px."""
     reach, width = (8, 3) if radius <= 8 else (int(radius), 5)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disk: F64 = (x**2 + y**2 <= radius**2).astype(np.float64)
@@ -42,7 +42,7 @@ def disk(radius: float, sigma: float) -> F64:
 
 
 def glass_blur(x: F64, strength: tuple[float, int, int], randoms: list[Generator]) -> F64:
-    """Of a batch (B, S, S, 3). The authors mean to swap neighbours, but their pixels are NumPy views, so that one is copied."""
+    """Glass blur of a batch (B, S, S, 3). As in the authors' code, swapping NumPy views copies one pixel over its neighbour."""
     sigma, reach, rounds = strength
     x = smoothed(x, sigma)
     side, every = x.shape[1], np.arange(len(x))
@@ -83,7 +83,7 @@ def zoom_blur(x: F64, strength: tuple[float, float], _: Generator) -> F64:
 
 
 def zoomed(x: F64, zoom: float) -> F64:
-    """The middle of (S, S, C), enlarged to the same size: SciPy's linear zoom, one axis after the other, which is faster."""
+    """Enlarge the centre of (S, S, C) to the same size by SciPy's linear zoom, axis by axis, which is faster."""
     side = len(x)
     kept = int(np.ceil(side / zoom))
     start, large = (side - kept) // 2, round(kept * zoom)

@@ -4,7 +4,7 @@
 where) on SciPy and Pillow; the packages that hold them need OpenCV, scikit-image and ImageMagick, and are no longer kept.
 Left out: frost, which is made with the authors' photographs of frost; spatter, which is OpenCV's Canny and distance transform.
 
-Differs: what is drawn depends on (seed, sample, corruption, severity) alone, with NumPy's Philox; values are rounded to 8 bits,
+Differs: random draws depend only on (seed, sample, corruption, severity), with NumPy's Philox; values are rounded to 8 bits,
 not cut off; images are square, of any size; elastic transform interpolates in floating point, motion blur and snow are
 ImageMagick's motion blur written out. ImageNet-C's files are JPEGs of quality 85 behind all this, which is not repeated.
 """
@@ -37,7 +37,7 @@ NUMBERS = {name: number for number, name in enumerate(IMAGENET)}  # of the rando
 
 
 def corrupt(images: U8, ids: Sequence[int], name: str, severity: int, constants: str, seed: int) -> U8:
-    """Images (B, S, S, 3) with corruption `name` at `severity` 1 to 5; `ids` (B,) are the samples' numbers."""
+    """Corrupt images (B, S, S, 3) with corruption `name` at `severity` 1 to 5; `ids` (B,) are the samples' numbers."""
     strength = SEVERITIES[constants][name][severity - 1]
     randoms = [Generator(Philox(key=[seed, id], counter=[0, 0, NUMBERS[name], severity])) for id in ids]
     x = images / 255.0
@@ -66,7 +66,7 @@ def _shot_noise(x: F64, photons: float, random: Generator) -> F64:
 
 
 def _impulse_noise(x: F64, share: float, random: Generator) -> F64:
-    """Salt and pepper, channel by channel."""
+    """Add salt-and-pepper noise to each channel."""
     hit, salt = random.random(x.shape) <= share, random.random(x.shape) <= 0.5
     return np.where(hit, salt, x)
 
@@ -119,7 +119,7 @@ def _plasma(side: int, decay: float, random: Generator) -> F64:
 
 
 def _brightness(x: F64, more: float, _: Generator) -> F64:
-    """HSV's value raised: pixels keep their ratios of channels; black becomes grey."""
+    """Raise HSV's value: pixels keep their ratios of channels; black becomes grey."""
     value = x.max(-1, keepdims=True)
     raised = np.clip(value + more, 0, 1)
     brighter: F64 = np.where(value > 0, x * raised / np.where(value > 0, value, 1), raised)
@@ -135,7 +135,7 @@ def _contrast(x: F64, factor: float, _: Generator) -> F64:
 
 
 def _saturate(x: F64, strength: tuple[float, float], _: Generator) -> F64:
-    """HSV's saturation changed; grey pixels have hue 0, red, as in scikit-image."""
+    """Change HSV's saturation; grey pixels have hue 0, red, as in scikit-image."""
     factor, more = strength
     value = x.max(-1, keepdims=True)
     chroma = value - x.min(-1, keepdims=True)
@@ -148,7 +148,7 @@ def _saturate(x: F64, strength: tuple[float, float], _: Generator) -> F64:
 
 
 def _elastic_transform(x: F64, strength: tuple[float, float, float], random: Generator) -> F64:
-    """A random affine map of three points, then smooth random shifts."""
+    """Apply a random affine map of three points, then smooth random shifts."""
     amount, sigma, shift = strength
     side = len(x)
     centre, reach = side // 2, side // 3
@@ -169,7 +169,7 @@ def _elastic_transform(x: F64, strength: tuple[float, float, float], random: Gen
 
 
 def _sampled(x: F64, rows: F64, columns: F64, mode: Any) -> F64:
-    """Bilinear, at these coordinates."""
+    """Sample bilinearly at these coordinates."""
     channels = [ndimage.map_coordinates(x[..., c], [rows, columns], order=1, mode=mode) for c in range(3)]
     return np.stack(channels, -1)
 

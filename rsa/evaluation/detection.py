@@ -1,4 +1,4 @@
-"""What a pretrained backbone is worth to a detector: it is trained on a detection data set, and its average precision taken.
+"""Evaluation of a pretrained backbone in a detector: training on a detection data set, and average precision on its test split.
 
 AP is COCO's (https://cocodataset.org, "Metrics"), by torchmetrics and pycocotools: the mean over classes and over the
 thresholds of IoU 0.5, 0.55, ..., 0.95; AP50 and AP75 at one of them. In percent. VOC's difficult objects count neither for
@@ -47,7 +47,7 @@ def detection_scores(
 def train_detector(
     detector: nn.Module, backbone: nn.Module, images: ObjectImages, p: Detection, threads: int, device: torch.device
 ) -> None:
-    """Train in place; FloatingPointError with the iteration where the loss is not finite."""
+    """Train in place; raise FloatingPointError with the iteration if the loss is not finite."""
     s = p.schedule
     optimizer = _optimizer(detector, s)
     train_mode(detector, backbone, p)
@@ -74,14 +74,14 @@ def train_detector(
 
 
 def learning_rate(s: DetectionSchedule, iteration: int) -> float:
-    """Of an iteration, counted from 0: rises linearly from warmup_factor x lr, then a tenth after each of `steps`."""
+    """Learning rate of an iteration (from 0): linear warmup from warmup_factor x lr, then divided by 10 after each of `steps`."""
     warmed = min(1.0, iteration / s.warmup_iterations) if s.warmup_iterations else 1.0
     passed = sum(iteration >= step for step in s.steps)
     return s.lr * (s.warmup_factor + (1 - s.warmup_factor) * warmed) * DECAY**passed
 
 
 def _optimizer(detector: nn.Module, s: DetectionSchedule) -> torch.optim.Optimizer:
-    """SGD; batch norms are not decayed, as in detectron2."""
+    """Build SGD without weight decay of batch norms, as in detectron2."""
     of_norms = {id(parameter) for norm in norms(detector) for parameter in norm.parameters()}
     trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     groups = [
@@ -118,7 +118,7 @@ def average_precision(
 
 
 def _predicted(found: Target) -> Target:
-    """On the CPU, masks (N, H, W) instead of probabilities (N, 1, H, W)."""
+    """Move predictions to the CPU, with masks (N, H, W) instead of probabilities (N, 1, H, W)."""
     kept = {key: found[key].float().cpu() for key in ("boxes", "scores")} | {"labels": found["labels"].cpu()}
     return kept | ({"masks": (found["masks"][:, 0] > 0.5).cpu()} if "masks" in found else {})
 
@@ -136,5 +136,5 @@ def _autocast(p: Detection, device: torch.device) -> torch.autocast:
 
 
 def _workers(threads: int, device: torch.device) -> int:
-    """Processes that decode; on the CPU the cores have enough to do."""
+    """Number of decoding processes; 0 on the CPU, whose cores are busy with training."""
     return threads if device.type != "cpu" else 0

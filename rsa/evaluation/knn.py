@@ -10,7 +10,7 @@ from rsa.params.probe import KNN, Probe
 
 
 def knn_probe(name: str, p: KNN, probe: Probe, train: Features, test: Features, seed: int) -> Score:
-    """The score of protocol `name`; of several k, the one that is best on held-out data."""
+    """Score protocol `name` with the k that is best on held-out data."""
 
     def predict(ks: Sequence[float], train: Features, test: Features) -> Predictions:
         return knn_predictions(train, test, [int(k) for k in ks], p.temperature)
@@ -21,5 +21,5 @@ def knn_probe(name: str, p: KNN, probe: Probe, train: Features, test: Features, 
 
 
 def knn_predictions(train: Features, test: Features, ks: Sequence[int], temperature: float) -> Predictions:
-    """Predicted classes for each k; where the training split is smaller than k, all of it votes."""
+    """Predict classes for each k; if the training split is smaller than k, all of it votes."""
     return dict(weighted_knn(train.x, train.y, test.x, ks, temperature).items())

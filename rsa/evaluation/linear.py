@@ -12,7 +12,7 @@ from rsa.params.probe import LinearProbe, Probe
 def linear_probe(
     name: str, p: LinearProbe, probe: Probe, train: Features, test: Features, seed: int, device: str | None = None
 ) -> Score:
-    """The score of protocol `name`; of several C, the one that is best on held-out data."""
+    """Score protocol `name` with the C that is best on held-out data."""
     converged: dict[float, bool] = {}
 
     def predict(Cs: Sequence[float], train: Features, test: Features) -> Predictions:

@@ -36,7 +36,7 @@ from rsa.training.device import gpu_number
 
 @dataclass(frozen=True)
 class Setting:
-    """What one classifier of a protocol is trained with."""
+    """Hyperparameters of one classifier of a protocol."""
 
     lr: float
     blocks: int
@@ -119,7 +119,7 @@ def _train(
     judged: Split,
     every_epoch: bool,
 ) -> dict[Setting, list[NDArray[np.int64]]]:
-    """A classifier for each setting: its predictions of `judged` after each epoch, or after the last one alone."""
+    """Train a classifier per setting; return its predictions on `judged` after each epoch or only the last."""
     batch_size = min(p.batch_size, len(train))
     views = TrainingViews(
         train,
@@ -154,7 +154,7 @@ def _train(
 
 
 def _classifier(dimension: int, classes: int, seed: int) -> nn.Linear:
-    """The same first weights whatever else is tried beside it."""
+    """Initialise weights that do not depend on the other settings of the grid."""
     torch.manual_seed(seed)
     head = nn.Linear(dimension, classes)
     nn.init.normal_(head.weight, std=0.01)
@@ -163,7 +163,7 @@ def _classifier(dimension: int, classes: int, seed: int) -> nn.Linear:
 
 
 def _optimizer(p: ImageProtocol, heads: dict[Setting, nn.Linear], batch_size: int) -> torch.optim.Optimizer:
-    """A group for each classifier, with its peak rate: lr, or lr x batch_size / 256."""
+    """Return a parameter group per classifier with its peak rate: lr, or lr x batch_size / 256."""
     scale = batch_size / 256 if p.lr_per_256 else 1.0
     groups: Iterable[dict[str, Any]] = [{"params": list(head.parameters()), "peak": s.lr * scale} for s, head in heads.items()]
     if p.optimizer == "lars":
@@ -173,7 +173,7 @@ def _optimizer(p: ImageProtocol, heads: dict[Setting, nn.Linear], batch_size: in
 
 
 def _factor(p: ImageProtocol, progress: float, epoch: int) -> float:
-    """Of the peak learning rate, `progress` in [0, 1) of training done."""
+    """Learning rate as a fraction of its peak at `progress` in [0, 1)."""
     if isinstance(p.schedule, Steps):
         return float(p.schedule.factor ** sum(epoch >= at for at in p.schedule.at))
     return cosine(progress, 1.0, 0.0)
@@ -198,7 +198,7 @@ def _predict(head: nn.Linear, h: Tensor, normalize: Normalization | None, frozen
 
 
 def _diverged(losses: list[Tensor], settings: list[Setting], step: int) -> list[Setting]:
-    """Of a grid, the settings whose rate is too high; FloatingPointError where it is every setting's."""
+    """Return the settings of a grid that diverged; raise FloatingPointError if all did."""
     diverged = [s for s, loss in zip(settings, losses, strict=True) if not torch.isfinite(loss)]
     if len(diverged) == len(settings):
         raise FloatingPointError(f"the loss of every linear classifier must be finite, got others at step {step}: {diverged[0]}")

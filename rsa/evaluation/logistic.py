@@ -64,7 +64,7 @@ def _on_device(train: Features, test: Features, Cs: Sequence[float], max_iter: i
 
 
 def _fit(model: Any, x: Any, y: Any) -> bool:
-    """Whether it converged (which the report says, so the warning is not needed)."""
+    """Fit the model and return True if it converged; the warning is suppressed because the report states it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(x, y)

@@ -1,6 +1,6 @@
-"""Features of the test split to be looked at: in two dimensions, by PCA and t-SNE, and which classes kNN takes for which.
+"""Visualisations of test features: PCA and t-SNE in two dimensions, and the confusion matrix of kNN.
 
-No score is made from them.
+No score depends on them.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ PERPLEXITY = 30
 
 
 def points(test: Features, seed: int) -> pd.DataFrame:
-    """A row per sample: sample (its place in the split), label, pca_x, pca_y, tsne_x, tsne_y.
+    """Return a row per sample: sample (its index in the split), label, pca_x, pca_y, tsne_x, tsne_y.
 
     Features have unit length, as kNN's cosine sees them. One thread, so that the same features give the same bits.
     """
@@ -42,15 +42,15 @@ def points(test: Features, seed: int) -> pd.DataFrame:
 
 
 def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> pd.DataFrame:
-    """How many samples (N,) of each class were taken for which: truth, predicted, count; without what never happened."""
+    """Count the samples (N,) for each pair of classes: truth, predicted, count; pairs that never occur are omitted."""
     pairs, counts = np.unique(np.stack([truth, predicted], axis=1), axis=0, return_counts=True)
     return pd.DataFrame({"truth": pairs[:, 0], "predicted": pairs[:, 1], "count": counts})
 
 
 def confusion_of_knn(train: Features, test: Features, p: Probe, threads: int, seed: int) -> tuple[str | None, pd.DataFrame]:
-    """The name and the confusions of the first kNN protocol, with the predictions that its score is made from.
+    """Return the name and the confusions of the first kNN protocol, from the same predictions as its score.
 
-    None, and no rows, where `probe.protocols` has no kNN.
+    Returns None and no rows if `probe.protocols` has no kNN.
     """
     for name, protocol in p.protocols.items():
         if isinstance(protocol, KNN):

@@ -1,8 +1,7 @@
-"""Choosing a setting of a classifier on data held out of the training split, and only there.
+"""Model selection on data held out of the training split.
 
-The classifier with the setting chosen is fitted again on the whole training split; the test split is read once, at the
-end. The literature often takes the setting that is best on the test split: `best_on_test` measures that too, so that
-its optimism can be seen.
+The classifier with the selected setting is refitted on the whole training split; the test split is evaluated once, at the
+end. The literature often selects on the test split: `best_on_test` reports that score too, to quantify its optimism.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +15,13 @@ from rsa.evaluation.features import Features
 from rsa.evaluation.score import top1
 
 Predictions = dict[float, NDArray[np.int64]]  # setting -> class numbers
-Predict = Callable[[Sequence[float], Features, Features], Predictions]  # fitted on the first for each setting, of the second
+# (settings, train, test) -> predictions on test, per setting
+Predict = Callable[[Sequence[float], Features, Features], Predictions]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The setting, its predictions on the test split, what it was chosen by (percent, empty where there was no choice)."""
+    """The selected setting, its test predictions, and the held-out accuracies in percent (empty for a single setting)."""
 
     setting: float
     predicted: NDArray[np.int64]
@@ -32,7 +32,7 @@ class Choice:
 def select(
     settings: Sequence[float], predict: Predict, train: Features, test: Features, fraction: float, best_on_test: bool, seed: int
 ) -> Choice:
-    """The setting with the highest held-out accuracy, of equals the smallest; `seed` draws the held-out `fraction`."""
+    """Select the setting with the highest held-out accuracy (ties: the smallest); `seed` draws the held-out `fraction`."""
     held: dict[float, float] = {}
     if len(settings) > 1:
         names = [str(label) for label in range(int(train.y.max()) + 1)]

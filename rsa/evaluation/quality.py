@@ -1,6 +1,6 @@
-"""How good a representation is without training anything on it, and how far aggressive views have left their class.
+"""Quality metrics of a representation that need no classifier, and the semantic shift of aggressive views.
 
-N samples, each seen in several crops, each crop as a weak view and as an aggressive one made from it.
+The input is N samples in several crops; each crop has a weak view and an aggressive view derived from it.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ NEAREST_CHUNK = 2048  # rows of a matrix of cosines at a time
 
 
 class Quality(NamedTuple):
-    """Of representations of one encoder."""
+    """Quality metrics of one encoder's representations."""
 
     rankme: float  # effective rank of the aggressive views' representations
     lidar: float  # effective rank of what tells samples apart, in units of what tells views of one sample apart

@@ -1,4 +1,4 @@
-"""What is left of a frozen encoder's accuracy on corrupted images (Hendrycks and Dietterich 2019).
+"""Accuracy of a frozen encoder on corrupted images (Hendrycks and Dietterich 2019).
 
 The classifier is the linear probe: standardised features, scikit-learn's logistic regression, C chosen on a held-out part of
 the clean training split. It never sees a corrupted image. Test images are corrupted as the encoder gets them, resized and
@@ -79,7 +79,7 @@ def robustness_scores(
 
 
 def fit_classifier(train: Features, p: Robustness, seed: int) -> GridSearchCV:
-    """The linear probe, fitted on all of `train` with the C that is best on a part held out; of equals the smallest."""
+    """Fit the linear probe on all of `train`, with the C that is best on a held-out part (ties: the smallest)."""
     names = [str(label) for label in range(int(train.y.max()) + 1)]
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=p.max_iter)),

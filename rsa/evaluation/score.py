@@ -1,4 +1,4 @@
-"""A score: a number stamped with the protocol that it was measured under, without which it says nothing."""
+"""Scores, each recorded with the protocol and settings that it was measured under."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Scores = dict[str, Score]  # task -> score
 
 
 def stamped(protocol: str, settings: Section | dict[str, Any], metric: str, value: float, **details: Any) -> Score:
-    """`value` of `metric`, the protocol's name and its settings, then whatever else is worth knowing."""
+    """Return `value` of `metric` with the protocol's name, its settings and further details."""
     plain = settings.model_dump(mode="json") if isinstance(settings, Section) else settings
     return {"metric": metric, "value": value, **details, "protocol": protocol, "settings": plain}
 
@@ -26,11 +26,11 @@ def accuracy(
 
 
 def top1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-    """The share of right predictions in percent."""
+    """Top-1 accuracy in percent."""
     return 100 * float((truth == predicted).mean())
 
 
 def mean_per_class(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-    """The mean over the classes that occur of the share of right predictions, in percent."""
+    """Mean per-class accuracy in percent, over the classes that occur."""
     of_class = [float((predicted[truth == label] == label).mean()) for label in np.unique(truth)]
     return 100 * float(np.mean(of_class))

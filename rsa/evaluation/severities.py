@@ -1,4 +1,4 @@
-"""How strong each common corruption is at severity 1 to 5.
+"""Strengths of the common corruptions at severities 1 to 5.
 
 Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261; the numbers are those of the authors' code,
 https://github.com/hendrycks/robustness, ImageNet-C/create_c: make_imagenet_c.py (images of 224 px),

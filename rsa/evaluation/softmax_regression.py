@@ -53,7 +53,7 @@ class SoftmaxRegression:
         return self
 
     def predict(self, X: Array) -> I64:
-        """The most probable class (N,)."""
+        """Predict the most probable class (N,)."""
         X = np.asarray(X)
         V = (self._parameters[:, :-1] / self._scale).astype(X.dtype).T
         bias = self._parameters[:, -1].astype(X.dtype)
@@ -62,7 +62,7 @@ class SoftmaxRegression:
         return predicted
 
     def _standardization(self, X: Array) -> tuple[Array, F64]:
-        """What is subtracted from features, in their precision, and what they are then divided by, each (D,)."""
+        """Compute the mean, in the features' precision, and the scale of the standardisation, each (D,)."""
         scaler = StandardScaler()
         for part in self._chunks(X):
             scaler.partial_fit(X[part])
@@ -73,7 +73,7 @@ class SoftmaxRegression:
         return (slice(start, min(start + rows, len(X))) for start in range(0, len(X), rows))
 
     def _centered(self, X: Array) -> Iterator[tuple[slice, Array]]:
-        """Chunks of X (B, D) less the centre; each is overwritten by the next."""
+        """Yield centred chunks of X (B, D), each overwritten by the next."""
         buffer = None
         for part in self._chunks(X):
             if buffer is None:
@@ -107,5 +107,5 @@ class SoftmaxRegression:
 
 
 def _with_first(scores: Array, classes: int, axis: int) -> Array:
-    """Scores of every class: of two, only the second's are free, the first's are 0."""
+    """Return scores of every class; with two classes, the first one's are fixed at 0."""
     return scores if classes > 2 else np.concatenate([np.zeros_like(scores), scores], axis)

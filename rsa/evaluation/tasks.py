@@ -1,4 +1,4 @@
-"""What every encoder is scored on from its features, task -> score."""
+"""The tasks that every encoder's features are evaluated on, as task -> score."""
 
 from threadpoolctl import threadpool_limits
 
@@ -12,7 +12,7 @@ from rsa.params.runtime import Runtime
 
 
 def probe_tasks(train: Features, test: Features, p: Probe, runtime: Runtime, seed: int) -> Scores:
-    """Every protocol of the `probe` section; a task is called as its protocol."""
+    """Score every protocol of the `probe` section; a task has the name of its protocol."""
     scores: Scores = {}
     with threadpool_limits(runtime.threads.probe):
         for name, protocol in p.protocols.items():
@@ -24,7 +24,7 @@ def probe_tasks(train: Features, test: Features, p: Probe, runtime: Runtime, see
 
 
 def transfer_tasks(train: Features, test: Features, probe: Probe, p: Transfer, runtime: Runtime, seed: int) -> Scores:
-    """The same on another dataset, then few-shot for every number of labels."""
+    """Score the same protocols on another dataset, then few-shot for every number of labels."""
     scores = probe_tasks(train, test, probe, runtime, seed)
     with threadpool_limits(runtime.threads.probe):
         return scores | {f"{k}_shot": few_shot(train, test, k, p.draws, seed) for k in p.labels_per_class}

@@ -81,13 +81,13 @@ def _search(train: Array, queries: Array, k: int) -> tuple[Array, I64]:
 
 
 def unit(x: Array) -> Array:
-    """The rows of x (B, D) with length 1; zero rows stay zero."""
+    """Normalise the rows of x (B, D) to length 1; zero rows stay zero."""
     lengths = np.sqrt(np.einsum("nd,nd->n", x, x))  # no (B, D) temporary
     return x / np.where(lengths > 0, lengths, 1)[:, None]
 
 
 def nearest(cosines: Array, k: int) -> tuple[Array, I64]:
-    """The k largest of each row of (B, M), descending, and their places; of equal ones the first."""
+    """Return the k largest of each row of (B, M), descending, and their indices; ties go to the first."""
     rows, columns = cosines.shape
     if k + 1 < columns:  # one more than asked for: whether the last place is contested
         places = np.sort(np.argpartition(cosines, columns - k - 1, axis=1)[:, columns - k - 1 :], axis=1)
@@ -102,7 +102,7 @@ def nearest(cosines: Array, k: int) -> tuple[Array, I64]:
 
 
 def merged(cosines: Array, indices: I64, found: Array, places: I64) -> tuple[Array, I64]:
-    """The nearest of both, as many as before; those found before come earlier in the training split, so they go first."""
+    """Merge two lists of nearest neighbours; ties go to those found before, which come earlier in the training split."""
     both, where = np.concatenate([cosines, found], 1), np.concatenate([indices, places], 1)
     order = np.argsort(-both, axis=1, kind="stable")[:, : cosines.shape[1]]
     return np.take_along_axis(both, order, 1), np.take_along_axis(where, order, 1)

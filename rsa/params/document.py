@@ -1,4 +1,4 @@
-"""The whole of params.yaml. Datasets and methods are plain mappings here; `rsa.params.load` gives them their classes."""
+"""The complete params.yaml. Datasets and methods are plain mappings here; `rsa.params.load` gives them their classes."""
 
 from typing import Any, Self
 
@@ -72,19 +72,19 @@ class Document(Section):
 
     @property
     def controls(self) -> list[str]:
-        """The experiment's methods that train nothing, in their order."""
+        """The experiment's controls, which are not trained, in order."""
         return [name for name in self.experiment.methods if self._method(name) in CONTROLS]
 
     @property
     def trained(self) -> list[str]:
-        """The experiment's methods that are trained, in their order."""
+        """The experiment's trained methods, in order."""
         return [name for name in self.experiment.methods if name not in self.controls]
 
     def _method(self, name: str) -> Any:
         return self.key_of("methods", name, "method")
 
     def key_of(self, section: str, name: str, key: str) -> Any:
-        """A key of a method or dataset, whether that has its class or is a plain mapping; None where it has no such key."""
+        """Return a key of a method or dataset (a section object or a plain mapping); None if it has no such key."""
         entry = getattr(self, section)[name]
         return entry.get(key) if isinstance(entry, dict) else getattr(entry, key, None)
 

@@ -1,4 +1,4 @@
-"""Section `experiment`: what is compared with what."""
+"""Section `experiment`: the dataset, methods and seeds that are compared."""
 
 from typing import Annotated, Self
 

@@ -1,4 +1,4 @@
-"""What is wrong with a document, in words: each fault with its key, what was expected, and what was found."""
+"""Readable messages for faults in a document: each with its key, the expected and the actual value."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ Location = tuple[int | str, ...]
 
 
 def explained(faults: Sequence[Any], document: Any, prefix: Location = ()) -> list[str]:
-    """One line for each of pydantic's faults, which lie below `prefix` in the document."""
+    """Format each pydantic error as one line; `prefix` is the errors' location in the document."""
     missing = [(*prefix, *fault["loc"]) for fault in faults if fault["type"] == "missing"]
     return [_explain(fault, (*prefix, *fault["loc"]), document, missing) for fault in faults]
 
@@ -40,7 +40,7 @@ def _explain(fault: Any, loc: Location, document: Any, missing: list[Location]) 
 
 
 def _key(loc: Location, document: Any, missing: bool) -> str:
-    """The dotted key in the user's file: pydantic's location without the tags of unions; the last part may be missing."""
+    """Return the dotted key in the user's file: pydantic's location without union tags; the last part may be missing."""
     parts, here = [], document
     for i, part in enumerate(loc):
         inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)

@@ -18,7 +18,7 @@ class FinetuneOptimizer(Section):
 
 
 class FinetuneTraining(Section):
-    """How the network is trained."""
+    """Training of the network."""
 
     epochs: Count
     batch_size: Count
@@ -36,7 +36,7 @@ class FinetuneTraining(Section):
 
 
 class Finetune(Section):
-    """Every share of the labels is trained on, of every dataset."""
+    """Grid of datasets and label percentages."""
 
     datasets: list[Name]
     label_percents: list[Annotated[int, Field(ge=1, le=100)]]

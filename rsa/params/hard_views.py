@@ -1,4 +1,4 @@
-"""Key `hard_views` of a method: how Hard View Selection chooses."""
+"""Key `hard_views` of a method: configuration of Hard View Selection."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from rsa.params.section import Count, Section
 
 
 class Scoring(Section):
-    """How candidates are scored."""
+    """Scoring of candidates."""
 
     precision: Literal["same", "bf16"]
     predicted: Annotated[int, Field(ge=0)] | None
@@ -16,7 +16,7 @@ class Scoring(Section):
 
 
 class HardViews(Section):
-    """How many candidates there are, and how they are scored."""
+    """Number and scoring of candidates."""
 
     candidates: Annotated[int, Field(ge=2)]
     local_candidates: Count | None

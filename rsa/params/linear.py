@@ -33,7 +33,7 @@ class HalfCosine(Section):
 
 
 class ImageProtocol(Section):
-    """How the classifiers are trained, and how the best of them is chosen."""
+    """Training and selection of the classifiers."""
 
     lr: Annotated[list[Positive], Field(min_length=1)]
     lr_per_256: bool

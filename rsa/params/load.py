@@ -1,4 +1,4 @@
-"""Loading a whole params.yaml: every section validated by its class, which only those who need all of them should import."""
+"""Loading and validation of a complete params.yaml. Imports every section's class, so import it only where all are needed."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rsa.params.sections import read_document
 
 
 def load(path: Path) -> Params:
-    """The validated document at `path`; ValueError lists every fault with its key."""
+    """Load and validate the document at `path`; raise ValueError that lists every fault with its key."""
     document = read_document(path)
     p, faults = _validated(document, Params, ())
     for section in ("datasets", "methods"):
@@ -30,7 +30,7 @@ def load(path: Path) -> Params:
 
 
 def _entry(document: Any, section: str, name: str, entry: Any) -> tuple[Any, list[str]]:
-    """A dataset or method as its class, and what is wrong with it."""
+    """Validate a dataset or method by its class; return it and its faults."""
     where = (section, name)
     if not isinstance(entry, dict):
         return None, [f"{section}.{name} must be a mapping, got {entry!r}"]

@@ -1,4 +1,4 @@
-"""Section `pretrain`: what training a method has in common with training any other."""
+"""Section `pretrain`: training settings shared by all methods."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,7 +8,7 @@ from rsa.params.section import Count, Fraction, NonNegative, Precision, Section
 
 
 class Collapse(Section):
-    """When embeddings count as collapsed."""
+    """Thresholds below which embeddings count as collapsed."""
 
     after: Fraction
     min_std: NonNegative

@@ -1,10 +1,10 @@
-"""Section `report`: what is said of the scores."""
+"""Section `report`: statistics of the report."""
 
 from rsa.params.section import Inside, Name, Section
 
 
 class Report(Section):
-    """The confidence of intervals, and where a score is the mean over classes."""
+    """Confidence level of intervals, and datasets scored by mean per-class accuracy."""
 
     confidence: Inside
     mean_per_class: list[Name]

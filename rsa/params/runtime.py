@@ -16,14 +16,14 @@ class Threads(Section):
 
 
 class Checkpoint(Section):
-    """How often a run writes a checkpoint; whichever comes first."""
+    """Checkpoint interval, in steps or minutes, whichever is reached first."""
 
     steps: Count
     minutes: Positive
 
 
 class Logging(Section):
-    """What a run writes for people to follow it."""
+    """Logging during training."""
 
     tensorboard: bool
 

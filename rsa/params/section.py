@@ -1,4 +1,4 @@
-"""What the classes of all sections share: their parent, the types of numbers and names, and how a wrong name is explained."""
+"""Common parts of all section classes: their base class, types of numbers and names, and suggestions for unknown names."""
 
 import difflib
 from collections.abc import Iterable
@@ -26,25 +26,25 @@ class Section(BaseModel):
 
 
 def require_ordered(name: str, pair: tuple[float, float], low: float, high: float) -> None:
-    """ValueError unless `pair` is a range inside [low, high]."""
+    """Raise ValueError unless `pair` is a range inside [low, high]."""
     if not low <= pair[0] <= pair[1] <= high:
         raise ValueError(f"{name} must be [low, high] with {low} <= low <= high <= {high}, got {list(pair)}")
 
 
 def require_known(key: str, name: str, known: Iterable[str], what: str) -> None:
-    """ValueError, with the nearest known name, unless `name` is known."""
+    """Raise ValueError, with the nearest known name, unless `name` is known."""
     if name not in (known := list(known)):
         raise ValueError(f"{key} must be {what}, got {name!r}{nearest(name, known)}")
 
 
 def require_unique(key: str, values: list[Any]) -> None:
-    """ValueError where a value is in the list twice."""
+    """Raise ValueError if the list has duplicates."""
     if len(set(values)) < len(values):
         raise ValueError(f"{key} must not name anything twice, got {values}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or the known names where none is near and they are few."""
+    """Return ` (did you mean ...?)`, or the known names if none is near and there are few."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if close:

@@ -1,4 +1,4 @@
-"""Reading those sections of params.yaml that somebody asks for, and no others."""
+"""Reading of individual sections of params.yaml, without validating the others."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from rsa.params.faults import explained
 
 
 class At(NamedTuple):
-    """Where a section is, for `Annotated`: its dotted name, with a stage's flags in braces, as `methods.{method}`.
+    """Location of a section, for `Annotated`: its dotted name, with a stage's flags in braces, as in `methods.{method}`.
 
     `type_of` gives the class of the values that are there, where the values themselves say which it is.
     """
@@ -24,7 +24,7 @@ class At(NamedTuple):
 
 
 def read_document(path: Path) -> Any:
-    """The plain values in a YAML file; ValueError where there is none, or it is not valid."""
+    """Load a YAML file as plain values; raise ValueError if it is missing or invalid."""
     try:
         return YAML(typ="safe").load(path.read_text())
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def read_sections(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def value_at(document: Any, dotted: str) -> Any:
-    """The value at a dotted name; KeyError where there is none."""
+    """Return the value at a dotted name; raise KeyError if there is none."""
     for key in dotted.split("."):
         if not isinstance(document, dict):
             raise KeyError(dotted)
@@ -67,10 +67,10 @@ def value_at(document: Any, dotted: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A section, or a mapping of sections, as dicts, lists and numbers."""
+    """Convert a section, or a mapping of sections, to dicts, lists and numbers."""
     return TypeAdapter(Any).dump_python(value, mode="json")
 
 
 def sha256(values: Any) -> str:
-    """The digest of sections, or of plain values."""
+    """Hash sections or plain values."""
     return hashlib.sha256(json.dumps(plain(values), sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""How params.yaml is laid out: every key on a line, with the comment that recipes/defaults.yaml has beside it.
+"""Layout of params.yaml: every key on a line, with its comment from recipes/defaults.yaml.
 
 The text is as DVC dumps a params.yaml that it has edited (dvc.utils.serialize, `modify_yaml`), so that its edits change the
 lines of the edited values alone. Hence null is written as nothing.
@@ -30,7 +30,7 @@ def comments_of(defaults: str) -> Comments:
 
 
 def laid_out(document: Values, comments: Comments) -> CommentedMap:
-    """The document with its comments."""
+    """Add the comments to the document."""
     return _mapping(document, (), None, comments)
 
 
@@ -96,7 +96,7 @@ def _node(value: Any, path: Path, entry_kind: str | None, comments: Comments) ->
 
 
 def _width(path: Path, value: Any) -> int:
-    """The length of the line of a key."""
+    """Return the length of a key's line."""
     line = _dumped(CommentedMap({path[-1]: value}), width=4096).partition("\n")[0]
     return 2 * (len(path) - 1) + len(line)
 

@@ -1,4 +1,4 @@
-"""How a recipe changes the defaults.
+"""Merging of a recipe into the defaults.
 
 Mappings merge key by key; a number, word or list replaces the default. A mapping replaces the default as a whole where it is
 of another kind (an optimiser of another `name`, a schedule of another `schedule`), since other kinds have other keys, and
@@ -30,7 +30,7 @@ KINDS = ("source", "method", "classifier", "weights", "schedule", "name", "forma
 
 
 def merge(defaults: Values, recipe: Values) -> Values:
-    """The complete document. ValueError, with the nearest known name, for a key or an entry that the defaults do not have."""
+    """Return the complete document; raise ValueError, with the nearest known name, for a key or entry not in the defaults."""
     defaults = dict(defaults)
     optional = defaults.pop("optional")
     for path in CATALOGUES:
@@ -44,20 +44,20 @@ def merge(defaults: Values, recipe: Values) -> Values:
 
 
 def kind(values: Values) -> str | None:
-    """Of which kind a mapping is, as its first key says; None where all have the same keys."""
+    """Return the kind of a mapping, which its first key determines; None if all kinds have the same keys."""
     first = next(iter(values), None)
     return str(values[first]) if first in KINDS else None
 
 
 def _at(document: Any, path: Path) -> Any:
-    """The value at a path, or None."""
+    """Return the value at a path, or None."""
     for key in path:
         document = document.get(key) if isinstance(document, dict) else None
     return document
 
 
 def _joined(base: Values, change: Values, path: Path, optional: Values) -> Values:
-    """Two mappings, key by key."""
+    """Merge two mappings key by key."""
     for key in change:
         if key not in base:
             raise ValueError(f"{_dotted(path, key)} is not a known key{nearest(str(key), base)}")
@@ -83,7 +83,7 @@ def _replaces(base: Values, change: Values, path: Path) -> bool:
 
 
 def _used(document: Values) -> dict[Path, list[str]]:
-    """For each catalogue the names of entries that the rest of the document uses."""
+    """Collect, for each catalogue, the names of entries that the rest of the document uses."""
     experiment = document["experiment"]
     datasets = [experiment["dataset"], *experiment["transfer"], *document["linear"]["datasets"]]
     datasets += document["finetune"]["datasets"]
@@ -92,7 +92,7 @@ def _used(document: Values) -> dict[Path, list[str]]:
 
 
 def _by_name(picked: Any, path: Path) -> dict[str, Any]:
-    """What a recipe says of a catalogue, as a mapping from names to changes."""
+    """Normalise a recipe's section of a catalogue to a mapping from names to changes."""
     if isinstance(picked, list):
         return dict.fromkeys(picked)
     if picked is None or isinstance(picked, dict):
@@ -127,7 +127,7 @@ def _entry(name: str, known: Values, changes: dict[str, Any], path: Path, option
 
 
 def _require_entry(name: str, known: Values, own: Values, path: Path) -> None:
-    """ValueError for the name of an entry that is not known, unless it brings all of it: the key that others begin with."""
+    """Raise ValueError for an unknown entry, unless it is complete, that is, has the first key of the known entries."""
     begins = next((next(iter(entry)) for entry in known.values()), None)
     if known and begins not in own:
         what = f"names of entries in recipes/defaults.yaml, or complete entries (with `{begins}`)"

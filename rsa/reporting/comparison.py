@@ -1,6 +1,6 @@
-"""What two versions of an experiment differ in: scores B - A over shared seeds, params, and what one has alone.
+"""Comparison of two versions of an experiment: score differences B - A over shared seeds, params, and unshared results.
 
-Scores under other protocol settings are no comparison; they are named.
+Scores with different protocol settings are not compared but listed.
 """
 
 import io
@@ -19,7 +19,7 @@ ABSENT = "–"
 
 
 class Side(NamedTuple):
-    """One of the two: its name as given, the method that it is narrowed to, its params and scores."""
+    """One of the two versions: its name as given, the method it is restricted to, its params and scores."""
 
     name: str
     method: str | None
@@ -28,7 +28,7 @@ class Side(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A method (or a pair of them) in a column: B - A."""
+    """The difference B - A for a method (or a pair of methods) in one column."""
 
     method: str
     column: str
@@ -37,17 +37,17 @@ class Row(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What the two differ in."""
+    """All differences between the two versions."""
 
     rows: list[Row]
     params: list[tuple[str, str, str]]  # key, in A, in B
-    only: list[tuple[str, str]]  # what one of them has alone: `byol, digits knn, seeds 0, 1`; which
+    only: list[tuple[str, str]]  # results in one version only, such as `byol, digits knn, seeds 0, 1`, and its name
     refused: list[str]
-    equal: list[str]  # whose scores are the same in every seed: they are no comparison
+    equal: list[str]  # columns with identical scores in every seed, which are not tested
 
 
 def side(given: str, params: str, scores: str) -> Side:
-    """The side that the user named, `REVISION` or `REVISION:METHOD`, of the texts of its params.yaml and scores.csv."""
+    """Parse the side that the user named, `REVISION` or `REVISION:METHOD`, from the texts of its params.yaml and scores.csv."""
     name, _, method = given.partition(":")
     table = pd.read_csv(io.StringIO(scores))
     if "settings" not in table:
@@ -62,14 +62,14 @@ def side(given: str, params: str, scores: str) -> Side:
 
 
 def flat(document: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested document by dotted names."""
+    """Flatten a nested document to dotted names."""
     if not isinstance(document, dict) or not document:
         return {prefix: document}
     return {name: value for key, part in document.items() for name, value in flat(part, f"{prefix}.{key}".lstrip(".")).items()}
 
 
 def compare(a: Side, b: Side, confidence: float) -> Comparison:
-    """B - A in every method and column that both have, and what one has alone."""
+    """Compute B - A for every shared method and column, and list the results that only one version has."""
     if (a.method is None) != (b.method is None):
         raise ValueError(f"A and B must both name a method or neither, got {a.name} and {b.name}")
     pair = f"{b.method} − {a.method}" if a.method and b.method and a.method != b.method else a.method
@@ -97,19 +97,19 @@ def compare(a: Side, b: Side, confidence: float) -> Comparison:
     ps = holm([difference.p for *_, difference in found])
     rows = [Row(method, column, difference, p) for (method, column, difference), p in zip(found, ps, strict=True)]
     keys = [key for key in dict.fromkeys([*a.params, *b.params]) if a.params.get(key, ABSENT) != b.params.get(key, ABSENT)]
-    params = [(key, shown(a.params, key), shown(b.params, key)) for key in keys]
+    params = [(key, formatted(a.params, key), formatted(b.params, key)) for key in keys]
     return Comparison(rows, params, only, refused, equal)
 
 
 class Cell(NamedTuple):
-    """Of one method in one column."""
+    """The scores of one method in one column."""
 
     settings: frozenset[str]
     seeds: dict[int, float]
 
 
 def cells(table: pd.DataFrame, name: str | None) -> dict[tuple[str, ...], Cell]:
-    """(method, dataset, task, protocol, metric) -> its scores; every method is called `name` where that is given."""
+    """Map (method, dataset, task, protocol, metric) to its scores; `name`, if given, replaces the names of methods."""
     found = {}
     for (method, *column), rows in table.groupby(["method", *COLUMN], sort=False):
         seeds = {int(seed): float(value) for seed, value in zip(rows["seed"], rows["value"], strict=True)}
@@ -124,8 +124,8 @@ def column_name(key: tuple[str, ...], keys: Iterable[tuple[str, ...]]) -> str:
     return f"{dataset} {task}{f' under {protocol}' if several else ''}{'' if metric == 'top1' else f' ({metric})'}"
 
 
-def shown(params: dict[str, Any], key: str) -> str:
-    """A value as YAML would have it."""
+def formatted(params: dict[str, Any], key: str) -> str:
+    """Format a value as in YAML."""
     return json.dumps(params[key]) if key in params else ABSENT
 
 
@@ -133,7 +133,7 @@ HEAD = ("method", "column", "n", "B − A", "interval", "p (Holm)", "detectable"
 
 
 def line(row: Row) -> tuple[str, ...]:
-    """A row as text."""
+    """Format a row."""
     d = row.difference
     if d.n == 1:
         return row.method, row.column, "1", f"{d.mean:+.2f}", ABSENT, ABSENT, ABSENT
@@ -142,16 +142,16 @@ def line(row: Row) -> tuple[str, ...]:
 
 
 def verdict(found: Comparison, level: float) -> str:
-    """The rows in a sentence."""
+    """Summarise the rows in one sentence."""
     better = sum(row.p <= level and row.difference.mean > 0 for row in found.rows)
     worse = sum(row.p <= level and row.difference.mean < 0 for row in found.rows)
     single = sum(math.isnan(row.p) for row in found.rows)
-    text = f"of {len(found.rows)} comparisons, B is shown to be better in {better} and worse in {worse}"
-    return text + (f"; {single} are of one seed, which can show nothing" if single else "")
+    text = f"of {len(found.rows)} comparisons, B is significantly better in {better} and worse in {worse}"
+    return text + (f"; {single} have one seed, which allows no test" if single else "")
 
 
 def markdown(a: Side, b: Side, found: Comparison, confidence: float) -> str:
-    """The comparison as Markdown."""
+    """Render the comparison as Markdown."""
     blocks = [f"# {b.name} (B) against {a.name} (A)", f"{sentence(verdict(found, 1 - confidence))}"]
     for title, head, rows in tables(a, b, found, confidence):
         body = ["| " + " | ".join(cell or " " for cell in row) + " |" for row in rows]
@@ -163,7 +163,7 @@ def markdown(a: Side, b: Side, found: Comparison, confidence: float) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital and a full stop."""
+    """Add a capital and a full stop."""
     return f"{text[0].upper()}{text[1:]}."
 
 
@@ -172,7 +172,7 @@ def tables(a: Side, b: Side, found: Comparison, confidence: float) -> list[tuple
     title = f"Scores: paired differences in points over shared seeds, {100 * confidence:g} % interval (Student's t)"
     every: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]] = [
         (title, HEAD, [line(row) for row in found.rows]),
-        ("Refused", ("other settings of one protocol",), [(text,) for text in found.refused]),
+        ("Not comparable", ("different settings of one protocol",), [(text,) for text in found.refused]),
         ("Equal to the last digit in every seed", ("scores",), [(text,) for text in found.equal]),
         ("In one only", ("scores", "in"), list(found.only)),
         ("Params", ("key", f"A: {a.name}", f"B: {b.name}"), list(found.params)),

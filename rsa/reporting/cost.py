@@ -1,4 +1,4 @@
-"""What the methods cost, in numbers that are equal in equal runs: images, forward passes, FLOPs. Seconds are in logs/."""
+"""The cost of the methods in deterministic units: images, forward passes, FLOPs. Seconds are in logs/."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ EQUAL = 0.05  # costs that differ by less than this share are called equal
 
 
 class Cost(NamedTuple):
-    """Of pretraining one run of a method."""
+    """Cost of pretraining one run of a method."""
 
     method: str
     images: int  # seen, counted once however many views were made of one
@@ -18,7 +18,7 @@ class Cost(NamedTuple):
 
 
 def costs(manifests: dict[tuple[str, int], dict[str, Any]], methods: list[str]) -> list[Cost]:
-    """Of every one of `methods`, the baseline first, whose run.json says it; a method's seeds cost the same."""
+    """Return the costs of `methods` (baseline first) that a run.json records; a method's seeds all cost the same."""
     known = {method: run["cost"] for (method, _), run in manifests.items() if "cost" in run}
     base = known.get(methods[0])
     return [
@@ -37,7 +37,7 @@ def costs(manifests: dict[tuple[str, int], dict[str, Any]], methods: list[str]) 
 
 
 def equal_compute(found: list[Cost], baseline: str, epochs: int) -> list[str]:
-    """A sentence per method that did not cost what the baseline did: what would be a comparison at equal compute."""
+    """Return a sentence per method on its cost relative to the baseline, and how to compare both at equal compute."""
     sentences = []
     for cost in found:
         if cost.method == baseline or cost.ratio is None:

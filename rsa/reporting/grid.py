@@ -1,4 +1,4 @@
-"""Which files an experiment has, and which command makes one of them."""
+"""The score files of an experiment, and the commands that make them."""
 
 from rsa.params.document import Document
 
@@ -17,7 +17,7 @@ def score_files(p: Document) -> dict[str, str]:
 
 
 def command(method: str, seed: object, file: str) -> str:
-    """What makes a score file of a method and seed, and all that it needs: DVC names a stage by the items of its matrix."""
+    """Return the command that makes a score file and its dependencies: DVC names a stage by the items of its matrix."""
     stage, *items = file.removesuffix("/scores.json").removesuffix(".json").split("_", 1)
     if stage in ("linear", "finetune"):
         items = items[0].rsplit("_", 1)  # a protocol and a percentage have no underscore, a dataset may

@@ -45,7 +45,7 @@ def run_provenance(manifests: dict[tuple[str, int], dict[str, Any]], results: Re
 
 
 def started(start: dict[str, Any]) -> str:
-    """Describe the initial weights: `random`, or the numbers of loaded and random tensors, and the first digits of the file's hash."""
+    """Describe the initial weights: `random`, or the numbers of loaded and random tensors and a prefix of the file's hash."""
     if "loaded" not in start:
         return str(start.get("weights", "-"))
     left = f", {len(start['left_random'])} left random" if start["left_random"] else ""

@@ -52,7 +52,7 @@ class NotComparable(NamedTuple):
 
 
 def reference_numbers() -> list[Published]:
-    """All of them."""
+    """Read all rows of reference_numbers.csv."""
     with (resources.files("rsa.reporting") / "reference_numbers.csv").open(encoding="utf-8") as file:
         return [Published(**row) for row in csv.DictReader(file)]
 
@@ -110,7 +110,7 @@ def beside_ours(
 
 
 def dataset_name(p: Document) -> str:
-    """What the dataset that was pretrained on is known as: torchvision's name of it, or its key in params.yaml."""
+    """Return the canonical name of the pretraining dataset: torchvision's name for it, or its key in params.yaml."""
     return known_as(p.key_of("datasets", p.experiment.dataset, "name") or p.experiment.dataset)
 
 

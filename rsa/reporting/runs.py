@@ -1,4 +1,4 @@
-"""What the runs of an experiment left: manifests, curves, and the quality of their snapshots, as far as they are there."""
+"""The outputs of an experiment's runs: manifests, curves, and the quality of their snapshots, as far as they exist."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ Frames = dict[str, dict[int, pd.DataFrame]]  # method -> seed -> table
 
 
 class Runs(NamedTuple):
-    """By method and seed; a method of which nothing is there is in none of them."""
+    """Outputs of the runs by method and seed; methods without outputs are absent."""
 
     manifests: dict[tuple[str, int], dict[str, Any]]  # run.json
     curves: Frames  # curve.csv, a row per step
@@ -22,7 +22,7 @@ class Runs(NamedTuple):
 
 
 def read_runs(runs: Path, scores: Path, p: Document) -> Runs:
-    """All runs of the experiment."""
+    """Read all runs of the experiment."""
     found = Runs({}, {}, {}, [])
     for method in p.trained:
         for seed in p.experiment.seeds:
@@ -41,7 +41,7 @@ def read_runs(runs: Path, scores: Path, p: Document) -> Runs:
 
 
 def require_same(manifests: dict[tuple[str, int], dict[str, Any]]) -> None:
-    """ValueError unless all runs were made with the same versions and the same encoder."""
+    """Raise ValueError unless all runs were made with the same versions and the same encoder."""
     first = next(iter(manifests.values()), {})
     for key in ("versions", "parameters"):
         if any(run[key] != first[key] for run in manifests.values()):

@@ -1,4 +1,4 @@
-"""What RSA claims, measured: how often an aggressive view's nearest weak view has another class, and how beta followed.
+"""Measurement of RSA's claim: how often an aggressive view's nearest weak view has another class, and how beta followed.
 
 From quality.csv, a row per snapshot: `shift_weak` and `shift_aggressive` are the shares of weak and aggressive views whose
 nearest weak view of another crop has another class. From curve.csv: beta, and by how much the aggressive loss
@@ -18,7 +18,7 @@ QUALITY = ("rankme", "lidar", "alpha", "alignment", "uniformity")
 
 
 class Snapshot(NamedTuple):
-    """At one point of training, over seeds; shares in percent, NaN where a curve has no such column or step."""
+    """Measurements at one point of training, over seeds; shares in percent, NaN where a curve has no such column or step."""
 
     method: str
     progress: float
@@ -30,7 +30,7 @@ class Snapshot(NamedTuple):
 
 
 def snapshots(quality: Frames, curves: Frames) -> list[Snapshot]:
-    """Every snapshot of every method that has some."""
+    """Collect the snapshots of all methods."""
     found = []
     for method, seeds in quality.items():
         rows = pd.concat([frame.assign(seed=seed) for seed, frame in seeds.items()])
@@ -69,7 +69,7 @@ def _mean(values: list[Any]) -> float:
 
 
 def shift_sentences(found: list[Snapshot]) -> list[str]:
-    """A sentence per method: the shift at its first and last snapshot, and what beta and the losses did between."""
+    """Return a sentence per method: the shift at its first and last snapshot, and what beta and the losses did between."""
     sentences = []
     for method in dict.fromkeys(snapshot.method for snapshot in found):
         mine = [snapshot for snapshot in found if snapshot.method == method]

@@ -1,7 +1,7 @@
 """Statistics over seeds: summaries, and paired differences with intervals, tests, effect size and detectable difference.
 
-The seeds are the sample: everything here is about other seeds of the same recipe on the same test images, not about other
-images. Paired, because a seed gives every method the same initial encoder, order of images and crops.
+The seeds are the sample: all inferences are about other seeds of the same recipe on the same test images, not about other
+images. Differences are paired because a seed gives every method the same initial encoder, order of images and crops.
 
 Holm: S. Holm 1979, A simple sequentially rejective multiple test procedure. Effect size: Cohen's d_z = mean / sd of the
 differences (Cohen 1988, section 2.3.5; Lakens 2013, equation 6), with Hedges' (1981) exact correction for small n. Detectable
@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-POWER = 0.8  # of the detectable difference
-EXACT = 20  # seeds up to which all 2^n signs are enumerated; above, as many are drawn
-RESAMPLES = 9999  # of the bootstrap
+POWER = 0.8  # at the detectable difference
+EXACT = 20  # number of seeds up to which all 2^n signs are enumerated; above it, signs are sampled
+RESAMPLES = 9999  # number of bootstrap resamples
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of n numbers; `sd` is the sample's (n - 1), NaN for one number; of none, all is NaN."""
+    """Summary of n numbers; `sd` is the sample standard deviation (n - 1). Undefined values are NaN."""
 
     mean: float
     sd: float
@@ -33,14 +33,14 @@ class Summary:
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Mean and standard deviation over seeds."""
+    """Compute mean and standard deviation over seeds."""
     mean = float(np.mean(values)) if values else math.nan
     return Summary(mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan, len(values))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of n paired differences, in the unit of the scores; what a number of pairs cannot tell is NaN."""
+    """Statistics of n paired differences, in the unit of the scores; values undefined for this n are NaN."""
 
     n: int
     mean: float
@@ -51,7 +51,7 @@ class Difference:
     p: float  # two-sided paired t-test
     p_signs: float  # exact paired permutation test: all 2^n signs of the differences
     effect: float  # Cohen's d_z with Hedges' correction
-    detectable: float  # found with probability POWER
+    detectable: float  # true difference that the t-test detects with probability POWER
 
     @property
     def half(self) -> float:
@@ -60,7 +60,7 @@ class Difference:
 
 
 def paired_difference(method: dict[int, float], baseline: dict[int, float], confidence: float) -> Difference | None:
-    """method - baseline over the seeds that both have (maps seed -> score); None where they share none."""
+    """Compute method - baseline over shared seeds (both map seed -> score); return None if there are none."""
     seeds = sorted(method.keys() & baseline.keys())
     if not seeds:
         return None
@@ -96,15 +96,16 @@ def _bootstrap(d: NDArray[np.float64], confidence: float) -> tuple[float, float]
 
 
 def bootstrap_coverage(n: int) -> float:
-    """The most that a bootstrap interval about n differences can hold the true (symmetric) one: 1 - 2^(1-n).
+    """Upper bound on the coverage of a bootstrap interval of n symmetrically distributed differences: 1 - 2^(1-n).
 
-    It does not reach beyond the least and the largest difference, and with probability 2 x 2^-n all lie on one side.
+    The interval never extends beyond the smallest and largest difference, and with probability 2 x 2^-n all differences lie
+    on one side of the true one.
     """
     return 1 - 2.0 ** (1 - n)
 
 
 def sign_flip_test(differences: NDArray[np.float64]) -> float:
-    """Two-sided p: the share of signs of the differences that give a mean at least as far from 0; exact up to EXACT."""
+    """Two-sided p-value of the sign-flip test: share of sign patterns whose mean is at least as far from 0; exact up to EXACT."""
     n, size = len(differences), np.abs(differences)
     observed = abs(differences.sum()) * (1 - 1e-9)  # a tie to rounding is a tie
     if n > EXACT:
@@ -117,12 +118,12 @@ def sign_flip_test(differences: NDArray[np.float64]) -> float:
 
 
 def smallest_p(n: int) -> float:
-    """The least that the exact test can give with n pairs: all signs equal, or all opposite."""
+    """Smallest p-value of the exact test with n pairs, reached if all differences have one sign."""
     return 2.0 ** (1 - n)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values; NaN stays NaN and is no comparison."""
+    """Adjust p-values by Holm's method; NaN stays NaN and does not count as a comparison."""
     adjusted = [math.nan] * len(ps)
     order = sorted((p, i) for i, p in enumerate(ps) if not math.isnan(p))
     largest = 0.0
@@ -133,17 +134,17 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def hedges_correction(degrees: int) -> float:
-    """J: what makes d_z unbiased; 0 for one degree of freedom, where its expectation is infinite."""
+    """Hedges' factor J, which makes d_z unbiased; 0 for one degree of freedom, where the expectation is infinite."""
     return float(np.exp(special.gammaln(degrees / 2) - special.gammaln((degrees - 1) / 2)) / math.sqrt(degrees / 2))
 
 
 @functools.cache
 def detectable_ratio(n: int, confidence: float) -> float:
-    """The detectable difference of n pairs in standard deviations of the differences."""
+    """Minimum detectable difference of n pairs, in standard deviations of the differences."""
     degrees, limit = n - 1, stats.t.ppf((1 + confidence) / 2, n - 1)
 
     def power(shift: float) -> float:
-        return float(stats.nct.sf(limit, degrees, shift))  # the other tail is nothing at this power, and scipy's is NaN at times
+        return float(stats.nct.sf(limit, degrees, shift))  # the other tail is negligible, and scipy's is sometimes NaN
 
     high = 1.0
     while power(high) < POWER:

@@ -1,4 +1,4 @@
-"""What is counted on a method's networks: operations, bytes kept for the backward pass, parameters, batch norms' channels."""
+"""Counts measured on a method's networks: FLOPs, bytes kept for the backward pass, parameters, batch-norm channels."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one method as params.yaml describes it."""
+    """Counts of one method as configured in params.yaml."""
 
     flop: float  # of a step, per image
     activations: float  # bytes kept for the backward pass, per image
@@ -64,7 +64,7 @@ def count(p: Params, name: str) -> Counts:
 
 
 def with_hard_views(p: Params, name: str, candidates: int | None) -> Params:
-    """The same params, where `name` trains on the hardest of so many candidates, scored exactly; None: without."""
+    """Return the params with `name` training on the hardest of that many exactly scored candidates; None disables it."""
     scoring = Scoring(precision="same", predicted=None, reuse=False)
     hard = candidates and HardViews(candidates=candidates, local_candidates=None, max_combinations=64, scoring=scoring)
     section = p.methods[name].model_copy(update={"hard_views": hard or None})
@@ -85,7 +85,7 @@ def _step(model: Method, sizes: list[int], images: int, bf16: bool) -> None:
 
 @contextmanager
 def _kept_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
-    """Bytes that autograd keeps meanwhile, weights aside."""
+    """Count the bytes that autograd saves inside the context, excluding weights."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, Tensor] = {}  # holds on to every tensor, so that no address comes twice
 
@@ -99,7 +99,7 @@ def _kept_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
 
 @contextmanager
 def _norm_channels(model: nn.Module) -> Iterator[Callable[[], tuple[int, int]]]:
-    """Channels of the batch norms that run meanwhile in train mode: (forward, those that run backward too)."""
+    """Count the channels of batch norms run in train mode inside the context: (forward, also backward)."""
     found = [0, 0]
 
     def note(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

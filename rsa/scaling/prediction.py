@@ -1,4 +1,4 @@
-"""What a run asks of storage, network and memory, by number of GPUs. 1 MB is 10^6 bytes."""
+"""Storage, network and memory requirements of a run by number of GPUs. 1 MB is 10^6 bytes."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from rsa.training.checkpoint import KEPT
 
 @dataclass(frozen=True)
 class Given:
-    """What nobody can count: the images, and how fast a GPU is."""
+    """Inputs that cannot be derived from params.yaml: the images, and the speed of a GPU."""
 
     images: int  # of the training split
     image_bytes: float  # mean, encoded
@@ -36,7 +36,7 @@ class Given:
 
 
 def table(p: Params, name: str, given: Given, gpus: Sequence[int]) -> str:
-    """Every prediction for a method, a column for each number of GPUs, in Markdown."""
+    """Render all predictions for a method in Markdown, with a column per number of GPUs."""
     counts = count(p, name)
     rows: dict[str, list[str]] = {}
     if p.methods[name].hard_views is not None:
@@ -51,7 +51,7 @@ def table(p: Params, name: str, given: Given, gpus: Sequence[int]) -> str:
 
 
 def predict(p: Params, counts: Counts, given: Given, gpus: int) -> dict[str, float]:
-    """Every prediction for a number of GPUs, by what it is called in the table."""
+    """Predict all quantities for a number of GPUs, keyed by their names in the table."""
     batch, nodes = p.pretrain.batch_size, -(-gpus // given.gpus_per_node)
     steps_per_epoch = given.images // batch
     rate = images_per_second(counts.flop, 1e12 * given.tflops)
@@ -98,5 +98,5 @@ def predict(p: Params, counts: Counts, given: Given, gpus: int) -> dict[str, flo
 
 
 def _short(value: float) -> str:
-    """Three digits, or all of a large number."""
+    """Format with three digits, or all digits of a large number."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

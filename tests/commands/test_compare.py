@@ -109,7 +109,7 @@ def test_an_experiment_is_compared_with_the_commit_that_it_came_from(project: Pr
     assert "| byol, digits knn |" in text.partition("## Equal")[2].partition("##")[0]
     assert "| methods.rsa.beta.start | 0.4 | 0.2 |" in text
     assert text.count("| methods.") == 1
-    assert "Of 2 comparisons, B is shown to be better in 0 and worse in 0." in text
+    assert "Of 2 comparisons, B is significantly better in 0 and worse in 0." in text
 
 
 def test_the_other_way_round_the_sign_is_the_other(project: Project, run: Compare) -> None:
@@ -129,7 +129,7 @@ def test_new_cells_are_named_and_no_comparison(project: Project, run: Compare) -
 
 def test_scores_under_other_settings_are_refused(project: Project, run: Compare) -> None:
     text = run(project, "grown", "other_k", "--markdown")
-    refused = text.partition("## Refused")[2].partition("##")[0]
+    refused = text.partition("## Not comparable")[2].partition("##")[0]
     assert "rsa, digits knn: measured with other settings in grown than in other_k" in refused
     assert "sklearn" not in refused
     assert "| rsa | digits knn" not in text

@@ -1,4 +1,4 @@
-"""Which figures a report has, in its order, and what is said of each. What no run has anything for is left out."""
+"""The figures of a report in order, with their captions. Figures without data are omitted."""
 
 import json
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Manifests = dict[str, dict[int, dict[str, Any]]]  # method -> seed -> run.json
 
 @dataclass(frozen=True)
 class Figure:
-    """A file, what it shows in a few words (for who cannot see it), and what a reader has to know."""
+    """A figure's file with its alternative text and caption."""
 
     section: str  # scores | cost | training | quality | hard views | features | views
     file: str

@@ -1,4 +1,4 @@
-"""How all figures look, and how they are written: SVG, the same to the byte for the same data.
+"""Common style of the figures, which are SVG files, identical to the byte for the same data.
 
 A figure is drawn in light colours. A style sheet within the file exchanges them where the reader prefers a dark theme; what
 does not know style sheets shows the light one. Either way a background is painted, so text is never dark on dark.
@@ -84,7 +84,7 @@ Curves = dict[str, dict[int, pd.DataFrame]]  # method -> seed -> its table
 
 
 def color(place: int) -> str:
-    """Of the method at this place."""
+    """Style of the method at this position."""
     return COLORS[place % len(COLORS)]
 
 
@@ -100,7 +100,7 @@ def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 
 def _themed(svg: str) -> str:
-    """With the dark colours, as a style sheet."""
+    """Add the dark colours as a style sheet."""
     rules = [
         f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
         for light, dark in DARK.items()

@@ -1,4 +1,4 @@
-"""What the runs recorded at every step: loss, schedules, and whether embeddings still tell samples apart."""
+"""Curves that the runs recorded at every step: loss, schedules, and collapse metrics of the embeddings."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def draw_schedules(curves: Curves, path: Path) -> None:
 
 
 def draw_health(curves: Curves, path: Path) -> None:
-    """Whether the embeddings still tell samples apart (rsa.training.collapse)."""
+    """Plot the collapse metrics of the embeddings (rsa.training.collapse)."""
     draw_columns(curves, HEALTH, path)
 
 

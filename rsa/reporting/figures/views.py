@@ -1,4 +1,4 @@
-"""What methods see: augmented views, and which of them Hard View Selection chose and refused."""
+"""Augmented views, and the candidates that Hard View Selection selected and rejected."""
 
 import textwrap
 from pathlib import Path
@@ -119,7 +119,7 @@ def _show(axis: Axes, tiles: NDArray[np.uint8], names: list[str]) -> None:
 
 
 def draw_selection(curves: Curves, path: Path) -> None:
-    """What Hard View Selection chose (lines) among all sets of candidates (dotted lines), over training."""
+    """Plot the selections of Hard View Selection (lines) against all view combinations (dotted lines) over training."""
     shown = [name for name in CHOICES if any(name in run for runs in curves.values() for run in runs.values())]
     with drawing(path, WIDTH, 2.65) as figure:
         for axis, name in zip(panels(figure, len(shown)), shown, strict=True):
