@@ -1,1 +1,1 @@
-"""Networks: timm backbones, projection and prediction heads, the moving-average target, the encoder file."""
+"""Networks: timm backbones, projection and prediction heads, the EMA target network, the encoder file."""

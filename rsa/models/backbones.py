@@ -11,7 +11,7 @@ from rsa.params.section import nearest
 
 
 def build_backbone(params: Model) -> nn.Module:
-    """The backbone as params.yaml names it; its attribute `num_features` is D. ValueError for a name timm doesn't know."""
+    """Build the backbone of params.yaml; its attribute `num_features` is D. ValueError for a name unknown to timm."""
     if not timm.is_model(params.backbone):
         hint = nearest(params.backbone, timm.list_models())
         raise ValueError(f"model.backbone must be a name that timm knows, got {params.backbone!r}{hint}")
@@ -20,7 +20,7 @@ def build_backbone(params: Model) -> nn.Module:
             raise ValueError(f"model.backbone_args must not hold {weights}: use pretrain.start to load weights")
     try:
         backbone: nn.Module = timm.create_model(params.backbone, num_classes=0, **params.backbone_args)
-    except (TypeError, ValueError, AttributeError, IndexError, KeyError, AssertionError, RuntimeError) as why:  # timm's own
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError, AssertionError, RuntimeError) as why:  # raised by timm
         raise ValueError(f"model.backbone_args must be arguments of timm's {params.backbone}: {why}") from why
     if params.small_stem:
         _small_stem(backbone, params.backbone)
@@ -28,7 +28,7 @@ def build_backbone(params: Model) -> nn.Module:
 
 
 def _small_stem(backbone: nn.Module, name: str) -> None:
-    """For small images (Chen et al. 2020, SimCLR, appendix B.9): the first convolution 3x3 with stride 1, no max-pool."""
+    """Adapt the stem to small images: 3x3 first convolution, stride 1, no max-pool (Chen et al. 2020, appendix B.9)."""
     if not hasattr(backbone, "maxpool") or not isinstance(getattr(backbone, "pretrained_cfg", {}).get("first_conv"), str):
         raise ValueError(f"model.small_stem must be false for {name}: it has no first convolution with a max-pool behind it")
     path = first_convolution(backbone)
@@ -40,30 +40,30 @@ def _small_stem(backbone: nn.Module, name: str) -> None:
 
 
 def first_convolution(backbone: nn.Module) -> str:
-    """Its name, for a backbone of which timm says it."""
+    """Return the name of the first convolution, for a backbone whose timm configuration has it."""
     path = cast(dict[str, str], backbone.pretrained_cfg)["first_conv"]
     return f"{path}.0" if isinstance(backbone.get_submodule(path), nn.Sequential) else path  # a deep stem
 
 
 def compile_copies(network: nn.Module, backbone: nn.Module) -> None:
-    """Compile `backbone` and its copies in `network` by torch's compiler, in place: their tensors keep their names."""
+    """Compile `backbone` and its copies in `network` in place with torch.compile; tensor names stay the same."""
     for module in network.modules():
         if type(module) is type(backbone):
             module.compile()
 
 
 def representation(backbone: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """h (B, D), float32 or float64."""
+    """Return the representation h (B, D), float32 or float64."""
     return full_precision(cast(torch.Tensor, backbone(x)).flatten(1))
 
 
 def variants(backbone: nn.Module, x: torch.Tensor, blocks: list[int], pooling: list[str]) -> dict[tuple[int, str], torch.Tensor]:
-    """Representations (B, D) that linear probes of ViTs use (Caron et al. 2021, appendix F.2; Oquab et al. 2023, B.3).
+    """Return representations (B, D) for linear probes of ViTs (Caron et al. 2021, F.2; Oquab et al. 2023, B.3).
 
-    `cls`: the class tokens of the last `blocks` blocks, normalised, one beside the other; `cls_avg`: the last block's mean patch
-    too; `avg`: the backbone's own representation, of the last block alone. ValueError where the backbone has no class token.
+    `cls`: the normalised class tokens of the last `blocks` blocks, concatenated; `cls_avg`: those and the mean patch token of
+    the last block; `avg`: the backbone's own representation, with one block only. ValueError without a class token.
     """
-    found: dict[tuple[int, str], torch.Tensor] = {}
+    pooled: dict[tuple[int, str], torch.Tensor] = {}
     if set(pooling) != {"avg"}:
         layers = getattr(backbone, "get_intermediate_layers", None)
         if layers is None or not getattr(backbone, "num_prefix_tokens", 0):
@@ -73,14 +73,14 @@ def variants(backbone: nn.Module, x: torch.Tensor, blocks: list[int], pooling: l
         mean = full_precision(outputs[-1][0]).mean(1)
         for count in blocks:
             classes = torch.cat(tokens[-count:], 1)
-            found |= {(count, "cls"): classes, (count, "cls_avg"): torch.cat([classes, mean], 1)}
+            pooled |= {(count, "cls"): classes, (count, "cls_avg"): torch.cat([classes, mean], 1)}
     if "avg" in pooling:
         if blocks != [1]:
             raise ValueError(f"blocks must be [1] for pooling avg, got {blocks}")
-        found[1, "avg"] = representation(backbone, x)
-    return {(count, pool): found[count, pool] for count in blocks for pool in pooling}
+        pooled[1, "avg"] = representation(backbone, x)
+    return {(count, pool): pooled[count, pool] for count in blocks for pool in pooling}
 
 
 def full_precision(x: torch.Tensor) -> torch.Tensor:
-    """float32 of a lower precision; float64 stays."""
+    """Convert lower precisions to float32; float64 stays."""
     return x if x.dtype == torch.float64 else x.float()

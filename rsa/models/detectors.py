@@ -1,13 +1,13 @@
 """torchvision's Faster R-CNN (Ren et al. 2015) and Mask R-CNN (He et al. 2017) on a timm ResNet.
 
-c4: one feature map of the last but one stage; the last stage, as the head, works on each region (Ren et al. 2015; Res5ROIHeads
-in detectron2). The transfer of MoCo (He et al. 2020, section 4.2) and of those who compare with it.
+c4: one feature map from the last but one stage; the last stage is the head of each region (Ren et al. 2015; Res5ROIHeads in
+detectron2). This is the transfer protocol of MoCo (He et al. 2020, section 4.2) and of later work that compares with it.
 fpn: a feature pyramid of the four stages (Lin et al. 2017) with torchvision's heads.
 
-With `backbone: trained` batch norms work on the whole batch and the new layers get one too (c4: behind the last stage; fpn:
-in the pyramid), as in MoCo, whose synchronised batch norms see the same images.
-Differs from MoCo's: torchvision's regions, sampling and losses in place of detectron2's; no precise batch norm, which
-estimates the statistics again before the test.
+With `backbone: trained`, batch norms use the statistics of the whole batch and the new layers have a batch norm too (c4:
+after the last stage; fpn: in the pyramid), like MoCo's synchronised batch norms.
+Differences from MoCo: torchvision's proposals, sampling and losses instead of detectron2's; no precise batch norm, which
+re-estimates the statistics before the test.
 """
 
 from collections import OrderedDict
@@ -27,7 +27,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from rsa.params.detection import Detection
 
 STAGES = 4
-C4_PROPOSALS = {  # detectron2's for one feature map; torchvision's own are for each level of a pyramid
+C4_PROPOSALS = {  # detectron2's values for one feature map; torchvision's defaults are per pyramid level
     "rpn_pre_nms_top_n_train": 12000,
     "rpn_pre_nms_top_n_test": 6000,
     "rpn_post_nms_top_n_train": 2000,
@@ -36,7 +36,7 @@ C4_PROPOSALS = {  # detectron2's for one feature map; torchvision's own are for 
 
 
 def build_detector(backbone: nn.Module, classes: int, p: Detection) -> nn.Module:
-    """The detector of `classes` classes; takes images in [0, 1] and normalises them as the backbone was pretrained."""
+    """Build the detector; it takes images in [0, 1] and normalises them as in pretraining."""
     stages = _stages(backbone)
     for parameter in _fixed(backbone, p):
         parameter.requires_grad_(False)
@@ -47,7 +47,7 @@ def build_detector(backbone: nn.Module, classes: int, p: Detection) -> nn.Module
 
 
 def train_mode(detector: nn.Module, backbone: nn.Module, p: Detection) -> None:
-    """Training mode, but for what `p.backbone` holds fixed."""
+    """Set training mode, except for the modules that `p.backbone` freezes."""
     detector.train()
     if p.backbone == "frozen":
         backbone.eval()
@@ -57,7 +57,7 @@ def train_mode(detector: nn.Module, backbone: nn.Module, p: Detection) -> None:
 
 
 def norms(module: nn.Module) -> Iterator[nn.Module]:
-    """The batch norms inside."""
+    """Iterate over the batch norms of a module."""
     return (each for each in module.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm))
 
 
@@ -70,13 +70,13 @@ def _fixed(backbone: nn.Module, p: Detection) -> Iterator[nn.Parameter]:
 
 
 def _stages(backbone: nn.Module) -> list[dict[str, Any]]:
-    """timm's description (module, num_chs) of the last stages."""
-    described: list[dict[str, Any]] = list(getattr(backbone, "feature_info", []))[-STAGES:]
+    """Return timm's description (module, num_chs) of the last stages."""
+    stages: list[dict[str, Any]] = list(getattr(backbone, "feature_info", []))[-STAGES:]
     children = dict(backbone.named_children())
-    names = [each["module"] for each in described]
+    names = [each["module"] for each in stages]
     if names != ["layer1", "layer2", "layer3", "layer4"] or not children.keys() >= set(names):
         raise ValueError(f"model.backbone must be one of timm's ResNets for detection, got a {type(backbone).__name__}")
-    return described
+    return stages
 
 
 def _fpn(backbone: nn.Module, stages: list[dict[str, Any]], classes: int, p: Detection) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _c4(backbone: nn.Module, stages: list[dict[str, Any]], classes: int, p: Dete
     width = stages[-1]["num_chs"]
     norm = nn.BatchNorm2d(width) if p.backbone != "frozen_norms" else nn.Identity()
     last = nn.Sequential(OrderedDict(stage=backbone.get_submodule(stages[-1]["module"]), norm=norm))
-    pool = MultiScaleRoIAlign(["0"], output_size=14, sampling_ratio=-1)  # as many points as pixels
+    pool = MultiScaleRoIAlign(["0"], output_size=14, sampling_ratio=-1)  # adaptive: about one sampling point per pixel
     anchors = AnchorGenerator((tuple(p.anchors.sizes),), (tuple(p.anchors.ratios),))
     parts = {
         **C4_PROPOSALS,

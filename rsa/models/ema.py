@@ -8,7 +8,7 @@ from torch import nn
 
 
 def make_target(online: nn.Module) -> nn.Module:
-    """A copy that gets no gradient and drops nothing; its batch norms stay in train mode and keep statistics of their own."""
+    """Copy a network without gradient and dropout; its batch norms stay in train mode with their own statistics."""
     target = copy.deepcopy(online).requires_grad_(False)
     for module in target.modules():
         if isinstance(module, nn.Dropout):
@@ -20,5 +20,5 @@ def make_target(online: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def ema_update(target: nn.Module, online: nn.Module, momentum: float) -> None:
-    """target <- momentum target + (1 - momentum) online, for parameters only (buffers are the target's own)."""
+    """Update parameters only: target <- momentum target + (1 - momentum) online; the target keeps its own buffers."""
     torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - momentum)

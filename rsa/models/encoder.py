@@ -18,25 +18,25 @@ from rsa.params.model import Model
 
 
 def save_encoder(backbone: nn.Module, path: Path, backbone_name: str, progress: float = 1.0) -> None:
-    """Parameters and buffers of `backbone`, on the CPU, in their state-dict names; `progress` is the share of training done."""
+    """Save parameters and buffers of `backbone` by state-dict name; `progress` is the fraction of training done."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
     about = json.dumps({"backbone": backbone_name, "progress": progress})
-    save_file(state, path, metadata={"encoder": about})  # one entry: safetensors writes several in any order
+    save_file(state, path, metadata={"encoder": about})  # one entry: safetensors writes several in arbitrary order
 
 
 def progress_of(path: Path) -> float:
-    """The share of training after which the encoder was saved."""
+    """Return the fraction of training after which the encoder was saved."""
     return float(_about(path)["progress"])
 
 
 def open_encoder(model: Model, path: Path) -> nn.Module:
-    """The encoder at `path`: the backbone of `model`, or the pixels, with all its tensors loaded."""
+    """Load the encoder at `path`: the backbone of `model`, or the pixel encoder."""
     pixels = _about(path)["backbone"] == PIXELS
     return load_encoder(Pixels() if pixels else build_backbone(model), path)
 
 
 def load_encoder(backbone: nn.Module, path: Path) -> nn.Module:
-    """Load `path` into `backbone`, every tensor of which must be there with its shape; nothing is left random."""
+    """Load `path` into `backbone`; every tensor must be in the file with its shape, so nothing stays random."""
     with _opened(path) as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     require_fit(str(path), backbone.state_dict(), state)
@@ -62,7 +62,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def require_fit(source: str, model: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """ValueError, with names, unless `found` in `source` has every tensor of the model with its shape, and finite numbers."""
+    """Raise ValueError unless the tensors `found` in `source` have the names and shapes of the model and are finite."""
     want = {name: tuple(tensor.shape) for name, tensor in model.items()}
     have = {name: tuple(tensor.shape) for name, tensor in found.items()}
     if different := sorted(name for name in want.keys() | have.keys() if want.get(name) != have.get(name)):

@@ -1,4 +1,4 @@
-"""An encoder in other programs' formats, each loaded back and compared before it stays. Functions say what they did."""
+"""Export of an encoder to other formats. Each file is loaded back and compared; functions return a line for the user."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from rsa.models.backbones import build_backbone, representation
 from rsa.params.model import Model
 
-TOLERANCE = 1e-4  # of the largest number of a representation
-ANY_SIZE = 64  # px of images for a backbone that takes any
+TOLERANCE = 1e-4  # relative to the largest absolute value of a representation
+ANY_SIZE = 64  # px of test images for a backbone that takes any size
 
 
 def _compare(path: Path, ours: Tensor, theirs: Tensor) -> float:
@@ -30,7 +30,7 @@ def _images(size: int) -> Tensor:
 
 @torch.no_grad()
 def export_timm(backbone: nn.Module, p: Model, path: Path) -> str:
-    """A state dict for timm's model (with the small stem, if params.yaml has one, put in as rsa.models.backbones does)."""
+    """Write a state dict for timm's model (with the small stem of rsa.models.backbones if params.yaml asks for it)."""
     torch.save(backbone.state_dict(), path)
     other = build_backbone(p) if p.small_stem else timm.create_model(p.backbone, num_classes=0, **p.backbone_args)
     other.load_state_dict(torch.load(path, weights_only=True))
@@ -42,7 +42,7 @@ def export_timm(backbone: nn.Module, p: Model, path: Path) -> str:
 
 @torch.no_grad()
 def export_torchvision(backbone: nn.Module, p: Model, size: int, path: Path) -> str:
-    """The same weights for torchvision's model of that name; not every backbone has one."""
+    """Write a state dict for torchvision's model of the same name, if there is one."""
     build: Callable[..., nn.Module] | None = getattr(torchvision.models, p.backbone, None)
     if build is None or p.small_stem or p.backbone_args:
         return f"{path}: not written, torchvision has no {p.backbone} with these arguments and stem"
@@ -58,7 +58,7 @@ def export_torchvision(backbone: nn.Module, p: Model, size: int, path: Path) -> 
 
 
 def export_onnx(backbone: nn.Module, size: int, path: Path) -> str:
-    """An ONNX graph, images (B, 3, size, size) -> representations (B, D), for any B."""
+    """Write an ONNX graph: images (B, 3, size, size) -> representations (B, D), for any B."""
     import onnxruntime  # slow to import
 
     x = _images(size)
@@ -82,5 +82,5 @@ def export_onnx(backbone: nn.Module, size: int, path: Path) -> str:
 
 
 def _fixed(backbone: nn.Module) -> bool:
-    """Whether the backbone takes images of one size only, as a plain ViT."""
+    """Return True if the backbone takes images of one size only, like a plain ViT."""
     return hasattr(backbone, "patch_embed") and not getattr(backbone, "dynamic_img_size", False)

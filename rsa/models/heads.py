@@ -22,8 +22,11 @@ class DeepHead(Head):
 
 
 def mlp(inputs: int, hidden: int, outputs: int, layers: int = 2, *, normalize_out: bool = False) -> nn.Sequential:
-    """`layers` of linear, batch norm, ReLU, the last linear alone (Grill et al. 2020, section 3.3), or with a batch norm
-    without scale and shift (Chen et al. 2021, MoCo v3 and SimSiam); (B, inputs) -> (B, outputs)."""
+    """Build an MLP (B, inputs) -> (B, outputs) of `layers` linear layers with batch norm and ReLU between them.
+
+    The last layer is linear only (Grill et al. 2020, section 3.3) or, with `normalize_out`, followed by a batch norm without
+    scale and shift (Chen et al. 2021, MoCo v3 and SimSiam).
+    """
     sizes = [inputs, *[hidden] * (layers - 1)]
     modules: list[nn.Module] = []
     for before, after in itertools.pairwise(sizes):
@@ -35,8 +38,10 @@ def mlp(inputs: int, hidden: int, outputs: int, layers: int = 2, *, normalize_ou
 
 
 class PrototypeHead(nn.Module):
-    """DINO's head (Caron et al. 2021, appendix C): three layers with GELU, a bottleneck on the sphere, and prototypes
-    of unit length, or whose length is learnt; (..., inputs) -> logits (..., prototypes)."""
+    """DINO's head (Caron et al. 2021, appendix C): (..., inputs) -> logits (..., prototypes).
+
+    It has three layers with GELU, an L2-normalised bottleneck, and prototypes of unit length or of learnt length.
+    """
 
     def __init__(self, inputs: int, hidden: int, bottleneck: int, prototypes: int, *, unit_length: bool) -> None:
         super().__init__()
@@ -53,5 +58,5 @@ class PrototypeHead(nn.Module):
         lengths.requires_grad_(not unit_length)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
+        """Return the logits."""
         return self.last(F.normalize(self.mlp(x), dim=-1))  # type: ignore[no-any-return]

@@ -3,12 +3,12 @@
 import torch.nn.functional as F
 from torch import Tensor, nn, tensor
 
-NAME = "pixels"  # of the backbone, in the encoder file
-MOST = 32  # px of a side, beyond which images are made smaller: 224 px would be 150,528 features
+NAME = "pixels"  # backbone name in the encoder file
+MOST = 32  # px; larger images are downscaled: 224 px would be 150,528 features
 
 
 class Pixels(nn.Module):
-    """Undoes the normalisation of its input with the same `mean` and `std`, and flattens it."""
+    """An encoder that undoes the normalisation of its input by `mean` and `std` and flattens the pixels."""
 
     mean: Tensor
     std: Tensor
@@ -19,7 +19,7 @@ class Pixels(nn.Module):
         self.register_buffer("std", tensor(std).view(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D)."""
+        """Return the pixels as features: (B, 3, H, W) -> (B, D)."""
         x = x * self.std + self.mean
         if max(x.shape[2:]) > MOST:
             x = F.adaptive_avg_pool2d(x, MOST)

@@ -1,4 +1,4 @@
-"""What a run starts from: random weights, the encoder file of another run, or weights that timm has for the backbone."""
+"""Initial weights of a run: random, the encoder file of another run, or timm's pretrained weights."""
 
 import hashlib
 from pathlib import Path
@@ -17,10 +17,10 @@ from rsa.params.section import nearest
 
 
 def warm_start(backbone: nn.Module, model: Model, p: Start) -> dict[str, Any]:
-    """Load into `backbone`, which was built of `model`, what it starts from; returns what was loaded, for run.json.
+    """Load the initial weights into `backbone`, which was built from `model`; return a record of them for run.json.
 
-    Random number generators stay as they are: heads start from the same numbers whatever the backbone starts from.
-    ValueError where the weights cannot be had, do not fit, or are not those of `sha256`.
+    Random number generators are unchanged, so heads are initialised alike whatever the backbone starts from.
+    ValueError if the weights are unavailable, do not fit, or do not match `sha256`.
     """
     if isinstance(p, RandomStart):
         return {"weights": p.weights}
@@ -38,20 +38,20 @@ def warm_start(backbone: nn.Module, model: Model, p: Start) -> dict[str, Any]:
 
 
 def sha256(state: dict[str, Tensor]) -> str:
-    """Of tensors and their names; not of a file, so that it is the same whatever file they came in."""
+    """Return a digest of tensors and their names, which does not depend on the file they came from."""
     return hashlib.sha256(save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})).hexdigest()
 
 
 def _pretrained(backbone: nn.Module, model: Model, p: TimmStart) -> tuple[dict[str, Tensor], list[str]]:
-    """timm's weights for the backbone, and the names of those that it has none for: the small stem's first convolution."""
+    """Return timm's weights, and the names of tensors without weights: the small stem's first convolution."""
     if not timm.is_model_pretrained(p.name):
         hint = nearest(p.name, timm.list_pretrained(f"{model.backbone.partition('.')[0]}*"))
         raise ValueError(f"pretrain.start.name must be a name that timm has weights for, got {p.name!r}{hint}")
     with torch.random.fork_rng(devices=[]):
         try:
-            # not with backbone_args: timm leaves random, with a log line, what its weights have no tensor for
+            # without backbone_args: timm leaves tensors that its weights lack random and only logs it
             state = timm.create_model(p.name, pretrained=True, num_classes=0).state_dict()
-        except OSError as why:  # of every kind that its hub raises
+        except OSError as why:  # the base class of the hub's errors
             raise ValueError(
                 f"timm's weights {p.name} cannot be downloaded, nor are they in the cache ({type(why).__name__}): run once where "
                 "there is a network and keep the cache (HF_HOME), or start from an encoder file"

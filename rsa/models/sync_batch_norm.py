@@ -1,8 +1,9 @@
-"""Batch norm over the batches of all ranks, exact: N ranks compute what one would, on CPUs (which torch's own refuses) and GPUs.
+"""Exact batch norm over the batches of all ranks, on GPUs and on CPUs, which torch.nn.SyncBatchNorm does not support.
 
-Forward: mean and variance of each rank are combined by Chan et al. 1979's formula, after one exchange.
-Backward: with g the gradient behind the norm and x^ the normalised input, dx = w / std (g - mean(g) - x^ mean(g x^)), the
-means over all ranks, after one exchange. Weight and bias get this rank's part, as every parameter does.
+N ranks compute the same as one rank with the global batch.
+Forward: mean and variance of all ranks are combined by the formula of Chan et al. 1979, with one collective call.
+Backward: with g the gradient of the output and x^ the normalised input, dx = w / std (g - mean(g) - x^ mean(g x^)); the means
+run over all ranks, with one collective call. Weight and bias get the local gradient, like every parameter.
 """
 
 from typing import Any
@@ -27,7 +28,7 @@ class _Normalize(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = context.saved_tensors
         g = gradients[0].contiguous(memory_format=_format(x))
-        # Of weight and bias, as if mean and variance were constants: the sums of g x^ and of g.
+        # Gradients of weight and bias with constant mean and variance: the sums of g x^ and of g.
         _, gw, gb = torch.ops.aten.native_batch_norm_backward(
             g, x, weight, mean, var, None, None, False, context.eps, [False, True, True]
         )
@@ -35,7 +36,7 @@ class _Normalize(torch.autograd.Function):
         scale = weight * (var + context.eps).rsqrt()
         slope = -scale * (var + context.eps).rsqrt() * mean_gx
         constant = -scale * mean_g - slope * mean
-        # scale g + constant + slope x, by the fastest kernels there are
+        # scale g + constant + slope x, computed with the fastest available kernels
         gx = F.batch_norm(g, torch.zeros_like(mean), torch.ones_like(var), scale, constant, False, 0.0, 0.0)
         gx.addcmul_(x, slope.to(x.dtype).view(-1, *[1] * (x.ndim - 2)))
         return gx, gw, gb, None, None, None, None
@@ -47,14 +48,14 @@ def _format(x: Tensor) -> torch.memory_format:
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """nn.BatchNorm1d and 2d over all ranks."""
+    """nn.BatchNorm1d and nn.BatchNorm2d with statistics over all ranks."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
             raise ValueError(f"a batch norm's input must be (B, C, ...), got {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, ...) -> the same."""
+        """Normalise (B, C, ...) over all ranks in training mode."""
         if not self.training or world_size() == 1:
             return super().forward(input)
         mean, var, count = self._statistics(input)
@@ -71,18 +72,18 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @torch.no_grad()
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Mean and biased variance over all ranks, and how many values each is of; ranks have batches of one size."""
+        """Return mean and biased variance over all ranks and the number of values; all ranks have the same batch size."""
         mean, var = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)  # 30 times faster than torch.var_mean
         mean, var = (s if s.dtype == torch.float64 else s.float() for s in (mean, var))
         means, variances = all_gather_stack(torch.stack([mean, var])).unbind(1)  # (ranks, C)
-        whole = means.mean(0)
-        return whole, (variances + (means - whole) ** 2).mean(0), world_size() * x.numel() // x.shape[1]
+        global_mean = means.mean(0)
+        return global_mean, (variances + (means - global_mean) ** 2).mean(0), world_size() * x.numel() // x.shape[1]
 
 
 def synchronize(module: nn.Module) -> None:
-    """Let the batch norms of `module` see the batches of all ranks. ValueError for a kind of norm that can't."""
+    """Synchronise the batch norms of `module` over all ranks, in place. ValueError for an unsupported kind of norm."""
     for name, child in module.named_modules():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             if type(child) not in (nn.BatchNorm1d, nn.BatchNorm2d):
-                raise ValueError(f"launch must ask for one process: {name} is a {type(child).__name__}, which ranks cannot share")
+                raise ValueError(f"{name}: only BatchNorm1d and BatchNorm2d can be synchronised; train in one process")
             child.__class__ = SyncBatchNorm  # same parameters, statistics and settings

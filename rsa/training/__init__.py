@@ -1,1 +1,1 @@
-"""Training a method: the loop, its optimiser and learning rate."""
+"""Training: the loop, optimisers, schedules, checkpoints and the launch of several processes."""

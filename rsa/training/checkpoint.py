@@ -1,7 +1,7 @@
-"""Checkpoints: a run that was killed at any moment continues to the bit.
+"""Checkpoints: a run killed at any moment resumes bit-identically.
 
-The file is the sha256 of what follows, a newline, and a torch archive. It is written beside, synced and renamed, so that a
-kill leaves the old one whole; the last two are kept, and a damaged one is passed over, loudly.
+A file holds the sha256 of the rest, a newline and a torch archive. It is written under a temporary name, synced and renamed,
+so a kill never damages an existing checkpoint. The last two are kept; a damaged one is skipped with a warning.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ KEPT = 2
 
 
 class Preempted(SystemExit):
-    """SIGTERM came and a checkpoint was written: sysexits' EX_TEMPFAIL, `try again`."""
+    """The exit after SIGTERM and a checkpoint; its code is EX_TEMPFAIL of sysexits.h, "try again"."""
 
     code = 75
 
 
 class Checkpoints:
-    """The checkpoints of one run in `folder`, one every `steps` or `minutes`, whichever comes first."""
+    """The checkpoints of one run in `folder`, written every `steps` or `minutes`, whichever comes first."""
 
     def __init__(self, folder: Path, steps: int, minutes: float) -> None:
         self.folder, self.steps, self.seconds = folder, steps, 60 * minutes
@@ -40,7 +40,7 @@ class Checkpoints:
             partial.unlink(missing_ok=True)
 
     def due(self, step: int) -> bool:
-        """Whether it is time for one after `step`."""
+        """Return True if a checkpoint is due after `step`."""
         return step % self.steps == 0 or time.monotonic() - self.written > self.seconds
 
     def save(self, step: int, state: dict[str, Any]) -> None:
@@ -48,9 +48,9 @@ class Checkpoints:
         path = self.folder / f"step_{step:010d}.ckpt"
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            file.write(b"0" * hashlib.sha256().digest_size * 2 + b"\n")  # its place
+            file.write(b"0" * hashlib.sha256().digest_size * 2 + b"\n")  # placeholder of the digest
             archive = _Hashed(file)
-            torch.save(state, archive)  # type: ignore[arg-type]  # as it goes: no copy of all in memory
+            torch.save(state, archive)  # type: ignore[arg-type]  # hashed while written: no copy in memory
             file.seek(0)
             file.write(archive.sha256.hexdigest().encode())
             file.flush()
@@ -62,11 +62,11 @@ class Checkpoints:
         self.written = time.monotonic()
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest state that is whole; None where there is none."""
+        """Return the newest undamaged state, or None."""
         for path in sorted(self.folder.glob("*.ckpt"), reverse=True):
             try:
                 digest, _, archive = path.read_bytes().partition(b"\n")
-            except FileNotFoundError:  # another rank has found it damaged
+            except FileNotFoundError:  # another rank has removed it as damaged
                 continue
             if hashlib.sha256(archive).hexdigest().encode() == digest:
                 state: dict[str, Any] = torch.load(io.BytesIO(archive), map_location=device, weights_only=True)
@@ -79,7 +79,7 @@ class Checkpoints:
 
 
 class _Hashed(io.RawIOBase):
-    """A file to write to, and the sha256 of what was written."""
+    """A writable file that hashes what is written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.sha256 = file, hashlib.sha256()
@@ -90,24 +90,24 @@ class _Hashed(io.RawIOBase):
 
 
 def training_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Everything of a run that moves: weights, statistics, momenta, random number generators."""
+    """Return the mutable state of a run: weights, statistics, momenta, random number generators."""
     generators = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         generators["cuda"] = torch.cuda.get_rng_state()
-    everyones = distributed.all_gather_object(generators)
-    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "generators": everyones}
+    all_generators = distributed.all_gather_object(generators)
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "generators": all_generators}
 
 
 def load_training_state(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put back what was `captured`."""
+    """Restore the state that `training_state` returned."""
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    everyones = state["generators"]
-    if len(everyones) == distributed.world_size():  # else the run continues, not to the bit where something is dropped at random
-        mine = everyones[distributed.rank()]
-        torch.set_rng_state(mine["cpu"].cpu())
-        if "cuda" in mine:
-            torch.cuda.set_rng_state(mine["cuda"].cpu())
+    all_generators = state["generators"]
+    if len(all_generators) == distributed.world_size():  # else the run resumes, but dropout draws other numbers
+        generators = all_generators[distributed.rank()]
+        torch.set_rng_state(generators["cpu"].cpu())
+        if "cuda" in generators:
+            torch.cuda.set_rng_state(generators["cuda"].cpu())
 
 
 def _sync(folder: Path) -> None:
@@ -120,7 +120,7 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def catch_signals() -> Iterator[Callable[[], bool]]:
-    """Note SIGTERM and Ctrl-C instead of ending the process; the function that is given says whether one came."""
+    """Record SIGTERM and Ctrl-C instead of exiting; yields a function that returns True once one has arrived."""
     came = False
 
     def note(*_: object) -> None:

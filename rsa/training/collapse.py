@@ -1,4 +1,4 @@
-"""Whether embeddings still tell samples apart: three numbers for the curve, and the limits that params.yaml sets them."""
+"""Detection of representation collapse: three metrics for the curve, and the limits that params.yaml sets."""
 
 from typing import NamedTuple
 
@@ -10,20 +10,20 @@ from rsa.params.pretrain import Collapse
 
 
 class CollapseError(ArithmeticError):
-    """A run whose embeddings have become one, or lie in too few dimensions."""
+    """The error of a run whose embeddings have collapsed to one point or to too few dimensions."""
 
 
 class Health(NamedTuple):
-    """Of a batch of embeddings scaled to unit length."""
+    """Metrics of a batch of embeddings scaled to unit length."""
 
     embedding_std: float  # mean over dimensions of the standard deviation, x sqrt(P): 0 collapsed, 1 isotropic (SimSiam, 4.1)
     effective_rank: float  # RankMe (Garrido et al. 2023, equation 1): exp of the entropy of the singular values
-    uniformity: float  # log mean exp(-2 |x - y|^2) over pairs (Wang and Isola 2020); 0 collapsed, -4 and less spread out
+    uniformity: float  # log mean exp(-2 |x - y|^2) over pairs (Wang and Isola 2020); 0 collapsed, -4 or less spread out
 
 
 @torch.no_grad()
 def health(embeddings: Tensor) -> Health:
-    """(B, P), B at least 2."""
+    """Compute the metrics of embeddings (B, P), B at least 2."""
     z = F.normalize(embeddings.detach().double(), dim=1)
     singular = torch.linalg.svdvals(z)
     shares = singular / singular.sum() + 1e-7
@@ -37,7 +37,7 @@ def health(embeddings: Tensor) -> Health:
 
 
 def threshold_violation(found: Health, p: Collapse) -> str | None:
-    """What is beyond params.yaml's limits, in words."""
+    """Return a message about the first limit of params.yaml that is violated, or None."""
     for name, least in (("embedding_std", p.min_std), ("effective_rank", p.min_rank)):
         if getattr(found, name) < least:
             return f"{name} must be at least {least} (pretrain.collapse), got {getattr(found, name):.4g}"
@@ -45,7 +45,7 @@ def threshold_violation(found: Health, p: Collapse) -> str | None:
 
 
 def require_health(found: Health, p: Collapse, step: int) -> None:
-    """CollapseError, with the numbers, where params.yaml's limits are not met."""
+    """Raise CollapseError with the value and the limit if a limit of params.yaml is violated."""
     if wrong := threshold_violation(found, p):
         raise CollapseError(
             f"collapsed at step {step}: {wrong}; lower optimizer.base_lr, lengthen pretrain.warmup_epochs, "

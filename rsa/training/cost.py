@@ -1,4 +1,4 @@
-"""What a step costs per image, counted, not timed: forward passes of a backbone and floating-point operations."""
+"""The cost of a step per image, counted and not timed: forward passes of a backbone and floating-point operations."""
 
 from typing import NamedTuple
 
@@ -12,14 +12,14 @@ from rsa.training.loop import Method
 
 
 class Cost(NamedTuple):
-    """Per training image."""
+    """The cost per training image."""
 
     forward_passes: float  # views through a backbone, with or without gradient, of any size; scoring included
-    flops_per_image: float  # of matrix products and convolutions, forward and backward; a multiply-add is two
+    flops_per_image: float  # of matrix products and convolutions, forward and backward; a multiply-add counts as two
 
 
 def cost_per_image(method: Method, batch: Batch) -> Cost:
-    """Of one step of `method` on the CPU, in float32; moves its statistics and gradients."""
+    """Count one step of `method` on the CPU in float32; this changes its batch-norm statistics and gradients."""
     images = len(batch.samples.ids)
     passes = 0
 

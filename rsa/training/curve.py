@@ -1,4 +1,4 @@
-"""curve.csv: a row per step. A run that continues cuts it back to its checkpoint, so that no step is missing or double."""
+"""curve.csv has one row per step. A resumed run truncates it to the checkpoint, so no step is missing or duplicated."""
 
 import csv
 from pathlib import Path
@@ -7,19 +7,19 @@ Row = dict[str, float]
 
 
 class Curve:
-    """Rows appended to a file. The last row of those that come together has the most columns; others leave them empty."""
+    """A CSV file that grows by blocks of rows. The last row of a block has all columns; the others may leave some empty."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def cut(self, size: int) -> None:
-        """Back to its first `size` bytes."""
+        """Truncate the file to its first `size` bytes."""
         self.path.touch()
         with self.path.open("r+") as file:
             file.truncate(size)
 
     def append(self, rows: list[Row]) -> None:
-        """Add rows."""
+        """Append rows to the file."""
         columns = list(rows[-1])
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -29,11 +29,11 @@ class Curve:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size of the file in bytes."""
         return self.path.stat().st_size
 
     def last(self) -> Row:
-        """The last row."""
+        """Return the last row."""
         with self.path.open() as file:
             *_, last = csv.DictReader(file)
         return {name: float(value) for name, value in last.items() if value}

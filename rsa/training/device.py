@@ -1,4 +1,4 @@
-"""The device of a run, and what makes its arithmetic repeat to the bit."""
+"""The device of a run, and the settings that make its arithmetic deterministic."""
 
 import ctypes
 import os
@@ -10,28 +10,31 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
 
 def choose_device(device: str) -> torch.device:
-    """The torch device that `auto`, `cpu` or `gpu` means here."""
+    """Return the torch device for `auto`, `cpu` or `gpu` on this machine."""
     if device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # torchrun's: a GPU for each process
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # set by torchrun: one GPU per process
 
 
 def setup(device: str, threads: int, seed: int) -> torch.device:
-    """The torch device that `auto`, `cpu` or `gpu` means here, with seeds, threads and deterministic kernels set."""
+    """Set seeds, threads and deterministic kernels, and return the torch device for `auto`, `cpu` or `gpu`."""
     if device == "gpu" and not torch.cuda.is_available():
         raise ValueError("device must be cpu or auto on a machine without a usable GPU, got gpu")
     keep_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed by deterministic matrix products on GPUs
     torch.use_deterministic_algorithms(True)
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # NaN into every new tensor: 4 % of a step
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # filling new tensors with NaN takes 4 % of a step
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     return choose_device(device)
 
 
 def keep_memory() -> None:
-    """Let the process keep memory that it has freed, for the next tensor, as torch does on GPUs: each activation would else
-    be mapped and zeroed anew, 5 to 8 % of a training step on CPUs. Peak memory stays the same. Does nothing without glibc."""
+    """Keep freed memory in the process for the next tensor, as torch does on GPUs.
+
+    Otherwise each activation is mapped and zeroed again, which takes 5 to 8 % of a training step on CPUs. Peak memory stays
+    the same. This has no effect without glibc.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for option, value in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 1 << 26)):
@@ -39,5 +42,5 @@ def keep_memory() -> None:
 
 
 def gpu_number(device: torch.device) -> int | None:
-    """DALI's device id: None for the CPU."""
+    """Return DALI's device id, None for the CPU."""
     return None if device.type == "cpu" else (device.index or 0)

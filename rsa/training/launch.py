@@ -1,8 +1,8 @@
-"""Starting the processes of a run by torchrun: on each node one per GPU, or as many as params.yaml asks for.
+"""Launch of the processes of a run by torchrun: one per GPU on each node, or as many as params.yaml asks for.
 
-On one node its launcher runs here. For several nodes `torchrun` starts the command of this process again as each rank: in
-a Slurm job on all nodes at once, by `srun`; elsewhere on this node, and on each of the others where someone gives the same
-command with MASTER_ADDR and NODE_RANK. Processes that die are started again, all together, from the last checkpoint.
+On a single node torchrun's launcher runs in this process. On several nodes `torchrun` runs the command of this process again
+for each rank: in a Slurm job `srun` starts it on all nodes; otherwise it starts on this node, and a person runs the same
+command with MASTER_ADDR and NODE_RANK on each other node. If a process dies, all are restarted from the last checkpoint.
 """
 
 import ctypes
@@ -30,23 +30,23 @@ from rsa.params.pretrain import Pretrain
 from rsa.params.runtime import Runtime
 from rsa.training.checkpoint import Preempted, catch_signals
 
-RESTARTS = 3  # times that processes which died are started again before the run fails
-GRACE = 120  # seconds that they have for a checkpoint after SIGTERM
+RESTARTS = 3  # restarts after a process has died, before the run fails
+GRACE = 120  # seconds for writing a checkpoint after SIGTERM
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
-ERROR_FILE = "ended"  # a file in the run's folder: why a rank ended the run, which no exit code tells
+ERROR_FILE = "ended"  # file in the run's folder with the reason why a rank ended the run, which an exit code cannot carry
 
 
 def processes(r: Runtime) -> int:
-    """How many processes this node runs: `auto` is one per GPU of the run, 1 on the CPU."""
+    """Return the number of processes on this node: `auto` is one per GPU of the run, 1 on the CPU."""
     if r.processes != "auto":
         return r.processes
     return max(1, min(r.gpus, torch.cuda.device_count())) if r.device != "cpu" else 1
 
 
 def launch(p: Pretrain, r: Runtime, folder: Path, function: Callable[..., None], *arguments: Any) -> None:
-    """Run `function(*arguments)` in every process of the run, or here if there is one; `folder` is seen by all nodes.
+    """Run `function(*arguments)` in every process of the run, or here if there is one; all nodes share `folder`.
 
-    ValueError says what ended a rank, Preempted that SIGTERM did.
+    Raises ValueError with the error of the rank that failed, Preempted after SIGTERM.
     """
     count, nodes = processes(r), r.nodes
     if count * nodes == 1:
@@ -59,7 +59,7 @@ def launch(p: Pretrain, r: Runtime, folder: Path, function: Callable[..., None],
         )
     note = folder / ERROR_FILE
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text("")  # ranks write into a file that is there: what NFS remembers of a missing one may be old
+    note.write_text("")  # created before the ranks start: NFS may cache that a file is missing
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # else a restarted worker may hang
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -111,7 +111,7 @@ def _on_all_nodes(r: Runtime, note: Path) -> None:
         job = subprocess.Popen(command)
         while job.poll() is None and not (terminated() and by_hand()):
             time.sleep(0.5)
-        if job.poll() is None:  # Slurm tells every process itself, and its srun would kill them
+        if job.poll() is None:  # started by hand; Slurm signals every process itself, and a terminated srun would kill them
             job.terminate()
         code = job.wait()
     if code == 0:
@@ -131,31 +131,31 @@ def _raise_noted(note: Path) -> None:
 
 
 def by_hand() -> bool:
-    """Whether other nodes' processes are started by someone else, not by Slurm."""
+    """Return True if a person, not Slurm, starts the processes of other nodes."""
     return "MASTER_ADDR" in os.environ or "SLURM_JOB_ID" not in os.environ
 
 
 def torchrun(r: Runtime) -> list[str]:
-    """The command that runs this node's part of a run on several nodes: ranks are this process's own command."""
+    """Return the torchrun command of this node in a multi-node run; each rank runs the command of this process."""
     if not by_hand():
         job = os.environ["SLURM_JOB_ID"]
         meeting = [f"--rdzv-endpoint={socket.gethostname()}:{20000 + int(job) % 10000}", f"--rdzv-id={job}"]
     elif "MASTER_ADDR" in os.environ:
         address, port = os.environ["MASTER_ADDR"], int(os.environ.get("MASTER_PORT", "29400"))
         meeting = [f"--rdzv-endpoint={address}:{port}", "--rdzv-id=by-hand", f"--rdzv-conf=is_host={int(not is_other_node())}"]
-        meeting.append(f"--local-addr={_own_address(address, port)}")  # a host's name may be another interface's
+        meeting.append(f"--local-addr={_own_address(address, port)}")  # the host name may resolve to another interface
     else:
         raise ValueError(f"runtime.nodes {r.nodes} needs a Slurm job, or MASTER_ADDR to name the first node's address: not set")
     return [
         *(sys.executable, "-m", "torch.distributed.run"),
         *(f"--nnodes={r.nodes}", f"--nproc-per-node={processes(r)}", "--rdzv-backend=c10d", *meeting),
         *(f"--max-restarts={RESTARTS}", f"--shutdown-timeout={GRACE}"),
-        *("-m", "--", _module(), *sys.argv[1:]),  # else `--start` is taken for an abbreviation of torchrun's own
+        *("-m", "--", _module(), *sys.argv[1:]),  # without `--` torchrun takes `--start` for an abbreviation of its own option
     ]
 
 
 def _own_address(other: str, port: int) -> str:
-    """By which this host reaches another one (no packet is sent)."""
+    """Return the local address from which this host reaches another one (no packet is sent)."""
     family, kind, protocol, _, place = socket.getaddrinfo(other, port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.connect(place)
@@ -169,17 +169,17 @@ def _module() -> str:
 
 
 def is_rank() -> bool:
-    """Whether torchrun has started this process."""
+    """Return True if torchrun has started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_other_node() -> bool:
-    """Whether this process is to start its node's part of a run that another node leads."""
+    """Return True if this process launches a non-leading node of a multi-node run."""
     return int(os.environ.get("NODE_RANK", "0")) > 0
 
 
 def exec_torchrun(r: Runtime) -> None:
-    """Become the torchrun of a node that another one leads; does not return."""
+    """Replace this process by the torchrun of a non-leading node; does not return."""
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     command = torchrun(r)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -188,11 +188,11 @@ def exec_torchrun(r: Runtime) -> None:
 
 @record
 def in_group(r: Runtime, note: Path, function: Callable[..., None], *arguments: Any) -> None:
-    """`function(*arguments)` as one rank of the process group that torchrun's environment describes."""
+    """Run `function(*arguments)` as one rank of the process group that torchrun's environment describes."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # ranks must not outlive a killed launcher
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the launcher passes it on as SIGTERM
     kind, _, text = note.read_text().partition(" ")
-    if kind == "error" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":  # it would end so again
+    if kind == "error" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":  # deterministic error: do not restart
         raise ValueError(text)
     join(r)
     try:
@@ -204,11 +204,11 @@ def in_group(r: Runtime, note: Path, function: Callable[..., None], *arguments: 
     except (ValueError, ArithmeticError) as why:
         note.write_text(f"error {why}")
         raise
-    dist.destroy_process_group()  # not after an error: its closed connections would be blamed first
+    dist.destroy_process_group()  # not after an error: closing the group first would hide the root cause
 
 
 def join(r: Runtime) -> None:
-    """Join the process group."""
+    """Initialise the process group."""
     on_gpu = r.device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -1,7 +1,7 @@
-"""Following a run while it goes: the files that dvc.yaml's top-level `plots` and `metrics` name, and TensorBoard's.
+"""Live monitoring of a run: the files of dvc.yaml's top-level `plots` and `metrics`, and TensorBoard's event files.
 
-None is an output of a stage, and none has data of its own: live/curves/NAME.csv is a link to the curve.csv of the run,
-and event files are written from it. So a run that continues has no gap and no double point there either.
+None of them is a stage output, and all derive from curve.csv: live/curves/NAME.csv is a link to the curve.csv of the run,
+and the event files are written from it. A resumed run therefore has no gaps and no duplicate points here either.
 """
 
 import csv
@@ -20,7 +20,7 @@ SHOWN = ("step", "loss", "beta", "tau", "lr")  # of a row, in live/metrics/NAME.
 
 
 class Live:
-    """Of the run `name`, whose curve is at `curve`, cut back to where it continues."""
+    """The live files of the run `name`; its curve at `curve` has been truncated to the step where the run resumes."""
 
     def __init__(self, name: str, curve: Path, *, tensorboard: bool) -> None:
         self.curve, self.metrics = LIVE / "curves" / f"{name}.csv", LIVE / "metrics" / f"{name}.json"
@@ -31,15 +31,15 @@ class Live:
         self.events = _events(TENSORBOARD / name, curve) if tensorboard else None
 
     def show(self, rows: list[Row]) -> None:
-        """Further rows, which are in the curve already."""
+        """Publish new rows, which are already in the curve."""
         partial = self.metrics.with_suffix(".partial")
         partial.write_text(json.dumps({key: rows[-1][key] for key in SHOWN if key in rows[-1]}) + "\n")
-        partial.rename(self.metrics)  # whole at any moment
+        partial.rename(self.metrics)  # readers never see a partial file
         if self.events is not None:
             _add(self.events, rows)
 
     def close(self) -> None:
-        """The run has ended: what it made has taken the place of the live files, but for TensorBoard's."""
+        """Remove the live files at the end of the run, whose outputs replace them; TensorBoard's files stay."""
         self.curve.unlink(missing_ok=True)
         self.metrics.unlink(missing_ok=True)
         if self.events is not None:
@@ -49,7 +49,7 @@ class Live:
 def _events(folder: Path, curve: Path) -> "SummaryWriter":
     from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-    shutil.rmtree(folder, ignore_errors=True)  # of the attempt before, some steps of which may be done again
+    shutil.rmtree(folder, ignore_errors=True)  # from an earlier attempt, some steps of which may be repeated
     writer = SummaryWriter(str(folder))
     with curve.open() as file:
         _add(writer, [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)])

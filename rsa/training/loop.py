@@ -1,4 +1,4 @@
-"""The training loop, one screen: it owns the step; everything else sees progress = (step + 1) / total_steps."""
+"""The training loop. Only the loop knows the step; everything else sees progress = (step + 1) / total_steps."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,32 +17,32 @@ from rsa.training.collapse import health, require_health
 from rsa.training.curve import Row
 from rsa.training.optim import clip_gradients, set_schedules
 
-FLUSH_STEPS = 25  # steps between reads of the losses from the device, and between looks at the embeddings
+FLUSH_STEPS = 25  # steps between transfers of the losses from the device and between checks for collapse
 
 
 class Method(Protocol):
-    """What the loop asks of a method, see rsa.methods.method."""
+    """The interface that the loop needs of a method, see rsa.methods.method."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """All of them."""
+        """Return all parameters."""
 
     def before_step(self, progress: float) -> dict[str, float | Tensor]:
-        """Before the loss."""
+        """Update state before the forward pass; returned scalars are logged."""
 
     def embed(self, views: list[Tensor], samples: Samples) -> Any:
-        """Views to embeddings."""
+        """Embed the views."""
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
-        """Embeddings to a loss per sample."""
+        """Return the loss of each sample."""
 
     def describe(self, views: list[Tensor], samples: Samples) -> dict[str, Tensor]:
-        """Further terms, now and then."""
+        """Return further terms for the curve, at intervals."""
 
     def after_backward(self, embedded: Any) -> None:
-        """After the backward pass of a part."""
+        """Use each micro-batch's embeddings after the backward pass."""
 
     def after_step(self, progress: float) -> None:
-        """After the optimiser."""
+        """Update state after the optimiser step."""
 
 
 def train(
@@ -60,11 +60,11 @@ def train(
     pending: Sequence[Row] = (),
     step_done: Callable[[int, Callable[[], list[Row]]], None] = lambda step, rows: None,
 ) -> None:
-    """Train from step `start` to `total_steps`, the first of `batches` being the first of these steps.
+    """Train from step `start` to `total_steps`; the first of `batches` belongs to step `start`.
 
-    `report` gets the curve's rows, a few at a time, the first time after `pending` ones of an earlier process; `step_done`
-    gets each step's number, and a function that returns the rows not reported yet.
-    FloatingPointError names the step and the term of a non-finite loss, CollapseError the step of a collapse.
+    `report` receives the curve's rows in blocks, beginning with the `pending` rows of an earlier process. `step_done` receives
+    the number of each finished step and a function that returns the rows not yet reported.
+    Raises FloatingPointError with the step and term of a non-finite loss, CollapseError with the step of a collapse.
     """
     unreported: list[dict[str, float | Tensor]] = [dict(row) for row in pending]
     for step, batch in zip(range(start, total_steps), batches, strict=False):
@@ -72,10 +72,10 @@ def train(
         row: dict[str, float | Tensor] = {"step": step + 1, **set_schedules(optimizer, schedule, p, progress)}
         row |= method.before_step(progress)
         optimizer.zero_grad()
-        for part in batch.micro_batches(p.accumulate):
-            views = [as_input(view, device) for view in part.views]
+        for micro_batch in batch.micro_batches(p.accumulate):
+            views = [as_input(view, device) for view in micro_batch.views]
             with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16"):
-                embedded = method.embed(views, part.samples)
+                embedded = method.embed(views, micro_batch.samples)
             losses = {name: values.mean() / p.accumulate for name, values in method.losses(embedded, progress).items()}
             losses["loss"].backward()  # type: ignore[no-untyped-call]
             method.after_backward(embedded)
@@ -89,20 +89,20 @@ def train(
         unreported.append(row)
         if (step + 1) % FLUSH_STEPS == 0 or step + 1 == total_steps:
             rows = _finite_rows(unreported)
-            found = health(distributed.all_gather_with_grad(embedded[0][0].detach()))
-            described = method.describe(views, part.samples)
-            rows[-1] |= found._asdict() | {
-                name: float(distributed.all_reduce_mean(values.mean())) for name, values in described.items()
+            metrics = health(distributed.all_gather_with_grad(embedded[0][0].detach()))
+            further = method.describe(views, micro_batch.samples)
+            rows[-1] |= metrics._asdict() | {
+                name: float(distributed.all_reduce_mean(values.mean())) for name, values in further.items()
             }
             report(rows)
             unreported.clear()
             if stop_on_collapse and progress >= p.collapse.after:
-                require_health(found, p.collapse, step + 1)
+                require_health(metrics, p.collapse, step + 1)
         step_done(step + 1, lambda: _finite_rows(unreported))
 
 
 def _finite_rows(unreported: list[dict[str, float | Tensor]]) -> list[Row]:
-    """The rows as numbers, averaged over ranks, in one transfer."""
+    """Convert rows to numbers averaged over ranks, with one transfer from the device."""
     tensors = [value.double().flatten()[0] for row in unreported for value in row.values() if isinstance(value, Tensor)]
     numbers = iter(distributed.all_reduce_mean(torch.stack(tensors)).tolist() if tensors else [])
     rows = [{name: next(numbers) if isinstance(value, Tensor) else value for name, value in row.items()} for row in unreported]

@@ -1,4 +1,4 @@
-"""How much memory something takes at its peak, beyond what the process held before."""
+"""Measurement of the peak memory of a function beyond what the process held before."""
 
 import ctypes
 import gc
@@ -11,7 +11,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_above(function: Callable[[], object], device: torch.device) -> int:
-    """Bytes: on a GPU by torch's counters, on the CPU the peak of the resident set (Linux alone; OSError elsewhere)."""
+    """Return bytes: torch's counters on a GPU, the peak resident set on the CPU (Linux only; OSError elsewhere)."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -19,9 +19,9 @@ def peak_above(function: Callable[[], object], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         function()
         return torch.cuda.max_memory_allocated(device) - before
-    ctypes.CDLL(None).malloc_trim(0)  # what is free but kept would be used first, and not be seen
+    ctypes.CDLL(None).malloc_trim(0)  # free memory that malloc keeps would be reused and not be counted
     before = _kilobytes("VmRSS")
-    CLEAR.write_text("5")  # the peak so far is forgotten: proc(5)
+    CLEAR.write_text("5")  # reset the peak resident set, see proc(5)
     function()
     return 1024 * (_kilobytes("VmHWM") - before)
 

@@ -15,10 +15,10 @@ from rsa.schedules import cosine, warmup_cosine
 def build_optimizer(
     parameters: Iterable[nn.Parameter], constant_lr: Iterable[nn.Parameter], p: Optimizer
 ) -> torch.optim.Optimizer:
-    """The optimiser over the parameters that get a gradient; `set_schedules` sets its rates before each step.
+    """Build the optimiser of all parameters that require a gradient; `set_schedules` sets its rates before each step.
 
-    SGD decays every parameter, as RSA's and SimSiam's authors do. LARS (You et al. 2017) and AdamW decay no biases and
-    norms (1-D parameters), and LARS gives those no trust ratio (Grill et al. 2020, section 3.3).
+    SGD applies weight decay to every parameter, as RSA's and SimSiam's authors do. LARS (You et al. 2017) and AdamW exclude
+    biases and norms (1-D parameters), and LARS gives those no trust ratio (Grill et al. 2020, section 3.3).
     """
     constant = {id(parameter) for parameter in constant_lr}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -26,23 +26,23 @@ def build_optimizer(
         if parameter.requires_grad:
             decayed = isinstance(p, SGD) or parameter.ndim > 1
             groups.setdefault((decayed, id(parameter) in constant), []).append(parameter)
-    described: list[dict[str, Any]] = [
+    param_groups: list[dict[str, Any]] = [
         {"params": members, "decayed": decayed, "constant_lr": fixed, "weight_decay": p.weight_decay if decayed else 0.0}
         for (decayed, fixed), members in groups.items()
     ]
-    fused = all(member.device.type != "meta" for group in described for member in group["params"])  # one pass over memory
+    fused = all(member.device.type != "meta" for group in param_groups for member in group["params"])  # a single pass over memory
     if isinstance(p, AdamW):
-        return torch.optim.AdamW(described, lr=0.0, betas=p.betas, fused=fused)
+        return torch.optim.AdamW(param_groups, lr=0.0, betas=p.betas, fused=fused)
     if isinstance(p, LARS):
-        for group in described:
+        for group in param_groups:
             group["always_adapt"] = group["decayed"]
-        lars: torch.optim.Optimizer = Lars(described, lr=0.0, momentum=p.momentum, trust_coeff=p.trust)
+        lars: torch.optim.Optimizer = Lars(param_groups, lr=0.0, momentum=p.momentum, trust_coeff=p.trust)
         return lars
-    return torch.optim.SGD(described, lr=0.0, momentum=p.momentum, fused=fused)
+    return torch.optim.SGD(param_groups, lr=0.0, momentum=p.momentum, fused=fused)
 
 
 def set_schedules(optimizer: torch.optim.Optimizer, p: Optimizer, pretrain: Pretrain, progress: float) -> dict[str, float]:
-    """Set every group's learning rate and weight decay for `progress`; returns the scheduled ones for the curve."""
+    """Set each group's learning rate and weight decay for `progress`; return the scheduled values for the curve."""
     lr = learning_rate(p, pretrain, progress)
     decay = cosine(progress, p.weight_decay, p.end_weight_decay) if isinstance(p, AdamW) else p.weight_decay
     for group in optimizer.param_groups:
@@ -52,19 +52,19 @@ def set_schedules(optimizer: torch.optim.Optimizer, p: Optimizer, pretrain: Pret
 
 
 def peak(p: Optimizer, pretrain: Pretrain) -> float:
-    """base_lr x batch_size / 256 (Goyal et al. 2017, linear scaling)."""
+    """Return the peak learning rate, base_lr x batch_size / 256 (linear scaling, Goyal et al. 2017)."""
     return p.base_lr * pretrain.batch_size / 256
 
 
 def learning_rate(p: Optimizer, pretrain: Pretrain, progress: float) -> float:
-    """The peak, warmed up, then half a cosine to 0 (AdamW: to end_lr)."""
+    """Return the learning rate: linear warmup to the peak, then half a cosine to 0 (AdamW: to end_lr)."""
     end = p.end_lr if isinstance(p, AdamW) else 0.0
     return warmup_cosine(progress, pretrain.warmup_epochs / pretrain.epochs, peak(p, pretrain), end)
 
 
 @torch.no_grad()
 def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
-    """Scale each parameter's gradient down to the norm `most`, one by one as DINO's authors do."""
+    """Clip each parameter's gradient separately to the norm `most`, as DINO's authors do."""
     gradients: list[Any] = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch._foreach_norm(gradients)
     torch._foreach_mul_(gradients, [(most / (norm + 1e-6)).clamp(max=1.0) for norm in norms])

@@ -1,4 +1,4 @@
-"""What a run says of itself: a bar on a terminal, else a plain line now and then."""
+"""Progress display of a run: a bar on a terminal, otherwise a plain line at intervals."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from rsa.training.curve import Row
 
-SHOWN = ("loss", "beta", "tau", "lr")  # of a row
+SHOWN = ("loss", "beta", "tau", "lr")  # columns of a row that are displayed
 LINES_APART = 10.0  # seconds between plain lines
 
 
@@ -27,7 +27,7 @@ class ProgressDisplay:
             self.bar.start()
 
     def show(self, row: Row) -> None:
-        """The state after the step of `row`."""
+        """Display the state after the step of `row`."""
         words = self.describe(row, time.monotonic() - self.began)
         if self.bar is not None:
             self.bar.update(self.task, completed=row["step"], description=f"{self.label}  {words}")
@@ -36,7 +36,7 @@ class ProgressDisplay:
             self.said = time.monotonic()
 
     def describe(self, row: Row, seconds: float) -> str:
-        """`loss 1.234  beta 0.31  tau 0.98  lr 0.2  812 images/s  3 min left`."""
+        """Format a row, for example `loss 1.234  beta 0.31  tau 0.98  lr 0.2  812 images/s  3 min left`."""
         done = row["step"] - self.start
         terms = [f"{name} {row[name]:.4g}" for name in SHOWN if name in row]
         left = (self.total - row["step"]) * seconds / done
@@ -45,6 +45,6 @@ class ProgressDisplay:
         return "  ".join([*terms, f"{rate:.0f} images/s", f"{time_left} left"])
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Stop the bar and restore the terminal."""
         if self.bar is not None:
             self.bar.stop()

@@ -1,4 +1,4 @@
-"""One run of a method as one of its ranks sees it: where it continues, its checkpoints, snapshots and curve."""
+"""One rank of a training run: resuming, checkpoints, snapshots and the curve."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,12 +19,12 @@ from rsa.training.live import Live
 from rsa.training.loop import train
 from rsa.training.progress import ProgressDisplay
 
-LoadViews = Callable[[int], TrainingViews]  # from a step on
+LoadViews = Callable[[int], TrainingViews]  # argument: the first step
 
 
 @dataclass
 class Run:
-    """What is trained, how, and where it leaves its files: curve.csv, snapshots/STEP.safetensors and checkpoints in `work`."""
+    """A training run. It writes curve.csv, snapshots/STEP.safetensors and checkpoints to `work`."""
 
     name: str
     model: Any  # a method: see rsa.training.loop.Method
@@ -34,7 +34,7 @@ class Run:
     runtime: Runtime
     device: torch.device
     work: Path
-    save_encoder: Callable[[Path, float], None]  # the path, and the share of training that is done
+    save_encoder: Callable[[Path, float], None]  # arguments: the path, and the fraction of training done
 
     def __post_init__(self) -> None:
         self.first = distributed.rank() == 0
@@ -42,9 +42,9 @@ class Run:
         self.checkpoints = Checkpoints(self.work, self.runtime.checkpoint.steps, self.runtime.checkpoint.minutes)
 
     def train(self, load_views: LoadViews) -> int:
-        """Train from the newest checkpoint, or from the beginning, to the end; returns the number of steps in all.
+        """Train from the newest checkpoint, or from the beginning, to the end; return the total number of steps.
 
-        Preempted, after a checkpoint, where SIGTERM or Ctrl-C comes.
+        Raises Preempted after SIGTERM or Ctrl-C, once a checkpoint is written.
         """
         saved = self._saved()
         start = saved["step"]
@@ -80,10 +80,10 @@ class Run:
         return self.total_steps
 
     def _saved(self) -> dict[str, Any]:
-        """The state of the newest checkpoint, put back into model and optimiser; step 0 where there is none."""
+        """Restore model and optimiser from the newest checkpoint and return its state; step 0 without a checkpoint."""
         saved = distributed.broadcast_from_rank0(
             lambda: self.checkpoints.load(torch.device("cpu"))
-        )  # another node may not see it yet
+        )  # a shared file system may not show it to other nodes yet
         if saved is None:
             return {"step": 0, "unreported": [], "curve_size": 0}
         load_training_state(saved, self.model, self.optimizer)
@@ -96,7 +96,7 @@ class Run:
         self.progress.show(rows[-1])
 
     def _step_done(self, step: int, unreported: Callable[[], list[Row]]) -> None:
-        self._snapshot(step)  # before the checkpoint: a run that continues there has it
+        self._snapshot(step)  # before the checkpoint, so that a run resumed from it has the snapshot
         stop = distributed.any_rank(self.terminated())
         if distributed.any_rank(self.checkpoints.due(step)) or stop:
             state = {"step": step, "unreported": unreported(), "position": asdict(self.views.position(step))}
@@ -115,5 +115,5 @@ class Run:
 
 
 def prepare(model: nn.Module, device: torch.device) -> None:
-    """Move a model to its device, in the memory order that convolutions like, and let it train."""
+    """Move a model to its device in channels_last memory format and set training mode."""
     model.to(device).to(memory_format=torch.channels_last).train()

@@ -133,5 +133,5 @@ def test_on_one_rank_it_is_torchs_batch_norm(shape: tuple[int, ...], affine: boo
 
 
 def test_a_norm_that_cannot_be_shared_is_refused():
-    with pytest.raises(ValueError, match=r"launch must ask for one process: 0 is a BatchNorm3d, which ranks cannot share"):
+    with pytest.raises(ValueError, match=r"0: only BatchNorm1d and BatchNorm2d can be synchronised; train in one process"):
         synchronize(torch.nn.Sequential(torch.nn.BatchNorm3d(2)))
