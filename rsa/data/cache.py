@@ -1,12 +1,12 @@
 """Shards on object storage, read through a local folder of bounded size.
 
-A shard is fetched when a sample of it is first read, checked against the manifest's size and sha256, and kept until the
-space is needed for others, least recently used first. The order of an epoch visits all shards all the time: give the
-cache the size of the dataset, or training waits for the network (docs/scaling.md says how long).
+A shard is fetched when one of its samples is first read, checked against the manifest's size and sha256, and evicted in
+least-recently-used order when space is needed. Every epoch reads all shards in random order throughout, so the cache should
+have the size of the dataset; otherwise training waits for the network (docs/scaling.md has timings).
 
     <cache>/SHA256.tar               a shard
-    <cache>/SHA256.SIZE.partial      one on its way, whose space is taken already
-    <cache>/SHA256.lock, all.lock    who works on that shard; who makes room
+    <cache>/SHA256.SIZE.partial      a download in progress, which counts toward the limit
+    <cache>/SHA256.lock, all.lock    lock of that shard; eviction lock
 """
 
 import json
@@ -21,11 +21,11 @@ from rsa.data.remote import FULL, URL, download, retried
 from rsa.file_locks import BusyError, held
 from rsa.params.section import Count, Section
 
-WAIT = 0.2  # seconds between looks for space that others hold
+WAIT = 0.2  # seconds between attempts to reserve space
 
 
 class RemoteShards(Section):
-    """Section of shards that are kept elsewhere."""
+    """Section of shards on remote storage."""
 
     source: Literal["remote_shards"]
     raw: str
@@ -42,9 +42,9 @@ class ShardCache:
         folder.mkdir(parents=True, exist_ok=True)
 
     def open(self, name: str, size: int, digest: str) -> BinaryIO:
-        """The local copy of `name`, which must have this size in bytes and sha256. Several processes may ask at once.
+        """Open the local copy of `name`, which must have this size in bytes and sha256. Safe in concurrent processes.
 
-        OSError where it can't be had.
+        OSError if it cannot be fetched.
         """
         if size > self.limit:
             raise ValueError(
@@ -54,8 +54,8 @@ class ShardCache:
         with held(path.with_suffix(".lock")):
             if not path.exists():
                 self._fetch(name, size, digest, path)
-            os.utime(path)  # used now
-            return path.open("rb")  # others may remove it from here on
+            os.utime(path)  # mark as recently used
+            return path.open("rb")  # from here on another process may evict it
 
     def _fetch(self, name: str, size: int, digest: str, path: Path) -> None:
         url = f"{self.url}/{name}"
@@ -82,7 +82,7 @@ class ShardCache:
                 partial.unlink(missing_ok=True)
 
     def _reserve(self, partial: Path, size: int) -> None:
-        """Make room, and take it."""
+        """Evict shards until `size` bytes are free, and reserve them."""
         while True:
             with self._room():
                 files = [*self.folder.glob("*.tar"), *self.folder.glob("*.partial")]
@@ -95,10 +95,10 @@ class ShardCache:
                 if held + size <= self.limit:
                     partial.touch()
                     return
-            time.sleep(WAIT)  # others are fetching into it
+            time.sleep(WAIT)  # other downloads hold the space
 
     def _remove(self, file: Path) -> int:
-        """Remove a shard, or what a killed process has left of one, unless somebody is at work on it; bytes that are free now."""
+        """Remove a shard or a stale download unless another process is using it; return the bytes freed."""
         try:
             with held(self.folder / f"{file.name.partition('.')[0]}.lock", busy="somebody is at work on it"):
                 space = _space(file)
@@ -108,18 +108,18 @@ class ShardCache:
             return 0
 
     def _room(self) -> AbstractContextManager[None]:
-        """While it lasts nobody else adds or removes a file."""
+        """Hold the eviction lock: no other process adds or removes files meanwhile."""
         return held(self.folder / "all.lock")
 
 
 def _space(file: Path) -> int:
-    """Bytes that a file takes, or will take."""
+    """Return the bytes that a file takes, or will take once downloaded."""
     _, *size, kind = file.name.split(".")
     return int(size[0]) if kind == "partial" else file.stat().st_size
 
 
 def cache_of(remote: dict[str, Any], split: str) -> ShardCache:
-    """The cache that a manifest's `remote` describes; $NAME and ~ in its path mean what they mean on this machine."""
+    """Build the cache that `remote` describes; $NAME and ~ in its path are expanded on this machine."""
     folder = os.path.expanduser(os.path.expandvars(remote["cache"]))
     if "$" in folder:
         raise ValueError(f"cache must name a folder, got {remote['cache']!r}: set the variable in the environment")
@@ -127,9 +127,9 @@ def cache_of(remote: dict[str, Any], split: str) -> ShardCache:
 
 
 def link_shards(p: RemoteShards, folder: Path) -> None:
-    """Write into `folder` the indexes of the shards at `p.url` and the manifest `p.raw`, with where the tars are to be read.
+    """Write the indexes of the shards at `p.url`, the manifest `p.raw` and the location of the tars into `folder`.
 
-    ValueError where `p.raw` isn't their manifest, OSError where they can't be read.
+    ValueError if `p.raw` is not their manifest, OSError if they cannot be read.
     """
     try:
         manifest = json.loads(Path(p.raw).read_text())

@@ -1,12 +1,12 @@
 """Colour operations as affine maps of RGB pixels: y = M x + K mean(x), mean(x) the image's own mean pixel.
 
-torchvision's ColorJitter applies brightness, contrast, saturation and hue in a random order. Each is such a map, but for
-hue, which turns HSV's hexagon. There are two ways to compute a jitter with greyscale:
+torchvision's ColorJitter applies brightness, contrast, saturation and hue in a random order. All are affine maps except hue,
+which rotates the HSV hexagon. There are two ways to compute a jitter with greyscale:
 
-- fast: hue turns the colour plane of YIQ instead, which is linear. Then everything composes into one map.
-- exact: one operation after the other, each rounded to 8 bits, hue in HSV: torchvision's arithmetic.
+- fast: hue rotates the chroma plane of YIQ instead, which is linear. Then all operations compose into one map.
+- exact: the operations are applied one by one, each rounded to 8 bits, with hue in HSV, as in torchvision.
 
-How far either is from torchvision on photographs is measured in tests/data/test_color.py.
+tests/data/test_color.py measures the deviation of both from torchvision on photographs.
 """
 
 from typing import NamedTuple
@@ -26,37 +26,37 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # the numbers in an order of o
 
 
 class Affine(NamedTuple):
-    """M and K, (B, 3, 3) each."""
+    """A batch of affine maps given by M and K, (B, 3, 3) each."""
 
     matrix: F64
     mean_matrix: F64
 
     def then(self, after: "Affine") -> "Affine":
-        """This map, then another: the mean of y = M x + K mean(x) is (M + K) mean(x)."""
+        """Compose this map with a later one; the mean of y = M x + K mean(x) is (M + K) mean(x)."""
         return Affine(
             after.matrix @ self.matrix,
             after.matrix @ self.mean_matrix + after.mean_matrix @ (self.matrix + self.mean_matrix),
         )
 
     def where(self, chosen: NDArray[np.bool_]) -> "Affine":
-        """The identity for the samples that are not `chosen` (B,)."""
+        """Return this map with the identity for the samples that are not `chosen` (B,)."""
         same = identity(len(chosen))
         mask = chosen[:, None, None]
         return Affine(np.where(mask, self.matrix, same.matrix), np.where(mask, self.mean_matrix, same.mean_matrix))
 
 
 def identity(count: int) -> Affine:
-    """The map that changes nothing, `count` times."""
+    """Return `count` identity maps."""
     return Affine(np.tile(np.eye(3), (count, 1, 1)), np.zeros((count, 3, 3)))
 
 
 def gray(count: int) -> Affine:
-    """Every channel becomes the luma."""
+    """Return `count` maps to greyscale: every channel becomes the luma."""
     return Affine(np.tile(GRAY, (count, 1, 1)), np.zeros((count, 3, 3)))
 
 
 def jitter_steps(brightness: F64, contrast: F64, saturation: F64, order: NDArray[np.int64]) -> list[Affine]:
-    """The four operations in each sample's `order` (B, 4); where hue has its place, the identity."""
+    """Return the four operations in each sample's `order` (B, 4), with the identity in place of hue."""
     same = np.tile(np.eye(3), (len(order), 1, 1))
     none = np.zeros_like(same)
     b, c, s = (factor[:, None, None] for factor in (brightness, contrast, saturation))
@@ -67,7 +67,7 @@ def jitter_steps(brightness: F64, contrast: F64, saturation: F64, order: NDArray
 
 
 def turn_hue(turns: F64) -> Affine:
-    """The chroma of YIQ turned by `turns` (B,): hue, made linear."""
+    """Return maps that rotate the chroma of YIQ by `turns` (B,), a linear form of hue."""
     angle = 2 * np.pi * turns
     c, s, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
     turn = np.stack([one, zero, zero, zero, c, -s, zero, s, c], 1).reshape(-1, 3, 3)

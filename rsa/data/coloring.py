@@ -1,7 +1,7 @@
-"""Colours applied to images, in torch, on the device that the images are on.
+"""Application of colour operations to images, in torch, on the device of the images.
 
-It is integer arithmetic carried by floating point: factors lie on a grid so coarse that every product and sum is exact.
-So a pixel has the same value whatever kernel, batch, number of threads or device computes it.
+This is integer arithmetic in floating point: factors are rounded to a grid so coarse that every product and sum is exact.
+Pixels therefore do not depend on the kernel, batch, number of threads or device.
 """
 
 import math
@@ -17,18 +17,18 @@ from rsa.data.views import Colors
 MATRIX_BITS = 14  # of a matrix's largest entry: 8 bits of a pixel, 3 products and the offset make 24, float32's mantissa
 MEAN_BITS = 20  # of the mean matrix, in float64
 BLUR_BITS, BETWEEN_BITS = 12, 4  # of a blur's weights; of a pixel's fraction between the two passes: 12 + 8 + 4 = 24
-PIXELS_IN_CACHE = 2**18  # of the images that are worked on together
+PIXELS_IN_CACHE = 2**18  # of the images that are processed together
 PIXELS_AT_ONCE = 8  # a product with a 24 x 24 matrix is faster than eight with 3 x 3
 
 
 def apply_colors(images: Tensor, colors: Colors) -> Tensor:
-    """uint8 (B, H, W, 3), coloured sample by sample with `colors` of B samples."""
+    """Apply the `colors` of B samples to images, uint8 (B, H, W, 3)."""
     colored = torch.empty_like(images)
     batch, height, width, _ = images.shape
     at_once = max(1, PIXELS_IN_CACHE // (height * width))
     for first in range(0, batch, at_once):
-        part = slice(first, first + at_once)
-        colored[part] = _apply(images[part].float(), colors.of(part))
+        chunk = slice(first, first + at_once)
+        colored[chunk] = _apply(images[chunk].float(), colors.of(chunk))
     return colored
 
 
@@ -44,20 +44,20 @@ def _apply(x: Tensor, colors: Colors) -> Tensor:
 
 
 def _replace(x: Tensor, where: NDArray[np.bool_], operation: Callable[..., Tensor], *arguments: NDArray[np.float64]) -> None:
-    """x[where] <- operation(x[where], arguments[where]); the others cost nothing."""
+    """Compute x[where] <- operation(x[where], arguments[where]) in place, without work for other samples."""
     if where.any():
         rows = torch.from_numpy(np.flatnonzero(where)).to(x.device)
         x.index_copy_(0, rows, operation(x.index_select(0, rows), *(argument[where] for argument in arguments)))
 
 
 def _affine(x: Tensor, matrix: NDArray[np.float64], mean_matrix: NDArray[np.float64]) -> Tensor:
-    """M x + K mean(x), rounded and cut to 8 bits."""
+    """Compute M x + K mean(x), rounded and clamped to 8 bits."""
     batch, height, width, _ = x.shape
     grid = 2.0 ** (np.ceil(np.log2(np.abs(matrix).max(axis=(1, 2)))) - MATRIX_BITS)  # (B,), of M x and of the offset
     m = torch.from_numpy(np.round(matrix / grid[:, None, None]) * grid[:, None, None]).float().to(x.device)
     k = torch.from_numpy(np.round(mean_matrix * 2**MEAN_BITS) / 2**MEAN_BITS).to(x.device)
     unit = torch.from_numpy(grid)[:, None].to(x.device)
-    rows = x.reshape(batch, height, 3 * width).sum(1).double()  # whole rows of pixels: several times faster
+    rows = x.reshape(batch, height, 3 * width).sum(1).double()  # entire rows of pixels: several times faster
     mean = (k * rows.reshape(batch, width, 3).sum(1)[:, None]).sum(2) / (height * width)  # (B, 3); rounded once
     offset = (torch.round(mean / unit) * unit).float()
     n = math.gcd(PIXELS_AT_ONCE, height * width)
@@ -67,8 +67,8 @@ def _affine(x: Tensor, matrix: NDArray[np.float64], mean_matrix: NDArray[np.floa
 
 
 def _turn_hue(x: Tensor, turns: NDArray[np.float64]) -> Tensor:
-    """Hue in HSV: of value v and chroma c, a channel is v - c clamp(min(k, 4 - k), 0, 1), k = (n + h) mod 6, n = 5, 3, 1."""
-    r, g, b = x.double().unbind(3)  # no kernel's choice in float64 moves a rounded result
+    """Shift hue in HSV: a channel is v - c clamp(min(k, 4 - k), 0, 1) with value v, chroma c, k = (n + h) mod 6, n = 5, 3, 1."""
+    r, g, b = x.double().unbind(3)  # float64, so that differences between kernels do not change a rounded result
     v = torch.maximum(r, torch.maximum(g, b))
     c = v - torch.minimum(r, torch.minimum(g, b))
     divisor = c.clamp(min=1)  # a chroma is 0 or at least 1
@@ -79,7 +79,7 @@ def _turn_hue(x: Tensor, turns: NDArray[np.float64]) -> Tensor:
 
 
 def _blur(x: Tensor, sigma: NDArray[np.float64]) -> Tensor:
-    """A Gaussian of `sigma` px along the columns, then along the rows; images are mirrored at their edges."""
+    """Blur with a Gaussian of `sigma` px along the columns, then along the rows, with reflection padding."""
     _, height, width, _ = x.shape
     reach = min(math.ceil(3 * sigma.max()), height - 1, width - 1)
     weights = torch.from_numpy(_gaussians(sigma, reach)).float().to(x.device)[..., None, None, None]  # (B, taps, 1, 1, 1)
@@ -88,7 +88,7 @@ def _blur(x: Tensor, sigma: NDArray[np.float64]) -> Tensor:
 
 
 def _weighted(x: Tensor, dim: int, weights: Tensor) -> Tensor:
-    """The sum over taps of `weights` times `x` from that place of `dim` on. In cache this is as fast as a convolution."""
+    """Convolve `x` along `dim` with `weights`, tap by tap; in cache this is as fast as a convolution kernel."""
     taps = weights.shape[1]
     size = x.shape[dim] - taps + 1
     total = x.narrow(dim, 0, size) * weights[:, 0]
@@ -98,7 +98,7 @@ def _weighted(x: Tensor, dim: int, weights: Tensor) -> Tensor:
 
 
 def _gaussians(sigma: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
-    """Weights (B, 2 reach + 1) with BLUR_BITS, the sum of which is exactly 1; each beyond 3 sigma is 0, as in torchvision."""
+    """Return weights (B, 2 reach + 1) with BLUR_BITS that sum to exactly 1; beyond 3 sigma they are 0, as in torchvision."""
     place = np.arange(-reach, reach + 1)
     weights: NDArray[np.float64] = np.exp(-0.5 * (place / sigma[:, None]) ** 2) * (np.abs(place) <= np.ceil(3 * sigma[:, None]))
     weights = np.round(weights / weights.sum(1, keepdims=True) * 2**BLUR_BITS) / 2**BLUR_BITS
@@ -107,12 +107,12 @@ def _gaussians(sigma: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
 
 
 def _mirrored(x: Tensor, dim: int, reach: int) -> Tensor:
-    """`reach` more pixels on both sides of `dim`, mirrored at the outermost pixel."""
+    """Pad both sides of `dim` with `reach` pixels by reflection at the outermost pixel."""
     size = x.shape[dim]
     before, after = x.narrow(dim, 1, reach).flip(dim), x.narrow(dim, size - 1 - reach, reach).flip(dim)
     return torch.cat([before, x, after], dim)
 
 
 def _solarize(x: Tensor) -> Tensor:
-    """Pixels of 128 and more inverted."""
+    """Invert pixels of 128 and more."""
     return torch.where(x < 128, x, 255 - x)

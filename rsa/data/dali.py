@@ -1,4 +1,4 @@
-"""What the DALI graphs share: how one is built, how images are decoded, and how a failing one names its sample.
+"""Common parts of the DALI graphs: building, decoding, and errors that name the sample.
 
 No operator of a graph is random: every parameter is an input, drawn in numpy.
 """
@@ -21,7 +21,7 @@ PREFETCH = 2  # batches that DALI prepares ahead
 
 
 def build(graph: Callable[[], Any], *, batch_size: int, threads: int, gpu: int | None, prefetch: int = PREFETCH) -> Any:
-    """A DALI pipeline of `graph` on the CPU (`gpu` None) or on a GPU's number."""
+    """Build a DALI pipeline of `graph` on the CPU (`gpu` None) or on the GPU with that number."""
     # exec_dynamic: the other executor overwrites outputs that a DLPack tensor still holds.
     pipeline = pipeline_def(graph, enable_conditionals=True)(
         batch_size=batch_size, num_threads=threads, device_id=gpu, prefetch_queue_depth=prefetch, exec_dynamic=True
@@ -31,12 +31,12 @@ def build(graph: Callable[[], Any], *, batch_size: int, threads: int, gpu: int |
 
 
 def decode(encoded: Any, gpu: int | None) -> Any:
-    """Encoded images -> upright RGB, uint8 (H, W, 3). The only operator that differs between CPU and GPU."""
+    """Decode images to upright RGB, uint8 (H, W, 3). This is the only operator that differs between CPU and GPU."""
     return fn.decoders.image(encoded, device="cpu" if gpu is None else "mixed", output_type=types.RGB)
 
 
 def outputs(pipeline: Any, split: Split, in_flight: Callable[[], NDArray[np.int64]]) -> list[Tensor]:
-    """The next outputs of a pipeline as tensors. Where it fails, ValueError names the sample, one of `in_flight`'s ids."""
+    """Return the next outputs of a pipeline as tensors. ValueError names an undecodable sample among the ids `in_flight`."""
     try:
         batch = pipeline.run()
     except RuntimeError as why:
@@ -50,7 +50,7 @@ def outputs(pipeline: Any, split: Split, in_flight: Callable[[], NDArray[np.int6
 
 
 def _decodes(encoded: NDArray[np.uint8]) -> bool:
-    """Whether DALI's CPU decoder can read one image."""
+    """Return True if DALI's CPU decoder can read an image."""
 
     def source() -> list[NDArray[np.uint8]]:
         return [encoded]

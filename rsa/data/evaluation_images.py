@@ -1,4 +1,4 @@
-"""Shards -> images as an encoder is evaluated on them: resized, centre-cropped, in the order of the index."""
+"""Images for evaluation, read from shards: resized, centre-cropped, in the order of the index."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,14 +17,14 @@ I64 = NDArray[np.int64]
 def evaluation_images(
     split: Split, *, resize: int, crop: int, batch_size: int, threads: int, gpu: int | None = None
 ) -> Iterator[Tensor]:
-    """All images of a split: short side to `resize` px, then the central `crop` px; uint8 (B, crop, crop, 3) at a time.
+    """Iterate over a split in batches, uint8 (B, crop, crop, 3): short side to `resize` px, then a central crop.
 
-    Sizes and places are rounded as torchvision's Resize and CenterCrop round them.
+    Sizes and offsets are rounded like those of torchvision's Resize and CenterCrop.
     """
     batches = [np.arange(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
 
     def source(done: int) -> list[Any]:
-        ids = batches[min(int(done), len(batches) - 1)]  # DALI asks ahead, past the end
+        ids = batches[min(int(done), len(batches) - 1)]  # DALI prefetches past the end
         rows = split.rows[ids]
         size = resized(rows["height"].astype(np.int64), rows["width"].astype(np.int64), resize)
         start = np.round((size - crop) / 2)  # half to even, as Python's round
@@ -32,8 +32,8 @@ def evaluation_images(
 
     def images() -> Any:
         encoded, size, start = fn.external_source(source, num_outputs=3, batch=True)
-        whole = fn.resize(dali.decode(encoded, gpu), size=size, interp_type=types.INTERP_LINEAR, antialias=True)
-        return fn.slice(whole, start=start, shape=[crop, crop], axes=[0, 1])
+        image = fn.resize(dali.decode(encoded, gpu), size=size, interp_type=types.INTERP_LINEAR, antialias=True)
+        return fn.slice(image, start=start, shape=[crop, crop], axes=[0, 1])
 
     pipeline = dali.build(images, batch_size=batch_size, threads=threads, gpu=gpu)
     for number in range(len(batches)):
@@ -42,7 +42,7 @@ def evaluation_images(
 
 
 def resized(heights: I64, widths: I64, short_side: int) -> I64:
-    """Height and width (B, 2) with the short side at `short_side` px, the long side rounded down."""
+    """Return height and width (B, 2) for a short side of `short_side` px, the long side rounded down."""
     sizes = np.stack([heights, widths], 1)
     scaled: I64 = sizes * short_side // sizes.min(axis=1, keepdims=True)
     return scaled

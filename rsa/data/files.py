@@ -1,4 +1,4 @@
-"""The files of a sharded dataset, and the digest that each is known by."""
+"""File names of a sharded dataset, and the digest that identifies a file."""
 
 import hashlib
 from pathlib import Path
@@ -7,6 +7,6 @@ INDEX, MANIFEST, SOURCE, REMOTE = "index.npy", "manifest.json", "source.json", "
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """Return the hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

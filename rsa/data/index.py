@@ -1,7 +1,7 @@
 """Reading shards by sample: a memory-mapped index, memory-mapped tars, and a check on every read.
 
-A stale index or a damaged shard must never yield wrong pixels: shard sizes are compared with the manifest when a split is
-opened, the tar member's name and the checksum of its bytes with the index's on every read.
+A stale index or a damaged shard must never yield wrong pixels: shard sizes are checked against the manifest when a split is
+opened, and the tar member's name and the checksum of its bytes against the index on every read.
 """
 
 import copy
@@ -24,7 +24,7 @@ OPEN_SHARDS = 4096  # memory maps kept: a process may have about 65,000
 
 
 def index_dtype(name_length: int) -> np.dtype[Any]:
-    """One row per sample: where its bytes lie, its label, its height and width in px after EXIF rotation, its member name."""
+    """Return the dtype of a row: location of the bytes, label, height and width in px after EXIF rotation, member name."""
     return np.dtype(
         [
             ("shard", "<u4"),
@@ -40,7 +40,7 @@ def index_dtype(name_length: int) -> np.dtype[Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a sharded dataset."""
+    """Read the manifest of a sharded dataset."""
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{path} does not exist: run the `shard` stage first")
@@ -49,7 +49,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def pretraining_split(folder: Path) -> str:
-    """The split to pretrain on: `pretrain` (images without labels among them) where the dataset has one, else `train`."""
+    """Return the split to pretrain on: `pretrain` (may have unlabelled images) if the dataset has one, else `train`."""
     return "pretrain" if "pretrain" in read_manifest(folder)["splits"] else "train"
 
 
@@ -78,7 +78,7 @@ class Split:
                 f"{self.folder / INDEX} must have {manifest['splits'][split]['samples']} rows, got {len(self.rows)}: "
                 "run the `shard` stage again"
             )
-        # A map keeps its file's space on the disk, so a bounded cache means a bounded number of maps.
+        # A memory map keeps a deleted file's disk space, so a bounded cache needs a bounded number of maps.
         largest = max(shard["bytes"] for shard in self.shards)
         self._map = lru_cache(maxsize=max(1, remote["cache_bytes"] // largest) if remote else OPEN_SHARDS)(self._open)
 
@@ -91,11 +91,11 @@ class Split:
         return self.rows["label"].astype(np.int64)
 
     def subset(self, ids: NDArray[np.int64]) -> Self:
-        """The samples `ids`, in this order, as a split of their own."""
-        part = copy.copy(self)
-        part.rows = self.rows[ids]
-        part.index_sha256 = hashlib.sha256(self.index_sha256.encode() + ids.astype("<i8").tobytes()).hexdigest()
-        return part
+        """Return the samples `ids`, in this order, as a new split."""
+        split = copy.copy(self)
+        split.rows = self.rows[ids]
+        split.index_sha256 = hashlib.sha256(self.index_sha256.encode() + ids.astype("<i8").tobytes()).hexdigest()
+        return split
 
     @property
     def keys(self) -> list[str]:
@@ -103,20 +103,18 @@ class Split:
         return [name.decode().rpartition(".")[0] for name in self.rows["name"]]
 
     def describe(self, id: int) -> str:
-        """Where a sample lies, for messages."""
+        """Return the location of a sample, for error messages."""
         row = self.rows[id]
         return f"{self.folder / self.shards[row['shard']]['name']}: sample {row['name'].decode()!r} (id {id})"
 
     def read(self, id: int) -> NDArray[np.uint8]:
-        """The encoded bytes of a sample, a read-only view into its shard."""
+        """Return the encoded bytes of a sample, a read-only view into its shard."""
         row = self.rows[id]
         data, start, size = self._map(int(row["shard"])), int(row["offset"]), int(row["size"])
         if start + size > len(data) or member_name(data[start - HEADER : start]) != row["name"]:
             raise ValueError(f"{self.describe(id)} is not where the index says: run the `shard` stage again")
         encoded = np.frombuffer(data, np.uint8, size, start)
-        if (
-            zlib.crc32(memoryview(data)[start : start + size]) != row["crc32"]
-        ):  # DALI's decoder can crash on what it cannot decode
+        if zlib.crc32(memoryview(data)[start : start + size]) != row["crc32"]:  # DALI's decoder can crash on damaged images
             raise ValueError(
                 f"{self.describe(id)} has other bytes than when it was sharded: run the `shard` stage again, "
                 "or `dvc repro`, which restores it"
@@ -128,7 +126,7 @@ class Split:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def open_shard(self, number: int) -> BinaryIO:
-        """A shard's tar, fetched first where it is kept elsewhere. OSError where it can't be had."""
+        """Open a shard's tar; remote shards are fetched first. OSError if that fails."""
         shard = self.shards[number]
         if self._cache is not None:
             return self._cache.open(shard["name"], shard["bytes"], shard["sha256"])
@@ -137,6 +135,6 @@ class Split:
 
 
 def member_name(header: bytes) -> bytes:
-    """The name in a USTAR header: up to 100 bytes, after a prefix of up to 155 where that is too short."""
+    """Return the name in a USTAR header: up to 100 bytes, and a prefix of up to 155 bytes for longer names."""
     name, prefix = header[:100].rstrip(b"\0"), header[345:500].rstrip(b"\0")
     return prefix + b"/" + name if prefix else name

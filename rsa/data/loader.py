@@ -1,8 +1,8 @@
-"""Shards -> batches of views, as torch tensors.
+"""The training data loader: shards -> batches of views, as torch tensors.
 
-Everything about a batch is a function of its iteration number: which samples (`rsa.data.order`, of which each rank takes
-its block of the global batch) and which parameters (`rsa.data.views`, drawn by sample id and epoch). So the views are the
-same for any number of ranks and threads and any prefetch depth, and a run continues at any step.
+A batch is a function of its iteration number: its samples (`rsa.data.order`; each rank takes its block of the global batch)
+and its parameters (`rsa.data.views`, drawn by sample id and epoch). Views are therefore the same for any number of ranks and
+threads and any prefetch depth, and a run can resume at any step.
 """
 
 import hashlib
@@ -33,18 +33,18 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Batch:
-    """One rank's part of a global batch; B is its number of samples."""
+    """One rank's block of a global batch, with B samples."""
 
     iteration: int
     samples: Samples
     views: list[Tensor]  # each (B, size, size, 3) uint8
 
     def head(self, count: int) -> "Batch":
-        """The first `count` samples."""
+        """Return the first `count` samples."""
         return Batch(self.iteration, self.samples.of(slice(count)), [view[:count] for view in self.views])
 
     def micro_batches(self, count: int) -> "list[Batch]":
-        """Cut into `count` parts of equal size, whose gradients are accumulated."""
+        """Split into `count` micro-batches of equal size, whose gradients are accumulated."""
         if count == 1:
             return [self]
         size = len(self.samples.ids) // count
@@ -54,7 +54,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run is in its data, and what the data is: all that is needed to continue."""
+    """The position of a run in its data and the identity of the data, as needed to resume."""
 
     iteration: int
     seed: int
@@ -63,19 +63,19 @@ class Position:
     recipe_sha256: str
 
     def require_same_data(self, other: "Position") -> None:
-        """ValueError, with both values, where the other position belongs to other data."""
+        """Raise ValueError with both values if the other position belongs to different data."""
         for key, value in asdict(self).items():
             if key != "iteration" and getattr(other, key) != value:
                 raise ValueError(f"the checkpoint was written with {key} {getattr(other, key)}, this run uses {value}")
 
 
 def single_threads(count: int) -> ThreadPoolExecutor:
-    """A pool in each of whose threads torch works with one thread; elsewhere it keeps its number."""
+    """Build a thread pool in which torch uses one thread per worker; other threads keep their setting."""
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     everyone = Barrier(count)
-    list(pool.map(lambda _: everyone.wait(), range(count)))  # all have set theirs, which new threads would inherit ...
-    torch.set_num_threads(threads)  # ... but for this
+    list(pool.map(lambda _: everyone.wait(), range(count)))  # wait until every worker has set its thread count
+    torch.set_num_threads(threads)  # the workers' setting would otherwise apply to new threads
     return pool
 
 
@@ -100,15 +100,15 @@ class TrainingViews:
         self.order = Order(len(split), batch_size, seed)
         self.threads, self.gpu, self.prefetch = threads, gpu, prefetch
         self.rank, self.world, self.start = rank, world, start
-        self._samples = lru_cache(maxsize=2 * prefetch + 3)(self._find_samples)  # asked for twice: for DALI and for the batch
+        self._samples = lru_cache(maxsize=2 * prefetch + 3)(self._find_samples)  # called twice: for DALI and for the batch
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global batches in one pass over the split."""
+        """The number of global batches in one pass over the split."""
         return self.order.steps_per_epoch
 
     def position(self, iteration: int) -> Position:
-        """The position before `iteration`."""
+        """Return the position before `iteration`."""
         recipe = hashlib.sha256(repr(self.recipe).encode()).hexdigest()
         return Position(iteration, self.seed, self.order.batch_size, self.split.index_sha256, recipe)
 
@@ -120,7 +120,7 @@ class TrainingViews:
             gpu=self.gpu,
             prefetch=self.prefetch,
         )
-        with single_threads(max(1, self.threads // 2)) as coloring:  # colour takes less time than decoding and resizing
+        with single_threads(max(1, self.threads // 2)) as coloring:  # colouring takes less time than decoding and resizing
             ahead: deque[Future[Batch]] = deque()
             for iteration in itertools.count(self.start):
                 crops = dali.outputs(pipeline, self.split, partial(self._in_flight, iteration))
@@ -154,7 +154,7 @@ class TrainingViews:
         return ids, label, boxes
 
     def _source(self, done: int) -> list[Any]:
-        """What `_graph` takes in, in its order, for the batch after `done` others."""
+        """Return the inputs of `_graph` for batch number `done`, counted from `start`."""
         iteration = self.start + int(done)
         ids, _, boxes = self._samples(iteration)
         inputs: list[Any] = [[self.split.read(int(id)) for id in ids]]
@@ -163,7 +163,7 @@ class TrainingViews:
         return inputs
 
     def _graph(self) -> tuple[Any, ...]:
-        """The DALI graph: every image decoded once, each crop cut, resized and flipped."""
+        """Define the DALI graph: decode every image once, then cut, resize and flip each crop."""
         encoded, *inputs = fn.external_source(self._source, num_outputs=1 + 3 * len(self.recipe.crops), batch=True)
         images = dali.decode(encoded, self.gpu)
         crops = []

@@ -1,4 +1,4 @@
-"""Which patches a masked image model does not see: blocks, drawn per sample from the counter."""
+"""Block-wise patch masks for masked image modelling, drawn per sample from the counter."""
 
 import math
 from typing import Self
@@ -11,14 +11,14 @@ from rsa.data.philox import uniforms
 from rsa.data.samples import Samples
 from rsa.params.section import Fraction, Range, Section, require_ordered
 
-STREAM = 1 << 9  # the counter's view number of the first mask: crops and colours have others
-BLOCKS = 16  # drawn at most per image
-SMALLEST = 4  # patches of a block
-ASPECT = 0.3  # and its inverse, of a block
+STREAM = 1 << 9  # the counter's view number of the first mask; crops and colours use other numbers
+BLOCKS = 16  # upper limit per image
+SMALLEST = 4  # smallest number of patches in a block
+ASPECT = 0.3  # smallest aspect ratio of a block; the largest is its inverse
 
 
 class Masks(Section):
-    """Key `masks` of iBOT: the probability of a mask, and the range of its share of the patches."""
+    """Key `masks` of iBOT: the probability of a mask, and the range of the fraction of masked patches."""
 
     prob: Fraction
     ratio: Range
@@ -30,10 +30,10 @@ class Masks(Section):
 
 
 def draw_masks(p: Masks, samples: Samples, view: int, grid: tuple[int, int]) -> NDArray[np.bool_]:
-    """True where a patch is masked: (B, rows, columns).
+    """Draw masks (B, rows, columns), True for a masked patch.
 
-    BEiT's block-wise masking (Bao et al. 2021, algorithm 1) as in iBOT: with probability `prob` a share of the patches,
-    uniform in `ratio`, in blocks of at least 4 patches and an aspect ratio in [0.3, 1/0.3]; else none.
+    This is BEiT's block-wise masking (Bao et al. 2021, algorithm 1) as in iBOT: with probability `prob` a fraction of the
+    patches, uniform in `ratio`, is masked in blocks of at least 4 patches and an aspect ratio in [0.3, 1/0.3]; else none.
     """
     rows, columns = grid
     u = uniforms(samples.seed, samples.ids, np.full(len(samples.ids), samples.epoch), STREAM + view, 2 + 4 * BLOCKS)

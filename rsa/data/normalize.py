@@ -1,4 +1,4 @@
-"""uint8 images -> the float input of a network."""
+"""Normalisation of uint8 images to the float input of a network."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for pix
 
 
 def as_input(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 (B, H, W, 3) -> float (B, 3, H, W) in channels_last order on `device`, normalised."""
+    """Normalise uint8 (B, H, W, 3) to float (B, 3, H, W) in channels_last order on `device`."""
     batch, height, width, _ = images.shape
-    # Whole rows of pixels at a time: to broadcast over the three channels alone is several times slower.
+    # Entire rows of pixels at a time; broadcasting over the three channels is several times slower.
     mean, std = (255 * torch.tensor(values, device=device).repeat(width) for values in (MEAN, STD))
     if device.type == "cuda" and images.device.type == "cpu":
-        images = images.pin_memory()  # else the transfer is waited for
+        images = images.pin_memory()  # otherwise the transfer blocks
     x = images.to(device, non_blocking=True).reshape(batch, height, 3 * width).to(torch.get_default_dtype())
     return torch.addcmul(-mean / std, x, 1 / std, out=x).reshape(batch, height, width, 3).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Images with their annotated objects, as torchvision's detectors take them."""
+"""Images with their annotated objects, in the format of torchvision's detectors."""
 
 import contextlib
 import hashlib
@@ -23,14 +23,14 @@ Place = tuple[int, int]  # number of an image, epoch
 
 
 class ObjectImages(torch.utils.data.Dataset[tuple[Tensor, Target]]):
-    """One split of what rsa.data.objects has written; its images lie below `raw`.
+    """One split of the annotations that rsa.data.objects has written; its images are below `raw`.
 
-    For training it has the images with objects, mirrored with probability `flip_prob` by a draw that depends on seed,
-    epoch and image alone; otherwise all images as they are, with everything that says how to count an object.
+    For training it has the images with objects, flipped with probability `flip_prob` by a draw that depends only on seed,
+    epoch and image. Otherwise it has all images unchanged, with the fields that the evaluation of objects needs.
     """
 
     def __init__(self, annotations: Path, raw: Path, *, masks: bool, training: bool, flip_prob: float = 0, seed: int = 0) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it reads
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints while it reads
             self.coco = CocoDetection(str(raw), str(annotations)).coco
         self.raw, self.masks, self.training, self.flip_prob, self.seed = raw, masks, training, flip_prob, seed
         self.classes: list[str] = [each["name"] for each in self.coco.dataset["categories"]]
@@ -42,7 +42,7 @@ class ObjectImages(torch.utils.data.Dataset[tuple[Tensor, Target]]):
         return len(self.ids)
 
     def __getitem__(self, place: Place) -> tuple[Tensor, Target]:
-        """Float (3, H, W) in [0, 1]; boxes (N, 4): left, top, right, bottom in px; labels (N,) from 1; masks (N, H, W) uint8."""
+        """Return float (3, H, W) in [0, 1]; boxes (N, 4) left, top, right, bottom in px; labels (N,) from 1; masks (N, H, W)."""
         number, epoch = place
         id = self.ids[number]
         image = self._image(self.coco.imgs[id])
@@ -88,7 +88,7 @@ class ObjectImages(torch.utils.data.Dataset[tuple[Tensor, Target]]):
 
 
 def mirrored(x: Tensor, target: Target) -> tuple[Tensor, Target]:
-    """Left and right exchanged."""
+    """Flip image and target horizontally."""
     left, top, right, bottom = target["boxes"].unbind(1)
     boxes = torch.stack([x.shape[-1] - right, top, x.shape[-1] - left, bottom], 1)
     masks = {"masks": target["masks"].flip(-1)} if "masks" in target else {}
@@ -96,7 +96,7 @@ def mirrored(x: Tensor, target: Target) -> tuple[Tensor, Target]:
 
 
 def training_batches(images: ObjectImages, batch_size: int, iterations: int) -> Iterator[list[Place]]:
-    """The places of each batch: every epoch another order, an incomplete last batch left out."""
+    """Iterate over the batches of (image, epoch), reshuffled every epoch, without an incomplete last batch."""
     if len(images) < batch_size:
         raise ValueError(
             f"schedule.batch_size must be at most the number of images with objects ({len(images)}), got {batch_size}"
@@ -108,7 +108,7 @@ def training_batches(images: ObjectImages, batch_size: int, iterations: int) -> 
 
 
 def batches(images: ObjectImages, places: Iterable[list[Place]], workers: int) -> Any:
-    """Lists of images and targets; `workers` processes prepare them, 0: this one."""
+    """Return a loader of lists of images and targets with `workers` processes (0: this process)."""
     return torch.utils.data.DataLoader(images, batch_sampler=places, num_workers=workers, collate_fn=_as_lists)
 
 

@@ -1,12 +1,12 @@
-"""The annotated objects of a detection data set in VOC's or COCO's format, checked once, in full, and written in COCO's format.
+"""Conversion of a detection data set in VOC's or COCO's format to checked annotations in COCO's format.
 
 <folder>/train.json, <folder>/test.json: `images`, `annotations` and `categories` as COCO has them (https://cocodataset.org,
 "Data format"), file names relative to `raw`, categories numbered from 1. In addition an image has its `sha256`, so that a
-reader notices another file under the same name, and an annotation has `difficult`, VOC's mark for what is not counted.
-Images stay where they are.
+reader notices a different file under the same name, and an annotation has `difficult`, VOC's mark for uncounted objects.
+Images are not copied.
 
-Boxes are (left, top, width, height) in px, edges and not pixel numbers: VOC's first pixel is 1 and its last one inside
-the box, so that (1, 1, W, H) becomes (0, 0, W, H) here. Boxes without area are left out (COCO has some) and counted.
+Boxes are (left, top, width, height) in px, given by edges and not by pixel numbers: VOC counts pixels from 1 and includes the
+last one, so (1, 1, W, H) becomes (0, 0, W, H) here. Boxes without area (COCO has some) are left out and counted.
 """
 
 import json
@@ -24,26 +24,26 @@ from rsa.params.detection import COCO, VOC, COCOImages, VOCImages
 from rsa.params.section import nearest
 
 SHOWN = 10  # faults that a message lists
-SLACK = 1.0  # px that a box may reach outside by rounding; it is cut off
+SLACK = 1.0  # px that a box may exceed the image by rounding; it is clipped
 Box = tuple[float, float, float, float]
 Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
 class Object:
-    """One object, and where it is annotated."""
+    """One object and the location of its annotation."""
 
     where: str
     name: str  # of its class
     box: Box  # left, top, right, bottom; px
-    crowd: bool = False  # COCO's: a group, neither trained on nor counted
-    difficult: bool = False  # VOC's: trained on, not counted
+    crowd: bool = False  # COCO: a group, neither trained on nor counted
+    difficult: bool = False  # VOC: trained on, not counted
     extra: dict[str, Any] = field(default_factory=dict)  # COCO's area and segmentation
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """One image, and where it is annotated."""
+    """One image and the location of its annotation."""
 
     where: str
     file: Path
@@ -103,7 +103,7 @@ def _voc_image(voc: Any, image: str, annotation: str) -> Annotated:
 
 
 def _read_coco(raw: Path, part: COCOImages) -> tuple[list[Annotated], list[str]]:
-    """The images of a split, and the names of all categories in the order of their numbers."""
+    """Read the images of a split, and the names of all categories in the order of their numbers."""
     path = raw / part.annotations
 
     def read() -> tuple[list[Annotated], list[str]]:
@@ -132,7 +132,7 @@ def _coco_images(document: Any, names: dict[int, str], path: Path, images: Path)
 
 
 def _parse(file: str, read: Callable[[], Parsed]) -> Parsed:
-    """What `read` makes of an annotation file; ValueError names the file where it is missing or something else."""
+    """Return the result of `read`; ValueError names the annotation file if it is missing or malformed."""
     try:
         return read()
     except FileNotFoundError:
@@ -149,7 +149,7 @@ def _parse(file: str, read: Callable[[], Parsed]) -> Parsed:
 
 
 def _document(images: list[Annotated], classes: list[str], raw: Path) -> dict[str, Any]:
-    """COCO's document of a split."""
+    """Build COCO's document of a split."""
     with ThreadPoolExecutor() as pool:
         looked_at = list(pool.map(_look, images))
     faults = [fault for _, faults in looked_at for fault in faults]
@@ -178,7 +178,7 @@ def _document(images: list[Annotated], classes: list[str], raw: Path) -> dict[st
 
 
 def _look(image: Annotated) -> tuple[str, list[str]]:
-    """The sha256 of an image file, and what is wrong with it."""
+    """Return the sha256 of an image file and a list of its faults."""
     try:
         digest = sha256(image.file)
         with Image.open(image.file) as opened:

@@ -15,7 +15,7 @@ U64 = NDArray[np.uint64]
 
 
 def philox4x32(counter: tuple[U64, U64, U64, U64], key: tuple[int, int], rounds: int = 10) -> tuple[U64, U64, U64, U64]:
-    """Four words in [0, 2^32) for every counter; the four counter arrays (32-bit values) broadcast together."""
+    """Return four words in [0, 2^32) for every counter; the four counter arrays (32-bit values) are broadcast."""
     x0, x1, x2, x3 = counter
     k0, k1 = key
     for _ in range(rounds):
@@ -26,7 +26,7 @@ def philox4x32(counter: tuple[U64, U64, U64, U64], key: tuple[int, int], rounds:
 
 
 def uniforms(seed: int, ids: NDArray[np.int64], epochs: NDArray[np.int64], view: int, count: int) -> NDArray[np.float64]:
-    """`count` numbers in [0, 1) for `view` of every sample id in its epoch: (B, count).
+    """Draw `count` numbers in [0, 1) for `view` of every sample id in its epoch: (B, count).
 
     The counter is (id low, id high, epoch, view << 16 | block of four draws), the key the 64-bit seed.
     """

@@ -1,4 +1,4 @@
-"""A picture of views, to be looked at."""
+"""Images of views for visual inspection."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def save_views(views: list[Tensor], count: int, path: Path) -> None:
-    """One column for each of the first `count` samples, one row for each of `views`, each uint8 (B, size, size, 3).
+    """Save a grid with a column per sample (the first `count`) and a row per view, each uint8 (B, size, size, 3).
 
     Local views are enlarged to the others' size.
     """

@@ -1,8 +1,8 @@
-"""Reading files of object storage, or of anything else that fsspec opens: s3://, gs://, https://, memory://, a plain path.
+"""Reading of files on object storage, or on anything else that fsspec opens: s3://, gs://, https://, memory://, a plain path.
 
-Credentials and the server's address are fsspec's own business: for S3 it takes them from the environment or the AWS
-configuration files (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL, ...). What may pass is tried again a few times; what
-is left ends in an OSError that names the URL and says what to do.
+fsspec finds credentials and the server's address: for S3 in the environment or the AWS configuration files
+(AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL, ...). Transient errors are retried a few times; other errors become an
+OSError that names the URL and says what to do.
 """
 
 import errno
@@ -17,8 +17,8 @@ from pydantic import AfterValidator
 
 TRIES = 6
 FIRST_PAUSE = 0.5  # seconds, then twice as long each time: 15.5 in all
-STALLED = 30  # seconds in which nothing comes from S3
-# Tried again here and nowhere below: botocore's five tries of s3fs's five tries would take an hour to notice a dead server.
+STALLED = 30  # seconds without data from S3 before a timeout
+# Only this module retries: five retries in botocore times five in s3fs would take an hour to notice a dead server.
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": STALLED, "retries": {"total_max_attempts": 1}}},
 }
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def no_secret(url: str) -> str:
-    """The URL; ValueError where a password or signature is in it."""
+    """Return the URL; ValueError if it contains a password or signature."""
     if re.search(r"://[^/]*@|[?&][^=&]*(signature|token|sig)=", url, re.IGNORECASE):  # the message must not show it either
         raise ValueError("a URL must have no password or signature in it: credentials come from the environment")
     return url
@@ -41,7 +41,7 @@ URL = Annotated[str, AfterValidator(no_secret)]
 
 
 def filesystem_of(url: str) -> tuple[Any, str]:
-    """fsspec's file system for `url`, and the path on it. ValueError for a protocol that isn't known or installed."""
+    """Return fsspec's file system for `url` and the path on it. ValueError for an unknown or uninstalled protocol."""
     protocol = fsspec.utils.get_protocol(url)
     try:
         filesystem, path = fsspec.core.url_to_fs(url, **OPTIONS.get(protocol, {}))
@@ -53,7 +53,7 @@ def filesystem_of(url: str) -> tuple[Any, str]:
 
 
 def retried(url: str, action: Callable[[], T]) -> T:
-    """The result of an action on remote storage. OSError, or ValueError where it never will work, names the URL."""
+    """Run an action on remote storage, with retries; errors name the URL. ValueError if it can never succeed."""
     pause = FIRST_PAUSE
     for left in reversed(range(TRIES)):
         try:
@@ -76,7 +76,7 @@ def retried(url: str, action: Callable[[], T]) -> T:
 
 
 def download(url: str, path: Path) -> None:
-    """Copy a file, once; errors are the file system's own."""
+    """Copy a file without retries; errors are the file system's own."""
     filesystem, name = filesystem_of(url)
     filesystem.get_file(name, str(path))
 
@@ -93,7 +93,7 @@ def _refused() -> tuple[type[Exception], ...]:
 
 
 def _passing() -> tuple[type[Exception], ...]:
-    """What a network, a server or a copy cut short raises."""
+    """Return the transient errors of networks, servers and interrupted copies."""
     from aiohttp import ClientError  # a quarter of a second to import
     from botocore.exceptions import BotoCoreError
     from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]

@@ -1,4 +1,4 @@
-"""Which samples a batch holds: what a method may know of them beside their views."""
+"""The samples of a batch: the information that methods get in addition to the views."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Samples:
-    """B samples of one rank; `ids`, `epoch` and `seed` are the counter of whatever is drawn for them."""
+    """B samples of one rank; `ids`, `epoch` and `seed` form the counter of all random draws for them."""
 
     ids: NDArray[np.int64]  # (B,)
     labels: Tensor  # (B,) int64; -1: unlabelled
@@ -18,5 +18,5 @@ class Samples:
     seed: int
 
     def of(self, part: slice) -> "Samples":
-        """Those of a part of the batch."""
+        """Return the samples of a slice of the batch."""
         return Samples(self.ids[part], self.labels[part], self.boxes[:, part], self.epoch, self.seed)

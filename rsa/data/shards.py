@@ -1,13 +1,13 @@
-"""Writing shards: samples of a source -> WebDataset tars, an index and a manifest, deterministic to the byte.
+"""Writing of shards: samples of a source -> WebDataset tars, an index and a manifest, byte for byte deterministic.
 
     <folder>/manifest.json                classes, and of every shard its bytes, sha256 and samples: all that later stages watch
     <folder>/source.json                  where the images came from, and those that could not be decoded
     <folder>/<split>/000000.tar           members KEY.jpg|png|... and KEY.cls (the label in ASCII)
     <folder>/<split>/index.npy            one row per sample, memory-mapped by `rsa.data.index`
 
-The samples of a split are shuffled once by seed and dealt out to shards, which are then written independently, so the
-bytes don't depend on the number of workers and an interrupted run goes on with the shards that are missing. Every image
-is fully decoded here, so that nothing later meets a bad one; a bad one is left out of its shard.
+The samples of a split are shuffled once by seed and distributed over shards, which are then written independently. The bytes
+therefore do not depend on the number of workers, and an interrupted run resumes with the missing shards. Every image is fully
+decoded here, and undecodable ones are left out, so that later stages never see one.
 """
 
 import io
@@ -32,17 +32,17 @@ from rsa.data.index import index_dtype
 from rsa.data.sources import Sample, Source
 from rsa.params.shards import Resize, Shards
 
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a Python object, in messages of Pillow: another in each run
-PROBED = 1000  # samples read to turn bytes per shard into samples per shard
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # address of a Python object in Pillow's messages, different in each run
+PROBED = 1000  # samples read to convert bytes per shard to samples per shard
 
 
 def write_shards(
     source: Source, p: Shards, described: dict[str, Any], folder: Path, work: Path, workers: int | None = None
 ) -> None:
-    """Write every split of `source` into `folder`; `described` goes into source.json as it is.
+    """Write every split of `source` into `folder`; `described` is copied into source.json.
 
-    Finished shards are kept in `work` until all are there, and used by the next call. ValueError names every undecodable
-    image when there are more than `p.max_bad_samples`.
+    Finished shards are kept in `work` until all are written, and reused by the next call. ValueError names every undecodable
+    image if there are more than `p.max_bad_samples`.
     """
     manifest: dict[str, Any] = {"classes": source.classes, "splits": {}}
     finished = {split: _write_split(source, split, samples, p, work / split, workers) for split, samples in source.splits.items()}
@@ -59,7 +59,7 @@ def write_shards(
             raise ValueError(f"split {split!r} must have images that can be decoded, got none:\n" + "\n".join(bad[:20]))
         np.save(folder / split / INDEX, index)
         for shard in shards:
-            shutil.move(work / split / shard["name"], folder / split / shard["name"])  # maybe to another disk
+            shutil.move(work / split / shard["name"], folder / split / shard["name"])  # works across disks
         manifest["splits"][split] = {
             "samples": len(index),
             "index_sha256": sha256(folder / split / INDEX),
@@ -72,7 +72,7 @@ def write_shards(
 def _write_split(
     source: Source, split: str, samples: list[Sample], p: Shards, work: Path, workers: int | None
 ) -> list[dict[str, Any]]:
-    """Write the shards of a split into `work`; what is recorded of each, in order."""
+    """Write the shards of a split into `work`; return their manifest records in order."""
     if not samples:
         raise ValueError(f"split {split!r} must have images, got none")
     work.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def _write_split(
         (work / f"{number:06d}.tar", number, shuffled[start : start + size], p.resize, name_length)
         for number, start in enumerate(starts)
     ]
-    # fork: the workers share the listing of the source, which may be of millions of samples
+    # fork: the workers share the list of samples, which may have millions of entries
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _use_source, (source,)) as pool:
         written = pool.map(_write_shard, *zip(*tasks, strict=True))
         return list(track(written, f"shards of {split}", len(tasks), disable=not os.isatty(2)))
@@ -109,7 +109,7 @@ def _use_source(source: Source) -> None:
 
 
 def _write_shard(path: Path, number: int, samples: list[Sample], resize: Resize | None, name_length: int) -> dict[str, Any]:
-    """Write one tar and its rows of the index, or take those that an interrupted run has finished."""
+    """Write one tar and its rows of the index, or reuse those of an interrupted run."""
     done = path.with_suffix(".json")
     if done.exists() and path.exists() and _rows(path).exists():
         recorded: dict[str, Any] = json.loads(done.read_text())
@@ -132,7 +132,7 @@ def _write_shard(path: Path, number: int, samples: list[Sample], resize: Resize 
     record = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path), "samples": len(rows), "bad": bad}
     partial = done.with_suffix(".partial")
     partial.write_text(json.dumps(record))
-    partial.rename(done)  # last: a shard counts once this is there
+    partial.rename(done)  # last: this file marks the shard as finished
     return record
 
 
@@ -141,7 +141,7 @@ def _rows(shard: Path) -> Path:
 
 
 def _encoded(source: Source, sample: Sample, resize: Resize | None) -> tuple[bytes, int, int]:
-    """The bytes to store, and the upright height and width in px; the image has been decoded in full."""
+    """Return the bytes to store and the upright height and width in px, after decoding the image in full."""
     data = source.read(sample)
     with Image.open(io.BytesIO(data)) as opened:
         opened.load()
@@ -161,7 +161,7 @@ def _encoded(source: Source, sample: Sample, resize: Resize | None) -> tuple[byt
 
 
 def _member(sample: Sample, resize: Resize | None) -> str:
-    """The name of a sample's image in the tar. What is resized is written as JPEG or PNG."""
+    """Return the name of a sample's image in the tar; resized images are written as JPEG or PNG."""
     return f"{sample.key}.{sample.extension if resize is None or sample.extension == 'jpg' else 'png'}"
 
 

@@ -1,4 +1,4 @@
-"""Choosing samples by class: held-out splits and balanced subsets, each a function of the labels and a seed."""
+"""Selection of samples by class: held-out splits and balanced subsets, each a function of the labels and a seed."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ Indices = NDArray[np.int64]
 
 
 def by_class(labels: NDArray[np.int64], seed: int, num_classes: int | None = None) -> list[Indices]:
-    """The indices of each class, in a random order; without `num_classes`, of the classes up to the last that has any."""
+    """Return each class's indices in random order; without `num_classes`, up to the largest label."""
     random = np.random.Generator(np.random.Philox(key=[seed, 0]))
     return [random.permutation(np.flatnonzero(labels == label)) for label in range(num_classes or int(labels.max()) + 1)]
 
 
 def held_out(labels: NDArray[np.int64], classes: Sequence[str], fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """(kept, held out): `fraction` of every class is held out, at least one image on either side; both sorted."""
+    """Return (kept, held out), sorted: `fraction` of every class is held out, at least one image on either side."""
     kept, out = [], []
     for name, indices in zip(classes, by_class(labels, seed, len(classes)), strict=True):
         if len(indices) < 2:
@@ -27,7 +27,7 @@ def held_out(labels: NDArray[np.int64], classes: Sequence[str], fraction: float,
 
 
 def balanced(labels: NDArray[np.int64], classes: Sequence[str], count: int, seed: int) -> Indices:
-    """`count` samples, as many of every class (the first classes one more where it doesn't divide); sorted."""
+    """Return `count` sorted samples, equally many per class; the first classes get the remainder."""
     chosen = []
     for label, (name, indices) in enumerate(zip(classes, by_class(labels, seed, len(classes)), strict=True)):
         wanted = count // len(classes) + (label < count % len(classes))

@@ -1,4 +1,4 @@
-"""Checking a sharded dataset in full: what is on disk against the manifest and the index, and every image decoded."""
+"""Full check of a sharded dataset: files against the manifest and the index, and every image decoded."""
 
 import io
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from rsa.data.index import Split, read_manifest
 
 
 def verify(folder: Path) -> list[str]:
-    """Every fault found, in words that name split, shard and sample; empty where all is well."""
+    """Return a message for every fault, with split, shard and sample; empty if there is none."""
     faults: list[str] = []
     manifest = read_manifest(folder)
     for name, recorded in manifest["splits"].items():
@@ -26,8 +26,8 @@ def verify(folder: Path) -> list[str]:
                 numbers = range(len(shards))
                 faults += [
                     fault
-                    for found in pool.map(_sample_faults, *zip(*((folder, name, n) for n in numbers), strict=True))
-                    for fault in found
+                    for shard_faults in pool.map(_sample_faults, *zip(*((folder, name, n) for n in numbers), strict=True))
+                    for fault in shard_faults
                 ]
     return faults
 
@@ -42,10 +42,10 @@ def _file_faults(path: Path, size: int | None, digest: str) -> Iterator[str]:
 
 
 def _sample_faults(folder: Path, name: str, shard: int) -> list[str]:
-    """The faults among the samples of one shard."""
+    """Return the faults among the samples of one shard."""
     split = Split(folder, name)
     try:
-        split.open_shard(shard).close()  # fetches and checks one that is kept elsewhere
+        split.open_shard(shard).close()  # fetches and checks a remote shard
     except OSError as why:
         return [str(why)]
     faults = []

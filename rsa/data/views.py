@@ -1,7 +1,7 @@
-"""What a method sees: recipes of views, and the random parameters of each view of each sample.
+"""Recipes of views, and the random parameters of each view of each sample.
 
-A recipe is a list of crops and a list of views, each view a crop with or without colour. An aggressive view of RSA is
-the colour on top of a weak view's crop: same box, same flip. All parameters are drawn here in numpy from a counter
+A recipe is a list of crops and a list of views; each view is a crop with or without colour. An aggressive view of RSA
+applies colour to a weak view's crop: same box, same flip. All parameters are drawn here in numpy from a counter
 (`rsa.data.philox`), with torchvision's distributions; `rsa.data.loader` applies them.
 
 Two recipes with the same seed share their draws: RSA's aggressive views are BYOL's views.
@@ -21,8 +21,8 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 
-TRIES = 10  # of RandomResizedCrop, before it falls back to the centre
-COLOR_STREAM = 1 << 8  # the counter's view number of the first colour; crops have those below
+TRIES = 10  # of RandomResizedCrop, before it falls back to the central crop
+COLOR_STREAM = 1 << 8  # the counter's view number of the first colour; crops use smaller numbers
 
 
 @dataclass(frozen=True)
@@ -64,43 +64,43 @@ class Recipe:
 
     @property
     def names(self) -> list[str]:
-        """What each view is, in words."""
+        """Descriptions of the views."""
         return [f"crop {view.crop + 1}" + (", coloured" if view.color else "") for view in self.views]
 
 
 def crop_of(p: Views) -> Crop:
-    """The crop of the `views` section."""
+    """Return the crop of the `views` section."""
     return Crop(p.size, p.crop_scale, p.crop_ratio, p.flip_prob)
 
 
 def color_of(p: Views, view: int) -> Color:
-    """The colour of the first or second view; further ones (hard-view candidates) take turns."""
+    """Return the colour of a view; hard-view candidates alternate between the first and second view's settings."""
     return Color(p.jitter, p.gray_prob, p.blur.prob[view % 2], p.blur.sigma, p.solarize_prob[view % 2], p.exact_color)
 
 
 def candidates(p: Views, count: int = 2) -> Recipe:
-    """`count` coloured views: two for BYOL, SimCLR, SimSiam, ..., more for Hard View Selection to choose a pair from."""
+    """Return a recipe of `count` coloured views: two for BYOL, SimCLR, SimSiam, ..., more for Hard View Selection."""
     return Recipe([crop_of(p)] * count, [View(i, color_of(p, i)) for i in range(count)])
 
 
 def candidate_view_pairs(p: Views, count: int = 2) -> Recipe:
-    """RSA: `count` weak views (crop, flip), then an aggressive one (colour) made from each."""
+    """Return RSA's recipe: `count` weak views (crop, flip), then an aggressive view (colour) made from each."""
     weak = [View(i, None) for i in range(count)]
     return Recipe([crop_of(p)] * count, weak + [View(i, color_of(p, i)) for i in range(count)])
 
 
 def weak_views(p: Views, count: int = 1) -> Recipe:
-    """`count` views without colour: supervised training."""
+    """Return a recipe of `count` views without colour, for supervised training."""
     return Recipe([crop_of(p)] * count, [View(i, None) for i in range(count)])
 
 
 def plain_crops(size: int, scale: tuple[float, float]) -> Recipe:
-    """One view with torchvision's RandomResizedCrop(size, scale) and RandomHorizontalFlip: for classifiers."""
+    """Return a recipe of one view with torchvision's RandomResizedCrop and RandomHorizontalFlip, for classifiers."""
     return Recipe([Crop(size, scale, (3 / 4, 4 / 3), 0.5)], [View(0, None)])
 
 
 def multi_crop(p: Views, count: int = 2, local_count: int | None = None) -> Recipe:
-    """`count` global views and a number of local ones (Caron et al. 2020, SwAV): DINO, iBOT."""
+    """Return a recipe of `count` global views and some local ones (Caron et al. 2020, SwAV), for DINO and iBOT."""
     if p.local is None:
         raise ValueError("views.local must be set for multi-crop, got null")
     local_crop = Crop(p.local.size, p.local.crop_scale, p.crop_ratio, p.flip_prob)
@@ -124,21 +124,21 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Colors:
-    """Affine maps one after the other, behind each of them a turn of the hue; then blur and solarisation."""
+    """The colour parameters of B samples: affine maps, each followed by a hue rotation, then blur and solarisation."""
 
     steps: list[Affine]
-    turns: list[F64]  # (B,) each, of the hue behind a step; 0: none. Empty where hue is part of a step.
+    turns: list[F64]  # (B,) each, hue rotation after a step; 0: none. Empty if the steps include hue.
     sigma: F64  # (B,) px; 0: no blur
     solarize: NDArray[np.bool_]  # (B,)
 
     def of(self, part: slice) -> "Colors":
-        """Those of a part of the batch."""
+        """Return the parameters of a slice of the batch."""
         steps = [Affine(step.matrix[part], step.mean_matrix[part]) for step in self.steps]
         return Colors(steps, [turn[part] for turn in self.turns], self.sigma[part], self.solarize[part])
 
 
 def draw_boxes(crop: Crop, number: int, seed: int, ids: I64, epochs: I64, heights: I64, widths: I64) -> Boxes:
-    """The boxes of crop `number`, distributed as torchvision's RandomResizedCrop.get_params."""
+    """Draw the boxes of crop `number`, distributed like torchvision's RandomResizedCrop.get_params."""
     u = uniforms(seed, ids, epochs, number, 4 * TRIES + 1)
     area, ratio, top, left = np.moveaxis(u[:, : 4 * TRIES].reshape(-1, TRIES, 4), 2, 0)  # (B, TRIES)
     height, width = heights[:, None].astype(np.float64), widths[:, None].astype(np.float64)
@@ -161,7 +161,7 @@ def draw_boxes(crop: Crop, number: int, seed: int, ids: I64, epochs: I64, height
 
 
 def _central(crop: Crop, heights: I64, widths: I64) -> F64:
-    """torchvision's fallback: the largest central box whose ratio is allowed; (B, 2) of height, width."""
+    """Return torchvision's fallback, the largest central box with an allowed ratio: (B, 2) of height, width."""
     ratio = widths / heights
     h = np.where(ratio < crop.ratio[0], np.round(widths / crop.ratio[0]), heights)
     w = np.where(ratio > crop.ratio[1], np.round(heights * crop.ratio[1]), widths)
@@ -169,7 +169,7 @@ def _central(crop: Crop, heights: I64, widths: I64) -> F64:
 
 
 def draw_colors(p: Color, number: int, seed: int, ids: I64, epochs: I64) -> Colors:
-    """Coloured view `number`, distributed as torchvision's ColorJitter, RandomGrayscale, RandomApply and GaussianBlur."""
+    """Draw the colours of view `number`, distributed like torchvision's ColorJitter, RandomGrayscale and GaussianBlur."""
     u = uniforms(seed, ids, epochs, COLOR_STREAM + number, 13)
     spread = np.array([p.jitter.brightness, p.jitter.contrast, p.jitter.saturation])
     brightness, contrast, saturation = ((1 - spread) + 2 * spread * u[:, 0:3]).T  # spreads are at most 1: none is negative
@@ -185,7 +185,7 @@ def draw_colors(p: Color, number: int, seed: int, ids: I64, epochs: I64) -> Colo
     if p.exact:
         return Colors([*steps, to_gray], [np.where(here, turns, 0) for here in hue_here], sigma, solarize)
     turn = color.turn_hue(turns)
-    whole = color.identity(len(ids))
+    composed = color.identity(len(ids))
     for step, here in zip(steps, hue_here, strict=True):
-        whole = whole.then(step).then(turn.where(here))
-    return Colors([whole.then(to_gray)], [], sigma, solarize)
+        composed = composed.then(step).then(turn.where(here))
+    return Colors([composed.then(to_gray)], [], sigma, solarize)
