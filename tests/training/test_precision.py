@@ -34,7 +34,6 @@ def test_loss_curves_of_bf16_lie_within_the_spread_of_seeds_of_float32(tmp_path:
     p = load(Path("params.yaml"))
     Path("code/pretrain").mkdir(parents=True)
     Path("code/pretrain/rsa").write_text("code")
-    (tmp_path / "requirements.lock").touch()
     (tmp_path / "shards").mkdir()
     write_shards(open_source(p.datasets["digits"], 0), p.shards, {}, tmp_path / "shards", tmp_path / "shards.work")
     threads = p.runtime.threads.model_copy(update={"pretrain": 1})
