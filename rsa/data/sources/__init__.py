@@ -1,6 +1,6 @@
-"""Where images come from. A source lists its samples by split and reads their encoded bytes.
+"""Image sources. A source lists its samples by split and reads their encoded bytes.
 
-A new source is its file here, one line in `open_source`, and one section of the params schema.
+To add a source, write a file here, a case in `_open`, and a section of the params schema.
 """
 
 from typing import Annotated
@@ -23,9 +23,9 @@ Dataset = Annotated[
 
 
 def open_source(dataset: Dataset, seed: int) -> Source:
-    """The source that a `datasets` section of params.yaml describes; `seed` draws its splits and subsets.
+    """Open the source that a `datasets` section of params.yaml describes; `seed` draws its splits and subsets.
 
-    Splits `train`, `test`, and `pretrain` where the params ask for one. ValueError says what is wrong where.
+    Its splits are `train`, `test`, and `pretrain` if params.yaml asks for one. ValueError describes a fault and its location.
     """
     return checked(dataset.root if isinstance(dataset, Torchvision) else dataset.raw, _open(dataset, seed))
 

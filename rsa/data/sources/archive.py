@@ -1,7 +1,7 @@
-"""What an archive may hold to be read as a dataset, the same for zip and tar.
+"""Safety checks of archives that are read as a dataset, the same for zip and tar.
 
-An archive is refused whole, naming the member, for a name that would leave the folder it is unpacked into, for a link or
-device, and for absurd expansion. Nothing is unpacked here, but shards are, elsewhere.
+An archive is refused, with the name of the member, for a path outside of the target folder, for a link or device, and for an
+extreme expansion ratio. Nothing is unpacked here, but users may unpack the shards elsewhere.
 """
 
 import os
@@ -16,19 +16,19 @@ SMALL, SMALL_TOTAL = 2**20, 64 * 2**20
 
 
 def refuse(archive: str, member: str, why: str) -> NoReturn:
-    """ValueError about a member."""
+    """Raise ValueError about a member."""
     raise ValueError(f"{archive}: member {member!r} {why}; the archive is not used")
 
 
 def check_name(archive: str, member: str) -> None:
-    """ValueError unless the name is relative and stays below the folder it is relative to, on any system."""
+    """Raise ValueError unless the name is relative and stays below its folder on any system."""
     posix = member.replace("\\", "/")
     if not posix or posix.startswith("/") or ".." in posix.split("/") or re.match("[A-Za-z]:", posix) or "\0" in posix:
         refuse(archive, member, "must have a relative name without `..`")
 
 
 def check_size(archive: str, member: str, size: int, packed: int) -> None:
-    """ValueError for a member that is negative, too large for an image, or far larger than it is packed."""
+    """Raise ValueError for a member with a negative size, too large for an image, or with an extreme expansion ratio."""
     if not 0 <= size <= MAX_BYTES:
         refuse(archive, member, f"must have at most {MAX_BYTES:,} bytes, got {size:,}")
     if size > SMALL and size > MAX_RATIO * packed:
@@ -36,7 +36,7 @@ def check_size(archive: str, member: str, size: int, packed: int) -> None:
 
 
 def check_total(archive: str, largest: str, size: int, packed: int) -> None:
-    """ValueError if all members together are far larger than the archive; `largest` is named."""
+    """Raise ValueError, naming `largest`, if all members together are far larger than the archive."""
     if size > SMALL_TOTAL and size > MAX_TOTAL_RATIO * packed:
         refuse(
             archive, largest, f"is the largest of {size:,} bytes in {packed:,}, and at most {MAX_TOTAL_RATIO} times is allowed"
@@ -44,19 +44,19 @@ def check_total(archive: str, largest: str, size: int, packed: int) -> None:
 
 
 class Stamp(NamedTuple):
-    """What tells a file from one that has taken its place since it was listed."""
+    """File attributes that reveal whether a file has been replaced since it was listed."""
 
     size: int
     changed: int
 
     @classmethod
     def of(cls, file: BinaryIO) -> "Stamp":
-        """The stamp of an open file."""
+        """Return the stamp of an open file."""
         stat = os.fstat(file.fileno())
         return cls(stat.st_size, stat.st_mtime_ns)
 
 
 def check_stamp(path: Path, file: BinaryIO, stamp: Stamp) -> None:
-    """ValueError if `path`, opened as `file`, isn't what was listed."""
+    """Raise ValueError if `path`, opened as `file`, has been replaced since it was listed."""
     if Stamp.of(file) != stamp:
         raise ValueError(f"{path} has changed since it was listed: run the stage again")

@@ -12,7 +12,7 @@ from rsa.data.sources.source import ReadKey, Sample, Source, png
 from rsa.data.splits import held_out
 from rsa.params.section import Count, Inside, Section
 
-STRIP = 3  # of every three strips of a photograph the last is for testing
+STRIP = 3  # every third strip of a photograph is for testing
 STRIP_TILES = 2  # a strip is two tiles wide
 
 
@@ -35,7 +35,7 @@ class PhotoTiles(Section):
 
 
 def digits(params: Digits, seed: int) -> Source:
-    """The 1,797 handwritten digits (8 px, 17 grey levels), upscaled to `size` px; `test_fraction` of each class held out."""
+    """Return the 1,797 handwritten digits (8 px, 17 grey levels), upscaled to `size` px, with `test_fraction` held out."""
     from sklearn.datasets import load_digits  # seconds to import
 
     data = load_digits()
@@ -53,7 +53,7 @@ def digits(params: Digits, seed: int) -> Source:
 
 
 def photo_tiles(params: PhotoTiles) -> Source:
-    """Square tiles of two photographs; the class is the photograph and the third of its height that the tile is from.
+    """Return square tiles of two photographs; a class is a photograph and the third of its height with the tile.
 
     The photographs are cut into vertical strips. Every third strip is for testing, and no tile crosses a strip's border,
     so training and test tiles share no pixel.

@@ -1,4 +1,4 @@
-"""A folder, zip or tar as names and a function that reads one."""
+"""Uniform access to a folder, zip or tar: a list of names and a function that reads one file."""
 
 import os
 import tarfile
@@ -14,7 +14,7 @@ Reader = Callable[[str], bytes]
 
 
 def open_files(path: Path) -> tuple[list[str], Reader]:
-    """(names below `path`, sorted, "/" between parts, folders ending in "/"; a picklable function that reads one)."""
+    """Return the sorted names below `path`, separated by "/", folders ending in "/", and a picklable reader."""
     if path.is_dir():
         return sorted(_walk(path)), partial(read_below, path)
     if not path.exists():
@@ -29,14 +29,14 @@ def open_files(path: Path) -> tuple[list[str], Reader]:
 
 
 def read_below(folder: Path, name: str) -> bytes:
-    """The content of a file in `folder`."""
+    """Return the content of a file in `folder`."""
     return (folder / name).read_bytes()
 
 
 def _walk(folder: Path) -> list[str]:
-    """Every name below `folder`, through links to folders; ValueError where a folder is unreadable or a link goes in circles.
+    """List every name below `folder`, following links; ValueError for an unreadable folder or a cyclic link.
 
-    A link to nothing is listed as a file, so that reading it fails by name.
+    A dangling link is listed as a file, so that reading it fails with its name.
     """
     names = []
     todo: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (_identity(folder),))]

@@ -1,7 +1,7 @@
 """A folder of class folders, or a zip or tar of one, read without unpacking.
 
-`train` (and `test`) name the folders of class folders inside; "." is the top. An image's label is the place of its
-class folder in the sorted list of training classes, or of the names in `classes`, which choose some of them.
+`train` (and `test`) name the folders that contain the class folders; "." is the top. An image's label is the index of its
+class folder in the sorted list of training classes, or of the names in `classes`, which select some of them.
 """
 
 from pathlib import Path, PurePosixPath
@@ -36,7 +36,7 @@ class Folder(WithTest):
 
 
 def folder(params: Folder, seed: int) -> Source:
-    """Samples in sorted order; ValueError names what is missing, empty, unsafe or too few."""
+    """Build the source with sorted samples; ValueError names missing, empty, unsafe or too few entries."""
     path = Path(params.raw)
     names, read = open_files(path)
     classes, train = _samples(path, names, params.train, None, chosen_classes(params))
@@ -53,7 +53,7 @@ def folder(params: Folder, seed: int) -> Source:
 
 
 def chosen_classes(params: Folder) -> list[str] | None:
-    """The names that `classes` gives, sorted, or None for all; ValueError for an empty list or a name given twice."""
+    """Return the sorted names in `classes`, or None for all; ValueError for an empty list or a duplicate."""
     if params.classes is None:
         return None
     if isinstance(params.classes, str):
@@ -76,7 +76,7 @@ def chosen_classes(params: Folder) -> list[str] | None:
 def _samples(
     path: Path, names: list[str], top: str, classes: list[str] | None, chosen: list[str] | None
 ) -> tuple[list[str], list[Sample]]:
-    """(classes, samples) below `top`; `classes` are those of the training split, None while they are to be found."""
+    """Return (classes, samples) below `top`; `classes` are the training split's, None for the training split itself."""
     images, folders = _below(names, top)
     if not images:
         raise ValueError(
@@ -106,7 +106,7 @@ def _samples(
 
 
 def _below(names: list[str], top: str) -> tuple[list[tuple[str, str, str]], set[str]]:
-    """Of names (sorted) below `top`: images as (class, name below top, full name), and the names of all class folders."""
+    """Return the images below `top` as (class, name below top, full name), and the names of all class folders."""
     prefix = PurePosixPath(top).as_posix() + "/"
     start = "" if prefix == "./" else prefix
     classes: dict[str, str] = {}  # one string for each class, not one for each image

@@ -1,4 +1,4 @@
-"""What a source is, and the contract that each one is held to."""
+"""The interface of a source, and the check of its contract."""
 
 import io
 import re
@@ -14,7 +14,7 @@ from pydantic import model_validator
 from rsa.data.splits import balanced, held_out
 from rsa.params.section import Inside, Section
 
-# of image files -> of members in shards
+# extension of an image file -> extension in shards
 EXTENSIONS = {
     **{name: name for name in ("jpg", "png", "bmp", "webp", "tiff", "ppm")},
     **{"jpeg": "jpg", "tif": "tiff"},
@@ -23,32 +23,32 @@ PRETRAIN = "pretrain"  # an optional split for pretraining alone (else it reads 
 
 
 class WithTest(Section):
-    """A data set with a test split of its own, or with a share of each training class held out for one."""
+    """Section of a data set with its own test split, or with a fraction of each training class held out."""
 
     test_fraction: Inside | None
 
     @model_validator(mode="after")
     def _one_test_split(self) -> Self:
-        if (getattr(self, "test") is None) == (self.test_fraction is None):  # noqa: B009 - of the class below
+        if (getattr(self, "test") is None) == (self.test_fraction is None):  # noqa: B009 - defined by subclasses
             raise ValueError("exactly one of `test` and `test_fraction` must be set, the other null")
         return self
 
 
 class Sample(NamedTuple):
-    """One labelled image, not read yet."""
+    """One labelled image that has not been read yet."""
 
-    key: str  # unique within its split; no dot: WebDataset ends a key there
+    key: str  # unique within its split, without a dot, at which WebDataset ends a key
     extension: str  # of the encoded bytes: jpg, png, ...
     label: int
-    origin: str  # where the source keeps it, for messages and for `read`
+    origin: str  # location in the source, for messages and for `read`
 
 
 @dataclass(frozen=True)
 class Source:
-    """Class names, the samples of every split, and how to read one's encoded bytes.
+    """Class names, the samples of every split, and a function that reads a sample's encoded bytes.
 
-    `read` keeps no open file: it works after a fork, and pickled in a new process. Pickled, it can be as large as a list of
-    all names, so hand it to a worker once, by fork or through the pool's initializer. It raises ValueError or OSError.
+    `read` keeps no file open, so it works after a fork and can be pickled. A pickle can be as large as a list of all names,
+    so pass it to a worker once, by fork or through the pool's initializer. It raises ValueError or OSError.
     """
 
     classes: list[str]
@@ -58,33 +58,33 @@ class Source:
 
 @dataclass(frozen=True)
 class ReadOrigin:
-    """`Source.read` where the origin alone says what to read."""
+    """`Source.read` for sources that read by origin."""
 
     read: Callable[[str], bytes]
 
     def __call__(self, sample: Sample) -> bytes:
-        """The encoded bytes of a sample."""
+        """Return the encoded bytes of a sample."""
         return self.read(sample.origin)
 
 
 @dataclass(frozen=True)
 class ReadKey:
-    """`Source.read` of images that are held in memory."""
+    """`Source.read` for images that are held in memory."""
 
     encoded: dict[str, bytes]
 
     def __call__(self, sample: Sample) -> bytes:
-        """The encoded bytes of a sample."""
+        """Return the encoded bytes of a sample."""
         return self.encoded[sample.key]
 
 
 def key_of(name: str) -> str:
-    """A file's name as a key: without its extension, all but ASCII letters, digits, `_`, `-` and `/` made `_`."""
+    """Convert a file name to a key: no extension, and `_` for all but ASCII letters, digits, `_`, `-` and `/`."""
     return re.sub(r"[^\w/-]", "_", name.rpartition(".")[0], flags=re.ASCII)
 
 
 def png(image: Image.Image) -> bytes:
-    """Pixels that no file keeps, losslessly encoded."""
+    """Encode an image as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -93,7 +93,7 @@ def png(image: Image.Image) -> bytes:
 def without_test(
     where: str, train: list[Sample], classes: list[str], fraction: float, seed: int
 ) -> tuple[list[Sample], list[Sample]]:
-    """(train, test): `fraction` of each class held out of a training split for which there is no test split."""
+    """Split off a test split: return (train, test) with `fraction` of each training class held out."""
     try:
         kept, out = held_out(np.array([sample.label for sample in train]), classes, fraction, seed)
     except ValueError as why:
@@ -102,7 +102,7 @@ def without_test(
 
 
 def subset(where: str, samples: list[Sample], classes: list[str], count: int | None, seed: int) -> list[Sample]:
-    """`count` samples, as many of each class; None: all."""
+    """Return `count` samples, balanced by class, or all if `count` is None."""
     if count is None:
         return samples
     try:
@@ -112,10 +112,10 @@ def subset(where: str, samples: list[Sample], classes: list[str], count: int | N
 
 
 def checked(where: str, source: Source) -> Source:
-    """`source`, if it keeps the contract.
+    """Return `source` after checking its contract.
 
-    ValueError where a split is empty, a label is outside of the classes, or two keys of a split are equal but for their case
-    (one of the two files would be lost where the shards are unpacked).
+    ValueError if a split is empty, a label is out of range, or two keys of a split differ only in case (one of the two files
+    would be lost when the shards are unpacked on a case-insensitive file system).
     """
     for split, samples in source.splits.items():
         if not samples:
@@ -153,5 +153,5 @@ def _fits(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Is a file or any folder above it named `.something` or `__MACOSX`?  (`./` at the start doesn't count.)"""
+    """Return True if a file or a folder above it is named `.something` or `__MACOSX`, apart from a leading `./`."""
     return "/." in f"/{name.removeprefix('./')}" or "__MACOSX" in name

@@ -1,4 +1,4 @@
-"""Reading members of an uncompressed tar at random, from any process; walking one member by member with every check."""
+"""Random access to the members of an uncompressed tar from any process, and a checked walk over its members."""
 
 import bisect
 import tarfile
@@ -16,7 +16,7 @@ COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\
 
 
 def open_tar(path: Path) -> tuple[list[str], "TarReader"]:
-    """(names sorted, folders ending in "/"; reader); ValueError names a member that must not be there."""
+    """Return the sorted names (folders end in "/") and a reader; ValueError names a forbidden member."""
     names, offsets, sizes = [], [], []
     with path.open("rb") as file:
         stamp = Stamp.of(file)
@@ -33,13 +33,13 @@ def open_tar(path: Path) -> tuple[list[str], "TarReader"]:
 
 
 class TarReader:
-    """Reads a member by its name; opens the tar anew each time, so that forks, threads and pickles are all alike."""
+    """A reader of members by name; it opens the tar on each call, so it is safe with forks, threads and pickling."""
 
     def __init__(self, path: Path, stamp: Stamp, names: list[str], offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
         self.path, self.stamp, self.names, self.offsets, self.sizes = path, stamp, names, offsets, sizes
 
     def __call__(self, name: str) -> bytes:
-        """The content of a member."""
+        """Return the content of a member."""
         row = bisect.bisect_left(self.names, name)
         with self.path.open("rb", buffering=0) as file:
             check_stamp(self.path, file, self.stamp)
@@ -51,9 +51,9 @@ class TarReader:
 
 
 def walk_tar(file: BinaryIO, archive: str) -> Iterator[tarfile.TarInfo]:
-    """The files and folders in a tar, in its order; `file` may be read and moved between two of them.
+    """Iterate over the files and folders of a tar in order; the caller may read and seek `file` in between.
 
-    ValueError where the tar is compressed (no random access), cut short or damaged, or a member must not be there.
+    ValueError if the tar is compressed (no random access), truncated or damaged, or has a forbidden member.
     """
     start = file.read(8)
     for magic, command in COMPRESSED.items():

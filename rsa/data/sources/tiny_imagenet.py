@@ -23,7 +23,7 @@ class TinyImageNet(Section):
 
 
 def tiny_imagenet(params: TinyImageNet) -> Source:
-    """Classes are the WNIDs, sorted; ValueError where the layout is another, or the annotations don't fit the images."""
+    """Build the source; classes are the sorted WNIDs. ValueError for a wrong layout or annotations that do not fit."""
     path = Path(params.raw)
     names, read = open_files(path)
     found = [name for name in names if name == ANNOTATIONS or name.endswith(f"/{ANNOTATIONS}")]
@@ -53,7 +53,7 @@ def _sample(top: str, name: str, label: int) -> Sample:
 
 
 def _wnid(top: str, name: str) -> str:
-    """The class folder of a training image; empty for a file that isn't at its place."""
+    """Return the class folder of a training image, or an empty string for a misplaced file."""
     parts = name.removeprefix(top).split("/")
     return parts[1] if len(parts) == 4 and parts[2] == "images" else ""
 

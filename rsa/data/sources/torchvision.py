@@ -1,8 +1,8 @@
 """Image-classification sets of torchvision.datasets, by class name.
 
-Where the class keeps image files their bytes are read as they are; where it keeps arrays they become PNG. What is asked of
-each class (where it keeps files and labels, and what must lie below `root`) is in `SETS`, as in the pinned torchvision.
-For each split params.yaml has the class's keyword arguments, or a list of them to be concatenated:
+Image files are read unchanged; arrays are encoded as PNG. `SETS` lists the attributes of each class with files and labels and
+the files required below `root`, for the pinned torchvision version. For each split params.yaml has the keyword arguments of
+the class, or a list of them to be concatenated:
 
     stl10:
       source: torchvision
@@ -60,7 +60,7 @@ class Torchvision(WithTest):
 
 
 class Kept(NamedTuple):
-    """How a torchvision class keeps its images, and what it needs below `root`."""
+    """Storage of images in a torchvision class, and the files that it needs below `root`."""
 
     holds: str
     labels: Callable[[Any], Any]
@@ -134,7 +134,7 @@ OURS = ("root", "download", "transform", "target_transform", "transforms", "load
 
 
 def torchvision(params: Torchvision, seed: int) -> Source:
-    """Splits `train`, `test` and perhaps `pretrain`; ValueError says what must lie where, or to set `download`."""
+    """Build the source; ValueError says which files are missing, or to set `download`."""
     if params.name not in SETS:
         raise ValueError(
             f"name must be an image-classification class of torchvision.datasets, got {params.name!r}{nearest(params.name, SETS)}"
@@ -162,7 +162,7 @@ Labels = dict[str, list[int]]
 
 
 def _of_files(params: Torchvision, opened: Splits, labels: Labels) -> tuple[dict[str, list[Sample]], ReadOrigin]:
-    """Samples in the order of their paths, which are relative to `root`."""
+    """Return samples in the order of their paths, which are relative to `root`."""
     files_of = SETS[params.name].files
     assert files_of is not None
     root = os.path.expanduser(params.root)
@@ -179,7 +179,7 @@ def _of_files(params: Torchvision, opened: Splits, labels: Labels) -> tuple[dict
 
 
 def _of_arrays(params: Torchvision, opened: Splits, labels: Labels) -> tuple[dict[str, list[Sample]], "ArrayReader"]:
-    """Samples in the data set's order."""
+    """Return samples in the data set's order."""
     samples = {
         split: [
             Sample(f"{split}_{i:07d}", "png", int(label), f"{params.name} {split}[{i}]") for i, label in enumerate(labels[split])
@@ -190,7 +190,7 @@ def _of_arrays(params: Torchvision, opened: Splits, labels: Labels) -> tuple[dic
 
 
 class ArrayReader:
-    """Encodes an image as PNG; pickled it is the params alone, and a new process opens the data sets again."""
+    """A reader that encodes images as PNG; only its params are pickled, and a new process reopens the data sets."""
 
     def __init__(self, params: Torchvision, opened: Splits) -> None:
         self.params, self.opened = params, opened
@@ -199,7 +199,7 @@ class ArrayReader:
         return {"params": self.params.model_copy(update={"download": False}), "opened": {}}
 
     def __call__(self, sample: Sample) -> bytes:
-        """The image as PNG."""
+        """Return the image as PNG."""
         split, _, number = sample.key.rpartition("_")
         if split not in self.opened:
             self.opened[split] = _open_all(self.params, getattr(self.params, split))
@@ -236,7 +236,7 @@ def _open(params: Torchvision, arguments: dict[str, Any]) -> Any:
 
 
 def _class_names(dataset: Any) -> list[str]:
-    """Names in label order; none where the class has none."""
+    """Return the class names in label order, or none if the data set has none."""
     for attribute in ("wnids", "classes", "categories"):
         if hasattr(dataset, attribute):
             return [str(name) for name in getattr(dataset, attribute)]

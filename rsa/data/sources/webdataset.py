@@ -3,7 +3,7 @@
 `train` (and `test`) are paths or URLs with braces (`{000..146}`) and wildcards. A sample is a `KEY.EXTENSION` for one of the
 extensions in `image`, and its label: `KEY.cls` in ASCII, or a number or class name at a key of `KEY.json`.
 
-    mine:
+    my_shards:
       source: webdataset
       raw: data/raw/shards.txt      # what DVC watches: the folder of local shards; of remote ones a file that changes with them
       train: s3://bucket/train-{000..146}.tar  # or a list
@@ -12,7 +12,7 @@ extensions in `image`, and its label: `KEY.cls` in ASCII, or a number or class n
       image: [jpg, png]
       label: cls                    # or json.KEY; a dotted KEY goes deeper
 
-Each shard is walked once, which reads all of a remote one; then one range is read for each sample.
+Each shard is scanned once, which reads a remote shard entirely; then one range is read per sample.
 """
 
 import bisect
@@ -45,7 +45,7 @@ class WebDataset(WithTest):
 
 
 class Row(NamedTuple):
-    """A sample of a shard; the label is as written there."""
+    """A sample of a shard, with the label as written there."""
 
     origin: str  # SHARD::MEMBER
     key: str
@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 
 def webdataset(params: WebDataset, seed: int) -> Source:
-    """Samples sorted by shard and member; ValueError names the shard that is missing, cut short or incomplete."""
+    """Build the source, sorted by shard and member; ValueError names a missing, truncated or incomplete shard."""
     rows = {"train": _rows(params, params.train), "test": _rows(params, params.test) if params.test is not None else []}
     classes, label_of = _classes(rows["train"])
     samples: dict[str, list[Sample]] = {}
@@ -75,7 +75,7 @@ def webdataset(params: WebDataset, seed: int) -> Source:
 
 
 class RangeReader:
-    """Reads a sample's range of its shard; the file system is opened by each process itself (fsspec's instances can't fork)."""
+    """A reader of samples by byte range; each process opens the file system itself (fsspec is not fork-safe)."""
 
     def __init__(self, rows: list[Row]) -> None:
         rows = sorted(rows)
@@ -85,7 +85,7 @@ class RangeReader:
         self.ranges = np.array([(number[row.url], row.offset, row.size) for row in rows], np.int64).reshape(-1, 3)
 
     def __call__(self, origin: str) -> bytes:
-        """The content of a member."""
+        """Return the content of a member."""
         shard, offset, size = map(int, self.ranges[bisect.bisect_left(self.origins, origin)])
         url = self.urls[shard]
         filesystem, path = filesystem_of(url)
@@ -101,7 +101,7 @@ def _rows(params: WebDataset, patterns: str | list[str]) -> list[Row]:
 
 
 def _urls(patterns: list[str]) -> list[str]:
-    """Every shard, sorted; a pattern that nothing matches and a shard given twice are errors."""
+    """Return all shards, sorted; ValueError for a pattern without matches or a duplicate shard."""
     urls: list[str] = []
     for pattern in (expanded for each in patterns for expanded in braceexpand(each)):
         if not re.search(r"[*?\[]", pattern):
@@ -138,7 +138,7 @@ def _shard_rows(params: WebDataset, url: str) -> list[Row]:
 
 
 def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, int, int]], dict[str, int | str]]:
-    """({key: member, extension, offset and size of its image}, {key: label}) of a shard."""
+    """Return ({key: member, extension, offset and size of its image}, {key: label}) of a shard."""
     label_extension, _, json_key = params.label.partition(".")
     images: dict[str, tuple[str, str, int, int]] = {}
     labels: dict[str, int | str] = {}
@@ -164,7 +164,7 @@ def _content(file: BinaryIO, member: Any) -> bytes:
 
 
 def _label(where: str, content: bytes, json_key: str) -> int | str:
-    """A class number from ASCII digits, or what JSON has at a dotted key: a number or a name."""
+    """Parse a class number in ASCII digits, or the number or name at a dotted key of a JSON document."""
     value: Any
     if not json_key:
         text = content.strip()
@@ -183,7 +183,7 @@ def _label(where: str, content: bytes, json_key: str) -> int | str:
 
 
 def _classes(train: list[Row]) -> tuple[list[str], dict[int | str, int]]:
-    """(class names, class number of each label): names sorted, or the numbers from 0 to the largest in training."""
+    """Return class names (sorted names, or numbers from 0 to the largest in training) and each label's class number."""
     numbers = [row.label for row in train if isinstance(row.label, int)]
     if not numbers:
         names = sorted({row.label for row in train if isinstance(row.label, str)})

@@ -1,7 +1,7 @@
-"""Reading members of a zip at random, from any process.
+"""Random access to the members of a zip from any process.
 
-`zipfile` lists the members and is then let go: it holds 600 bytes for each and can't be shared by processes. What is kept
-is a sorted list of names and five numbers for each.
+`zipfile` only lists the members: it needs 600 bytes per member and cannot be shared by processes. The reader keeps a sorted
+list of names and five numbers per member.
 """
 
 import bisect
@@ -23,7 +23,7 @@ Numbers = NDArray[np.int64]
 
 
 def open_zip(path: Path) -> tuple[list[str], "ZipReader"]:
-    """(names sorted, folders ending in "/"; reader); ValueError names a member that must not be there."""
+    """Return the sorted names (folders end in "/") and a reader; ValueError names a forbidden member."""
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             stamp = Stamp.of(file)
@@ -45,13 +45,13 @@ def open_zip(path: Path) -> tuple[list[str], "ZipReader"]:
 
 
 class ZipReader:
-    """Reads a member by its name; opens the zip anew each time, so that forks, threads and pickles are all alike."""
+    """A reader of members by name; it opens the zip on each call, so it is safe with forks, threads and pickling."""
 
     def __init__(self, path: Path, stamp: Stamp, names: list[str], rows: Numbers) -> None:
         self.path, self.stamp, self.names, self.rows = path, stamp, names, rows
 
     def __call__(self, name: str) -> bytes:
-        """The content of a member."""
+        """Return the content of a member."""
         offset, size, packed, method, crc = map(int, self.rows[bisect.bisect_left(self.names, name)])
         with self.path.open("rb", buffering=0) as file:
             check_stamp(self.path, file, self.stamp)
@@ -88,7 +88,7 @@ def _check(path: Path, info: zipfile.ZipInfo) -> None:
 
 
 def _check_all(path: Path, names: list[str], rows: Numbers, archive_size: int) -> None:
-    """ValueError for two members of one name, for members that share their bytes, and for too much in all."""
+    """Raise ValueError for duplicate names, for members that overlap, and for an excessive total size."""
     for before, name in pairwise(names):
         if before == name:
             refuse(str(path), name, "must be in the archive once, got twice")
