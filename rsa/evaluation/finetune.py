@@ -29,7 +29,7 @@ from rsa.training.device import gpu_number
 
 
 def labelled(train: Split, percent: int, seed: int) -> Split:
-    """`percent` of every class, at least one image; the same ones for every method."""
+    """Draw `percent` of every class, at least one image; all methods get the same ones."""
     if percent == 100:
         return train
     return train.subset(held_out(train.labels, train.classes, percent / 100, seed)[1])
@@ -82,7 +82,7 @@ def finetune(
 
 
 def _optimizer(backbone: nn.Module, classifier: nn.Linear, p: FinetuneTraining) -> torch.optim.Optimizer:
-    """No decay for 1-D parameters; timm knows the blocks of its networks."""
+    """Build AdamW with layer-wise rates by timm's blocks, without weight decay of 1-D parameters."""
     groups = param_groups_layer_decay(backbone, weight_decay=p.optimizer.weight_decay, layer_decay=p.layer_decay)
     groups.append({"params": [classifier.weight], "weight_decay": p.optimizer.weight_decay, "lr_scale": 1.0})
     groups.append({"params": [classifier.bias], "weight_decay": 0.0, "lr_scale": 1.0})

@@ -17,7 +17,7 @@ class Quality(NamedTuple):
     """Quality metrics of one encoder's representations."""
 
     rankme: float  # effective rank of the aggressive views' representations
-    lidar: float  # effective rank of what tells samples apart, in units of what tells views of one sample apart
+    lidar: float  # effective rank of the between-sample scatter, whitened by the within-sample scatter
     alpha: float  # the i-th eigenvalue of the covariance falls as i^-alpha; near 1 is best
     alignment: float  # mean |x - y|^2 of unit-length aggressive views of one sample
     uniformity: float  # log mean exp(-2 |x - y|^2) over pairs of samples

@@ -36,7 +36,7 @@ IMAGENET: dict[str, list[Any]] = {
     "jpeg_compression": [25, 18, 15, 10, 7],  # quality
     "speckle_noise": [0.15, 0.2, 0.35, 0.45, 0.6],  # standard deviation at white
     "gaussian_blur": [1, 2, 3, 4, 6],  # sigma
-    "saturate": [(0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)],  # factor of HSV's saturation, and what is added
+    "saturate": [(0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)],  # factor and offset of HSV's saturation
 }
 TINY_IMAGENET: dict[str, list[Any]] = {
     "gaussian_noise": [0.04, 0.08, 0.12, 0.15, 0.18],

@@ -8,14 +8,14 @@ from rsa.params.section import Fraction, Section
 
 
 class Constant(Section):
-    """The same value all the time."""
+    """Constant value."""
 
     schedule: Literal["constant"]
     value: Fraction
 
 
 class Linear(Section):
-    """A straight line."""
+    """Linear schedule."""
 
     schedule: Literal["linear"]
     start: Fraction
@@ -23,7 +23,7 @@ class Linear(Section):
 
 
 class Cosine(Section):
-    """Half a cosine."""
+    """Half-cosine schedule."""
 
     schedule: Literal["cosine"]
     start: Fraction
@@ -31,7 +31,7 @@ class Cosine(Section):
 
 
 class CosinePlateau(Section):
-    """Half a cosine after a plateau."""
+    """Half-cosine schedule after a plateau."""
 
     schedule: Literal["cosine_plateau"]
     start: Fraction
@@ -48,7 +48,7 @@ class Exponential(Section):
 
 
 class Step(Section):
-    """Multiplied by a factor at some moments."""
+    """Step schedule: multiplied by a factor at given points."""
 
     schedule: Literal["step"]
     start: Fraction
@@ -57,7 +57,7 @@ class Step(Section):
 
 
 class Adaptive(Section):
-    """Follows the losses: see rsa.methods.adaptive_beta."""
+    """Beta that adapts to the losses: see rsa.methods.adaptive_beta."""
 
     schedule: Literal["adaptive"]
     start: Fraction

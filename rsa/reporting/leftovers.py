@@ -1,4 +1,4 @@
-"""Files below runs/ and scores/ that the experiment does not have: of a method, seed or dataset that it had before, say."""
+"""Removal of files in runs/ and scores/ that do not belong to the experiment, such as those of a former method or seed."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from rsa.reporting.grid import score_files
 
 LEFTOVERS = Path("leftovers")
 RUN_FILES = ("encoder.safetensors", "snapshots", "views.png", "run.json", "curve.csv")
-PARTIAL = ".partial"  # what a stage is writing at this moment; DVC does not look at it
+PARTIAL = ".partial"  # unfinished output of a running stage, which DVC ignores
 
 
 def put_aside(p: Document, scores: Path, runs: Path) -> list[Path]:

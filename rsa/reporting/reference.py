@@ -13,7 +13,7 @@ from rsa.params.document import Document
 from rsa.reporting.results import Column, Results
 from rsa.reporting.statistics import summarize
 
-SAME_NETWORK = {"dynamic_img_size", "img_size", "drop_path_rate"}  # arguments that leave a backbone what it is
+SAME_NETWORK = {"dynamic_img_size", "img_size", "drop_path_rate"}  # arguments that do not change the architecture
 BEST = "best epoch on test"
 NAMES = {"imagenet": "imagenet1k", "mocov2plus": "mocov2"}
 

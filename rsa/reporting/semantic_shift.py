@@ -13,7 +13,7 @@ import pandas as pd
 from rsa.reporting.runs import Frames
 from rsa.reporting.statistics import Summary, summarize
 
-STEPS = 25  # of the curve, up to a snapshot, whose mean is taken
+STEPS = 25  # number of steps before a snapshot that are averaged
 QUALITY = ("rankme", "lidar", "alpha", "alignment", "uniformity")
 
 

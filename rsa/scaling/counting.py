@@ -43,7 +43,7 @@ def count(p: Params, name: str) -> Counts:
     sizes = [recipe.crops[view.crop].size for view in recipe.views]
     bf16 = p.pretrain.precision == "bf16"
     kept = {}
-    for images in (2, 4):  # the difference leaves out what doesn't depend on their number
+    for images in (2, 4):  # the difference cancels what does not depend on the batch size
         with _kept_bytes(model) as bytes_kept:
             _step(model, sizes, images, bf16)
         kept[images] = bytes_kept()

@@ -11,7 +11,7 @@ import numpy as np
 from rsa.data.index import index_dtype
 
 FLOAT = 4  # bytes: weights, gradients and momenta are float32, whatever pretrain.precision says
-BLOCK, RECORD = 512, 10240  # bytes: of a tar, and what its end is filled up to
+BLOCK, RECORD = 512, 10240  # block and record size of a tar in bytes
 
 # ---- shards ---------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ def _map(axis: Axes, labels: pd.Series, points: np.ndarray) -> None:
 
 
 def draw_confusion(confusions: Tables, path: Path) -> None:
-    """A panel per method: of each class (row) the share of test samples that were taken for each class (column), in percent.
+    """A panel per method: the share in percent of each true class (row) that was predicted as each class (column).
 
     Tables of `truth, predicted, count`. Of more than 100 classes the most confused pairs are listed instead.
     """
@@ -79,7 +79,7 @@ def _shares(table: pd.DataFrame, size: int) -> np.ndarray:
 
 
 def _matrix(axis: Axes, shares: np.ndarray) -> None:
-    """Cells that are the denser the larger the share, on whatever the background is."""
+    """Draw cells whose opacity grows with the share, for any background."""
     size = len(shares)
     density = [(*to_rgb(COLORS[0]), alpha) for alpha in np.linspace(0, 0.9, 64)]
     axis.pcolormesh(shares, cmap=ListedColormap(density), vmin=0, vmax=100, lw=0)
@@ -101,7 +101,7 @@ def _matrix(axis: Axes, shares: np.ndarray) -> None:
 
 
 def _pairs(axis: Axes, shares: np.ndarray) -> None:
-    """Bars of the most confused pairs."""
+    """Draw bars of the most confused pairs."""
     wrong = shares - np.diag(np.diag(shares))
     flat = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     flat = flat[wrong.flat[flat] > 0]

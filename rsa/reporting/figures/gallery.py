@@ -32,7 +32,7 @@ class Figure:
 
 
 def draw_figures(p: Document, table: pd.DataFrame, made: Runs, scores: Path, runs: Path, folder: Path) -> list[Figure]:
-    """Draw what there is data for into `folder`; `table` and `made` as rsa.reporting.results and .runs read them."""
+    """Draw all figures with data into `folder`; `table` and `made` as rsa.reporting.results and .runs read them."""
     e = p.experiment
     methods = [e.baseline, *(method for method in p.trained if method != e.baseline)]
     curves = {method: made.curves.get(method, {}) for method in methods}  # all of them: their places give them their colours
@@ -75,7 +75,7 @@ def _of_scores(
 
 
 def _costs(manifests: Manifests) -> tuple[dict[str, dict[int, float]], str]:
-    """FLOPs of every run that has counted them, in a unit that keeps numbers short."""
+    """Return the FLOPs of every run that recorded them, in a unit that keeps numbers short."""
     flops = {m: {seed: run["cost"]["flops"] for seed, run in runs.items() if "cost" in run} for m, runs in manifests.items()}
     flops = {method: runs for method, runs in flops.items() if runs}
     largest = max((cost for runs in flops.values() for cost in runs.values()), default=0.0)
@@ -164,7 +164,7 @@ def _of_views(manifests: Manifests, runs: Path, folder: Path) -> list[Figure]:
     for method, of_method in manifests.items():
         seed, manifest = next(iter(of_method.items()))
         picture = runs / method / f"s{seed}" / "views.png"
-        if picture.is_file() and not manifest.get("hard_views"):  # whose candidates are shown already
+        if picture.is_file() and not manifest.get("hard_views"):  # its candidates are in another figure
             draw_views(picture, manifest["views"], folder / f"views_{method}.svg")
             caption = f"{method}: what it saw in the first batch of seed {seed}; a column per image, a row per view."
             drawn.append(Figure("views", f"views_{method}.svg", f"Augmented views of {method}", caption))

@@ -1,4 +1,4 @@
-"""The quality of representations without labels, and semantic shift: what RSA claims, over training."""
+"""Label-free metrics of representations, and semantic shift over training, which tests RSA's claim."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def draw_quality(quality: Curves, path: Path) -> None:
 
 def draw_shift(quality: Curves, curves: Curves, path: Path) -> None:
     """Over one axis of time: semantic shift of aggressive (solid) and weak views (dotted), the loss of aggressive pairs less
-    that of weak ones, and beta. A row that no run has anything for is left out."""
+    that of weak ones, and beta. Rows without data are omitted."""
     shift = {method: runs for method, runs in quality.items() if any("shift_aggressive" in run for run in runs.values())}
     timed = {method: {seed: _timed(run) for seed, run in runs.items()} for method, runs in curves.items()}
     gap = {method: runs for method, runs in timed.items() if any("gap" in run for run in runs.values())}
@@ -62,6 +62,6 @@ def draw_shift(quality: Curves, curves: Curves, path: Path) -> None:
 
 
 def _timed(curve: pd.DataFrame) -> pd.DataFrame:
-    """With the share of training beside each step, and the gap of the losses where there are both."""
+    """Add the share of training to each step, and the gap between the losses if both exist."""
     timed = curve.assign(progress=curve["step"] / curve["step"].iloc[-1])
     return timed.assign(gap=curve["aggressive"] - curve["weak"]) if {"aggressive", "weak"} <= set(curve) else timed

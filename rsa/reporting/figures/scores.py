@@ -15,8 +15,8 @@ SPREAD = 0.3  # rows, from the first to the last seed of a method
 def draw_scores(scores: pd.DataFrame, controls: list[str], methods: list[str], path: Path) -> None:
     """A panel per task, a row per control and method: a point per seed, a bar and a number for the mean.
 
-    `scores` are rows of method, seed, dataset, task, metric, value. A grey line joins the same seed of all methods, which
-    is what is compared; controls continue as dotted lines.
+    `scores` are rows of method, seed, dataset, task, metric, value. A grey line joins the same seed of all methods, as
+    comparisons are paired; controls continue as dotted lines.
     """
     rows = [name for name in (*controls, *methods) if name in set(scores["method"])]
     tasks = _tasks(scores)
@@ -90,5 +90,5 @@ def _metric(scores: pd.DataFrame) -> str:
 
 
 def _per_row(rows: list[str]) -> int:
-    """Fewer panels beside each other where long names take the room."""
+    """Return the number of panels per row, which is smaller for long names."""
     return 5 if max(map(len, rows)) <= 14 else 4

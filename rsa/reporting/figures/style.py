@@ -51,7 +51,7 @@ SMOOTH = 25  # steps
 POINTS = 240  # of a line
 STYLE: Any = {
     "svg.hashsalt": "rsa",  # names within the file depend on nothing else
-    "figure.dpi": 144,  # of what is drawn as pixels
+    "figure.dpi": 144,  # of rasterised artists
     "savefig.dpi": 144,
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
@@ -90,7 +90,7 @@ def color(place: int) -> str:
 
 @contextmanager
 def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches, to draw into; written at the end."""
+    """Yield a figure of the given size in inches, and write it at the end."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
@@ -112,7 +112,7 @@ def _themed(svg: str) -> str:
 
 
 def panels(figure: Figure, count: int, per_row: int = PER_ROW) -> list[Axes]:
-    """`count` axes in rows of at most `per_row`, about as many in each."""
+    """Yield `count` axes in balanced rows of at most `per_row`."""
     rows, columns = arranged(count, per_row)
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for unused in axes[count:]:
@@ -121,7 +121,7 @@ def panels(figure: Figure, count: int, per_row: int = PER_ROW) -> list[Axes]:
 
 
 def arranged(count: int, per_row: int = PER_ROW) -> tuple[int, int]:
-    """Rows and columns for so many panels."""
+    """Return the numbers of rows and columns for that many panels."""
     rows = math.ceil(count / per_row)
     return rows, math.ceil(count / rows)
 
@@ -141,12 +141,12 @@ def _point(place: int) -> dict[str, str]:
 
 
 def seeds(number: int) -> str:
-    """`1 seed`, `3 seeds`."""
+    """Format a count as `1 seed`, `3 seeds`."""
     return f"{number} seed{'s' if number > 1 else ''}"
 
 
 def band(axis: Axes, table: pd.DataFrame, place: int, **style: Any) -> None:
-    """A line for the mean over the columns (one per seed), a band from the lowest to the highest."""
+    """Draw the mean over the columns (one per seed) as a line and their range as a band."""
     found = thinned(table.dropna(how="all"))
     axis.plot(found.index, found.mean(axis=1), color=color(place), **{"ls": DASHES[place % len(DASHES)], **style})
     if not (found.min(axis=1) == found.max(axis=1)).all():
@@ -154,21 +154,21 @@ def band(axis: Axes, table: pd.DataFrame, place: int, **style: Any) -> None:
 
 
 def column(runs: dict[int, pd.DataFrame], name: str, x: str = "step") -> pd.DataFrame:
-    """A column of every run that has it, by `x`; smoothed where it is long."""
+    """Collect a column of every run that has it, indexed by `x` and smoothed if long."""
     found = {seed: run.set_index(x)[name].dropna() for seed, run in runs.items() if name in run}
     table = pd.DataFrame(found)
     return table.rolling(SMOOTH, min_periods=1).mean() if len(table) > 10 * SMOOTH else table
 
 
 def thinned(table: pd.DataFrame) -> pd.DataFrame:
-    """At most POINTS rows, evenly, the first and the last among them: more than a line can show."""
+    """Keep at most POINTS evenly spaced rows, including the first and the last."""
     if len(table) <= POINTS:
         return table
     return table.iloc[np.unique(np.linspace(0, len(table) - 1, POINTS).round().astype(int))]
 
 
 def steps_below(axis: Axes) -> None:
-    """An axis of training steps."""
+    """Set up an axis of training steps."""
     axis.set_xlabel("step")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:g} M"))
     axis.locator_params(axis="x", nbins=4)

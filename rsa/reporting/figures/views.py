@@ -49,7 +49,7 @@ def draw_views(picture: Path, names: list[str], path: Path) -> None:
 
 
 def draw_choices(picture: Path, names: list[str], selection: dict[str, Any], path: Path) -> None:
-    """The candidates of some samples: a frame about the views that were chosen, the refused ones pale; below, losses.
+    """The candidates of some samples: selected views are framed, rejected ones are pale; losses are below.
 
     `selection` is of pretrain's run.json: `rows`, of each sample the rows of the picture that were chosen; `score` and
     `score_all`, the loss of the chosen set and the mean over all sets.
@@ -77,7 +77,7 @@ def draw_choices(picture: Path, names: list[str], selection: dict[str, Any], pat
 
 
 def _below(axis: Axes, x: float, rows: int, line: int, text: str, **style: Any) -> None:
-    """A text in a line beneath the picture."""
+    """Write a line of text beneath the picture."""
     axis.annotate(
         text, (x, rows), (0, -4 - 12 * line), textcoords="offset points", va="top", size=8, annotation_clip=False, **style
     )
@@ -99,7 +99,7 @@ def _tiles(picture: Path, rows: int) -> NDArray[np.uint8]:
 
 
 def _size(rows: int, columns: int) -> tuple[float, float]:
-    """Inches of a picture of so many tiles, with names beside the rows."""
+    """Return the size in inches of a picture of that many tiles, with names beside the rows."""
     tile = min(0.85, (WIDTH - 1.8) / columns)
     return 1.8 + tile * columns, tile * rows + 0.1
 
