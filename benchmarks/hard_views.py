@@ -17,7 +17,6 @@ from statistics import median
 import torch
 
 from benchmarks.input import sharded
-from rsa import params
 from rsa.data.index import Split
 from rsa.data.loader import Batch, TrainingViews
 from rsa.data.normalize import as_input
@@ -27,8 +26,10 @@ from rsa.methods.hard_views import HardViews, Selection
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.params.document import Params
-from rsa.params.hard_views import HardViews, Scoring
-from rsa.params.load import load
+from rsa.params.hard_views import HardViews as HardViewSettings
+from rsa.params.hard_views import Scoring
+from rsa.params.model import Model
+from rsa.recipes import load_recipe
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer, set_schedules
 
@@ -53,12 +54,12 @@ FORMS: dict[str, dict[str, object]] = {
 
 def hard(form: dict[str, object]) -> HardViews:
     scoring = Scoring.model_validate({**EXACT, **form})
-    return HardViews(candidates=4, local_candidates=None, max_sets=64, scoring=scoring)
+    return HardViewSettings(candidates=4, local_candidates=None, max_combinations=64, scoring=scoring)
 
 
 def small_byol(p: Params, hard_views: HardViews | None) -> Method:
     torch.manual_seed(0)
-    backbone = build_backbone(params.Model(backbone="resnet18", backbone_args={}, small_stem=True))
+    backbone = build_backbone(Model(backbone="resnet18", backbone_args={}, small_stem=True))
     method, _ = build_method(p.methods["byol"].model_copy(update={"hard_views": hard_views}), backbone, p.views)
     return method.to(memory_format=torch.channels_last).train()
 
@@ -77,7 +78,7 @@ def step_seconds(method: Method, views: list[Batch], p: Params, precision: str) 
     seconds = []
     for batch in views:
         started = time.perf_counter()
-        train(method, [batch], optimizer, pretrain, schedule, total_steps=1, device=CPU, report=lambda rows: None)
+        train(method, [batch], optimizer, pretrain, schedule, total_steps=1, device=CPU, stop_on_collapse=False, report=lambda rows: None)
         seconds.append(time.perf_counter() - started)
     return seconds
 
@@ -88,7 +89,7 @@ def trained(split: Split, p: Params, steps: int) -> Method:
     pretrain = p.pretrain.model_copy(update={"precision": "bf16", "batch_size": BATCH})
     train(
         method, batches(split, p, method), optimizer, pretrain, p.methods["byol"].optimizer,
-        total_steps=steps, device=CPU, report=lambda rows: None,
+        total_steps=steps, device=CPU, stop_on_collapse=False, report=lambda rows: None,
     )  # fmt: skip
     return method
 
@@ -114,7 +115,7 @@ def quality(exact: list[Selection], other: list[Selection]) -> tuple[float, floa
 
 def main(archive: Path) -> None:
     torch.set_num_threads(THREADS)
-    p = load(Path("recipes/cifar10_small.yaml"))
+    p = load_recipe("cifar10_small")
     with tempfile.TemporaryDirectory() as scratch:
         described = p.datasets["cifar10"].model_copy(update={"raw": str(archive), "train_samples": 10000})
         split, _ = sharded(open_source(described, 0), Path(scratch) / "shards", 2500)

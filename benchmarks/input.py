@@ -27,17 +27,19 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
-from rsa import params
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.normalize import MEAN, STD, as_input
 from rsa.data.shards import write_shards
 from rsa.data.sources import Sample, Source, open_source
 from rsa.data.views import candidate_view_pairs
-from rsa.methods import METHODS
+from rsa.methods import method_class
 from rsa.models.backbones import build_backbone
 from rsa.params.document import Params
-from rsa.params.load import load
+from rsa.params.model import Model
+from rsa.params.shards import Shards
+from rsa.params.views import Views
+from rsa.recipes import load_recipe
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
@@ -49,7 +51,7 @@ CPU = torch.device("cpu")
 class FourViews:
     """torchvision's transforms, on Pillow images or tensors: two weak views, an aggressive one from each."""
 
-    def __init__(self, p: params.Views, tensors: bool) -> None:
+    def __init__(self, p: Views, tensors: bool) -> None:
         j = p.jitter
         self.weak = v2.Compose([v2.RandomResizedCrop(p.size, p.crop_scale, p.crop_ratio), v2.RandomHorizontalFlip(p.flip_prob)])
         kernel = 2 * round(3 * p.blur.sigma[1]) + 1
@@ -101,7 +103,7 @@ def by_torchvision(data: bytes) -> torch.Tensor:
     return decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
 
 
-def ours(split: Split, views: params.Views, batch_size: int) -> Iterator[Any]:
+def ours(split: Split, views: Views, batch_size: int) -> Iterator[Any]:
     for batch in TrainingViews(split, candidate_view_pairs(views), batch_size=batch_size, seed=0, threads=WORKERS):
         yield [as_input(view, CPU) for view in batch.views]
 
@@ -128,7 +130,7 @@ def images_per_second(batches: Iterator[Any], batch_size: int) -> float:
     return done * batch_size / (time.perf_counter() - started)
 
 
-def compare(split: Split, views: params.Views, batch_size: int) -> dict[str, float]:
+def compare(split: Split, views: Views, batch_size: int) -> dict[str, float]:
     def pillow_loader() -> Iterator[Any]:
         return endless(
             DataLoader(Samples(split, by_pillow, FourViews(views, False)), batch_size, shuffle=True, num_workers=WORKERS)
@@ -164,7 +166,7 @@ def photographs() -> Source:
 
 
 def sharded(source: Source, folder: Path, per_shard: int) -> tuple[Split, float]:
-    shards = params.Shards(seed=0, samples_per_shard=per_shard, bytes_per_shard=None, resize=None, max_bad_samples=0)
+    shards = Shards(seed=0, samples_per_shard=per_shard, bytes_per_shard=None, resize=None, max_bad_samples=0)
     started = time.perf_counter()
     folder.mkdir()
     write_shards(source, shards, {}, folder, folder.with_name(folder.name + ".work"))
@@ -184,7 +186,7 @@ def tar_seconds(split: Split, folder: Path) -> float:
 def waiting_share(split: Split, p: Params) -> float:
     """Share of a training step of RSA on ResNet-18 at 32 px, batch 64, in which the loop waits for its batch."""
     torch.set_num_threads(WORKERS)
-    model = METHODS["rsa"](build_backbone(params.Model(backbone="resnet18", backbone_args={}, small_stem=True)), p.methods["rsa"])
+    model = method_class("rsa")(build_backbone(Model(backbone="resnet18", backbone_args={}, small_stem=True)), p.methods["rsa"])
     model.to(memory_format=torch.channels_last).train()
     loader = TrainingViews(split, candidate_view_pairs(p.views), batch_size=64, seed=0, threads=WORKERS)
     waited = 0.0
@@ -204,13 +206,13 @@ def waiting_share(split: Split, p: Params) -> float:
     started = time.perf_counter()
     train(
         model, timed(), build_optimizer(model.parameters(), (), optimizer), pretrain, optimizer,
-        total_steps=12, device=CPU, report=lambda rows: None,
+        total_steps=12, device=CPU, stop_on_collapse=False, report=lambda rows: None,
     )  # fmt: skip
     return waited / (time.perf_counter() - started)
 
 
 def main(archive: Path | None) -> None:
-    small = load(Path("recipes/cifar10_small.yaml"))
+    small = load_recipe("cifar10_small")
     large = small.views.model_copy(update={"size": 224})
     with tempfile.TemporaryDirectory() as scratch:
         rows = []

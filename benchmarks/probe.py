@@ -27,7 +27,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from benchmarks.input import sharded
 from benchmarks.scale import private_memory
-from rsa import params
 from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
 from rsa.data.normalize import as_input
@@ -39,8 +38,9 @@ from rsa.evaluation.logistic import logistic_predictions
 from rsa.evaluation.softmax_regression import SoftmaxRegression
 from rsa.evaluation.weighted_knn import weighted_knn
 from rsa.models.backbones import build_backbone, representation
-from rsa.params.load import load
-from rsa.params.probe import Probe
+from rsa.params.model import Model
+from rsa.params.probe import LinearProbe, Probe
+from rsa.recipes import load_recipe
 
 ROUNDS = 2
 CPU = torch.device("cpu")
@@ -56,11 +56,11 @@ Way = Callable[[], NDArray[Any] | None]  # predictions of the test split
 
 def encoded(archive: Path, folder: Path) -> None:
     """Features of both splits, written to `folder`."""
-    p = load(Path("recipes/cifar10_small.yaml"))
+    p = load_recipe("cifar10_small")
     described = p.datasets["cifar10"].model_copy(update={"raw": str(archive), "train_samples": None, "test_samples": None})
     sharded(open_source(described, 0), folder / "shards", 2500)
     torch.manual_seed(0)
-    backbone = build_backbone(params.Model(backbone="resnet18", backbone_args={}, small_stem=False))
+    backbone = build_backbone(Model(backbone="resnet18", backbone_args={}, small_stem=False))
     splits = {name: Split(folder / "shards", name) for name in ("train", "test")}
     images = {
         name: list(evaluation_images(split, resize=32, crop=32, batch_size=500, threads=2)) for name, split in splits.items()
@@ -151,7 +151,7 @@ def knn_ways(train: Features, test: Features) -> dict[str, Way]:
 def linear_ways(train: Features, test: Features) -> dict[str, Way]:
     scaler = StandardScaler().fit(train.x)
     x, x_test = scaler.transform(train.x), scaler.transform(test.x)
-    p = params.LinearProbe(classifier="logistic_regression", C=GRID, max_iter=1000)
+    p = LinearProbe(classifier="logistic_regression", C=GRID, max_iter=1000)
     probe = Probe(threads=1, gpus=0, held_out=0.2, best_on_test=False, protocols={"sklearn": p})
 
     def selected() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from rsa.data.index import MANIFEST, Split, index_dtype
 from rsa.data.loader import TrainingViews
 from rsa.data.views import candidate_view_pairs
-from rsa.params.load import load
+from rsa.recipes import load_recipe
 
 SIZES = (1_300_000, 100_000_000)
 PER_SHARD = 1000
@@ -42,7 +42,7 @@ def write_index(folder: Path, samples: int) -> None:
 def measure(folder: Path) -> None:
     """Open the split and draw the ids, boxes and flips of some batches; prints seconds, MiB and milliseconds."""
     before = private_memory()
-    recipe = candidate_view_pairs(load(Path("recipes/quickstart.yaml")).views)
+    recipe = candidate_view_pairs(load_recipe("quickstart").views)
     started = time.perf_counter()
     loader = TrainingViews(Split(folder, "train"), recipe, batch_size=BATCH, seed=0, threads=1)
     loader._samples(0)

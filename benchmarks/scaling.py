@@ -72,7 +72,7 @@ class Step:
     def __call__(self) -> None:
         train(
             self.model, self.views, self.optimizer, self.p, self.schedule,
-            total_steps=1, device=CPU, report=lambda rows: None,
+            total_steps=1, device=CPU, stop_on_collapse=False, report=lambda rows: None,
         )  # fmt: skip
 
 

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -36,18 +35,18 @@ from rsa import distributed
 from rsa.data.loader import Batch
 from rsa.data.normalize import as_input
 from rsa.data.samples import Samples
-from rsa.methods import METHODS
+from rsa.methods import method_class
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
-from rsa.params.load import load
+from rsa.recipes import load_recipe
 from rsa.training.device import setup
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
 THREADS, BATCH, STEPS, ROUNDS = 2, 64, 2, 3
 DEVICE = torch.device("cuda" if "gpu" in sys.argv else "cpu")
-RECIPE = load(Path("recipes/cifar10.yaml"))
+RECIPE = load_recipe("cifar10")
 VIEWS = {"byol": 2, "rsa": 4}
 
 
@@ -57,7 +56,7 @@ def backbone() -> nn.Module:
 
 def method(name: str) -> Method:
     torch.manual_seed(0)
-    return METHODS[name](backbone(), RECIPE.methods[name]).to(DEVICE).to(memory_format=torch.channels_last).train()
+    return method_class(name)(backbone(), RECIPE.methods[name]).to(DEVICE).to(memory_format=torch.channels_last).train()
 
 
 def batches(views: int, size: int = BATCH) -> Iterator[Batch]:
@@ -73,7 +72,7 @@ def ours(name: str, precision: str) -> Callable[[int], None]:
     pretrain = RECIPE.pretrain.model_copy(update={"precision": precision})
 
     def run(steps: int) -> None:
-        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=steps, device=DEVICE, report=lambda rows: None)
+        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=steps, device=DEVICE, stop_on_collapse=False, report=lambda rows: None)
 
     return run
 
@@ -228,7 +227,7 @@ def outside_share(name: str, precision: str) -> float:
     Tensor.backward = timed(backward)  # type: ignore[method-assign]
     try:
         started = time.perf_counter()
-        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=6, device=DEVICE, report=lambda rows: None)
+        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=6, device=DEVICE, stop_on_collapse=False, report=lambda rows: None)
         return 1 - inside / (time.perf_counter() - started)
     finally:
         Tensor.backward = backward  # type: ignore[method-assign]
@@ -249,7 +248,7 @@ def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, l
 
     def run(steps: int) -> None:
         part = batches(VIEWS["rsa"], BATCH // world)
-        train(model, part, optimizer, pretrain, p, total_steps=steps, device=DEVICE, report=lambda rows: None)
+        train(model, part, optimizer, pretrain, p, total_steps=steps, device=DEVICE, stop_on_collapse=False, report=lambda rows: None)
 
     run(1)
     while distributed.broadcast_from_rank0(lambda: line.recv()):

@@ -4,8 +4,9 @@
 (rsa.recipes.layout). Only the written file is read by the pipeline.
 """
 
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
@@ -14,6 +15,9 @@ from ruamel.yaml.error import YAMLError
 from rsa.params.section import require_known
 from rsa.recipes.layout import comments_of, dump, laid_out
 from rsa.recipes.merge import merge
+
+if TYPE_CHECKING:
+    from rsa.params.document import Params
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 DEFAULTS = "defaults"
@@ -52,6 +56,15 @@ def text(name: str) -> str:
 def write(name: str, path: Path) -> None:
     """Write the params.yaml of a recipe; what is there is overwritten."""
     path.write_text(text(name))
+
+
+def load_recipe(name: str) -> "Params":
+    """Load the recipe as validated params, as if it had been written to params.yaml."""
+    from rsa.params.load import load  # imports every method
+
+    with tempfile.TemporaryDirectory() as folder:
+        write(name, path := Path(folder) / "params.yaml")
+        return load(path)
 
 
 def is_edited(path: Path) -> bool:
