@@ -78,7 +78,17 @@ def step_seconds(method: Method, views: list[Batch], p: Params, precision: str) 
     seconds = []
     for batch in views:
         started = time.perf_counter()
-        train(method, [batch], optimizer, pretrain, schedule, total_steps=1, device=CPU, stop_on_collapse=False, report=lambda rows: None)
+        train(
+            method,
+            [batch],
+            optimizer,
+            pretrain,
+            schedule,
+            total_steps=1,
+            device=CPU,
+            stop_on_collapse=False,
+            report=lambda rows: None,
+        )
         seconds.append(time.perf_counter() - started)
     return seconds
 

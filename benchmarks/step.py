@@ -72,7 +72,17 @@ def ours(name: str, precision: str) -> Callable[[int], None]:
     pretrain = RECIPE.pretrain.model_copy(update={"precision": precision})
 
     def run(steps: int) -> None:
-        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=steps, device=DEVICE, stop_on_collapse=False, report=lambda rows: None)
+        train(
+            model,
+            batches(VIEWS[name]),
+            optimizer,
+            pretrain,
+            p,
+            total_steps=steps,
+            device=DEVICE,
+            stop_on_collapse=False,
+            report=lambda rows: None,
+        )
 
     return run
 
@@ -227,7 +237,17 @@ def outside_share(name: str, precision: str) -> float:
     Tensor.backward = timed(backward)  # type: ignore[method-assign]
     try:
         started = time.perf_counter()
-        train(model, batches(VIEWS[name]), optimizer, pretrain, p, total_steps=6, device=DEVICE, stop_on_collapse=False, report=lambda rows: None)
+        train(
+            model,
+            batches(VIEWS[name]),
+            optimizer,
+            pretrain,
+            p,
+            total_steps=6,
+            device=DEVICE,
+            stop_on_collapse=False,
+            report=lambda rows: None,
+        )
         return 1 - inside / (time.perf_counter() - started)
     finally:
         Tensor.backward = backward  # type: ignore[method-assign]
@@ -248,7 +268,17 @@ def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, l
 
     def run(steps: int) -> None:
         part = batches(VIEWS["rsa"], BATCH // world)
-        train(model, part, optimizer, pretrain, p, total_steps=steps, device=DEVICE, stop_on_collapse=False, report=lambda rows: None)
+        train(
+            model,
+            part,
+            optimizer,
+            pretrain,
+            p,
+            total_steps=steps,
+            device=DEVICE,
+            stop_on_collapse=False,
+            report=lambda rows: None,
+        )
 
     run(1)
     while distributed.broadcast_from_rank0(lambda: line.recv()):

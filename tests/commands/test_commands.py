@@ -20,10 +20,6 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(commands, arguments)
 
 
-def module(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "rsa", *arguments], cwd=ROOT, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_subcommand_says_what_it_does_and_gives_an_example(name: str) -> None:
     command = commands.commands[name]
@@ -55,7 +51,7 @@ def test_help_is_there_before_the_library_is_imported(arguments: tuple[str, ...]
 
 
 def test_the_package_is_the_command() -> None:
-    done = module("--help")
+    done = subprocess.run([sys.executable, "-m", "rsa", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("Usage: rsa [OPTIONS] COMMAND [ARGS]...")
     assert all(f"\n  {name} " in done.stdout for name in NAMES)
 
@@ -70,10 +66,24 @@ def test_an_unknown_option_names_the_nearest() -> None:
     assert "Did you mean '--params'?" in call("show", "--param").stderr
 
 
-def test_a_users_error_is_one_line_and_exits_with_1(tmp_path: Path) -> None:
-    done = module("show", "--params", str(tmp_path / "none.yaml"))
-    expected = f"rsa show: error: {tmp_path}/none.yaml does not exist: write one by `python -m rsa recipe NAME`\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+READERS = {  # of params.yaml, with what they ask for besides
+    "doctor": (),
+    "export": ("--encoder", "encoder.safetensors", "--out", "exported"),
+    "scaling": ("--tflops", "1", "--images", "1000", "--image-bytes", "1"),
+    "show": (),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_users_error_is_one_line_and_exits_with_1(name: str, tmp_path: Path) -> None:
+    found = call(name, "--params", str(tmp_path / "none.yaml"), *READERS[name])
+    expected = f"rsa {name}: error: {tmp_path}/none.yaml does not exist: write one by `python -m rsa recipe NAME`\n"
+    assert (found.exit_code, found.stdout, found.stderr) == (1, "", expected)
+
+
+def test_every_command_that_reads_params_is_told_where_they_are() -> None:
+    asked = {name for name, command in commands.commands.items() if "params_file" in {each.name for each in command.params}}
+    assert asked == READERS.keys()
 
 
 @pytest.mark.parametrize("error", [ValueError("k must be odd, got 2"), PermissionError(13, "Permission denied", "a.csv")])

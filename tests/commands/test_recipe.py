@@ -6,11 +6,20 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rsa import recipes
-from rsa.commands.recipe import recipe
+from rsa.commands import commands
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(recipe, arguments)
+    return CliRunner().invoke(commands, ["recipe", *arguments])
+
+
+def refused(*arguments: str) -> str:
+    """The one line that says why."""
+    done = run(*arguments)
+    assert (done.exit_code, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rsa recipe: error: ")
+    return line.removeprefix("rsa recipe: error: ")
 
 
 @pytest.fixture
@@ -35,20 +44,19 @@ def test_a_recipe_as_it_was_written_is_overwritten(params: Path):
 def test_edited_values_are_kept(params: Path):
     edited = params.read_text().replace("epochs: 40 ", "epochs: 41 ").replace("momentum: 0.9\n", "momentum: 0.8\n")
     params.write_text(edited)
-    done = run("quickstart", "--out", str(params))
-    assert str(done.exception) == (
+    assert refused("quickstart", "--out", str(params)) == (
         f"{params} exists with other values (pretrain.epochs, methods.byol.optimizer.momentum, methods.rsa.optimizer.momentum) "
         "than quickstart's: --force overwrites it"
     )
     assert params.read_text() == edited
-    assert "and " in str(run("cifar10", "--out", str(params)).exception)
+    assert " more) than cifar10's" in refused("cifar10", "--out", str(params))
     assert run("quickstart", "--out", str(params), "--force").exit_code == 0
     assert params.read_text() == recipes.text("quickstart")
 
 
 def test_edited_comments_are_kept(params: Path):
     params.write_text(params.read_text() + "# mine\n")
-    assert "exists with other comments than quickstart's" in str(run("quickstart", "--out", str(params)).exception)
+    assert "exists with other comments than quickstart's" in refused("quickstart", "--out", str(params))
 
 
 def test_list_has_every_recipe_and_what_it_is_for():
@@ -58,8 +66,20 @@ def test_list_has_every_recipe_and_what_it_is_for():
 
 
 def test_a_recipe_must_be_named():
-    assert "name a recipe; --list lists them" in run().output
+    done = run()
+    assert done.exit_code == 2
+    assert "name a recipe; --list lists them" in done.stderr
 
 
-def test_an_unknown_recipe_is_refused(params: Path):
-    assert "(did you mean quickstart?)" in str(run("quickstrat", "--out", str(params)).exception)
+def test_an_unknown_recipe_is_refused_with_the_nearest(params: Path):
+    assert refused("quickstrat", "--out", str(params)).endswith("got 'quickstrat' (did you mean quickstart?)")
+    assert params.read_text() == recipes.text("quickstart")
+
+
+def test_a_file_that_cannot_be_written_or_is_no_recipe_is_named(tmp_path: Path):
+    assert f"{tmp_path}/none/params.yaml" in refused("quickstart", "--out", str(tmp_path / "none" / "params.yaml"))
+    (tmp_path / "broken.yaml").write_text("experiment: [")
+    done = run("quickstart", "--out", str(tmp_path / "broken.yaml"))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"rsa recipe: error: {tmp_path}/broken.yaml is not valid YAML: ")
+    assert (tmp_path / "broken.yaml").read_text() == "experiment: ["

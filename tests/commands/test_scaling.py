@@ -23,6 +23,7 @@ def test_a_column_is_printed_for_each_number_of_gpus() -> None:
     ("arguments", "code", "message"),
     [
         (("--method", "rsb"), 1, "rsa scaling: error: --method must be a section of `methods`, got rsb (did you mean rsa?)\n"),
+        (("--method", "pixels"), 1, "rsa scaling: error: --method must be a method that is trained, got the control pixels\n"),
         (("--images", "3"), 1, "rsa scaling: error: --images must be at least pretrain.batch_size (32), got 3\n"),
         (("--gpus", "0"), 2, "Invalid value for '--gpus'"),
         (("--tflops", "0"), 2, "Invalid value for '--tflops'"),

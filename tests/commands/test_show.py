@@ -41,6 +41,16 @@ def test_scores_differences_seconds_and_resumed_runs_are_shown(made: Path) -> No
     assert found.output.endswith(f"report: {made}/reports/report.md\n")
 
 
+def test_a_report_of_another_experiment_is_named(made: Path) -> None:
+    """As after `rsa recipe`, before anything has run."""
+    scores = made / "reports" / "scores.csv"
+    scores.write_text(scores.read_text().replace("\nrsa,", "\nsimclr,"))
+    found = show(made)
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr.startswith("rsa show: error: ")
+    assert "simclr" in found.stderr
+
+
 def test_a_missing_report_is_named_with_what_to_do(tmp_path: Path) -> None:
     found = show(tmp_path)
     expected = (
