@@ -1,6 +1,7 @@
 """On the real rows of reference_numbers.csv."""
 
 import functools
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from ruamel.yaml import YAML
 from rsa import recipes
 from rsa.params.document import Document, Params
 from rsa.params.pretrain import EncoderStart
+from rsa.recipes.merge import merge
 from rsa.reporting.reference import beside_ours, described, known_as, reference_numbers
 from rsa.reporting.results import Column, Results
 
@@ -16,9 +18,14 @@ LIGHTLY_KNN = {"classifier": "knn", "k": [200], "temperature": 0.1}
 
 
 @functools.cache
+def read(name: str) -> Any:
+    return YAML(typ="safe").load((recipes.FOLDER / f"{name}.yaml").read_text())
+
+
+@functools.cache
 def recipe(name: str) -> Document:
     """As the stage `report` reads it: datasets and methods are plain mappings, and how stages run isn't there."""
-    values = YAML(typ="safe").load(recipes.text(name))
+    values = merge(read("defaults"), read(name))
     del values["runtime"]
     return Document.model_validate(values)
 
