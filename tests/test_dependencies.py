@@ -21,7 +21,7 @@ def names(requirements: list[str]) -> set[str]:
 
 def imported(folders: tuple[str, ...]) -> set[str]:
     """Other people's top-level modules."""
-    sources = [file.read_text() for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    sources = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     snakefile = re.findall(r"^ *(?:from|import) (\w+)", (ROOT / "Snakefile").read_text(), re.M)
     found = {*snakefile, *(name.partition(".")[0] for source in sources for name in imported_names(source))}
     return found - set(sys.stdlib_module_names) - {*PACKAGES, "tests", "benchmarks", "__main__"}

@@ -72,6 +72,8 @@ def scaling(
     p = load(params_file)
     if method and method not in p.methods:
         raise ValueError(f"--method must be a section of `methods`, got {method}{nearest(method, p.methods)}")
+    if method in p.controls:
+        raise ValueError(f"--method must be a method that is trained, got the control {method}")
     if images < p.pretrain.batch_size:
         raise ValueError(f"--images must be at least pretrain.batch_size ({p.pretrain.batch_size}), got {images}")
     names = [method] if method else p.trained

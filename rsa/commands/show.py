@@ -31,8 +31,13 @@ def show(params_file: Path, reports: Path, logs: Path) -> None:
     p, table = load(params_file), reports / "scores.csv"
     if not table.is_file():
         raise ValueError(f"{table} does not exist: run the pipeline first (`snakemake` or `dvc repro`)")
+    found_scores = pd.read_csv(table)
+    if others := sorted(set(found_scores["method"]) - set(p.experiment.methods)):
+        raise ValueError(
+            f"{table} is of another experiment, with {', '.join(others)}: run the pipeline first (`snakemake` or `dvc repro`)"
+        )
     console = Console(width=None if Console().is_terminal else 160)
-    console.print(scores(p, Results(pd.read_csv(table), p)))
+    console.print(scores(p, Results(found_scores, p)))
     found = [json.loads(file.read_text()) for file in sorted(logs.glob("*.json"))]
     for line in (*seconds(found), *resumed(found)):
         console.print(line, highlight=False)
