@@ -19,13 +19,18 @@ def put_aside(p: Document, scores: Path, runs: Path) -> list[Path]:
     moved = []
     for top in (scores, runs):
         for file in sorted(top.rglob("*")):
-            used = not kept.isdisjoint((file, *file.parents)) or any(part.endswith(PARTIAL) for part in file.parts)
+            used = not kept.isdisjoint((file, *file.parents)) or _is_partial(file)
             if not used and (file.is_file() or file.is_symlink()):
                 place = LEFTOVERS / file
                 place.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(place)
                 moved.append(file)
         for folder in sorted(top.rglob("*"), reverse=True):
-            if folder.is_dir() and not any(folder.iterdir()):
+            if folder.is_dir() and not _is_partial(folder) and not any(folder.iterdir()):
                 folder.rmdir()
     return moved
+
+
+def _is_partial(path: Path) -> bool:
+    """Return True for what a running stage is writing; its folder may be empty until the end."""
+    return any(part.endswith(PARTIAL) for part in path.parts)

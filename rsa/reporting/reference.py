@@ -115,11 +115,11 @@ def dataset_name(p: Document) -> str:
 
 
 def _reasons(p: Document, row: Published) -> list[str]:
-    dataset, model = p.datasets[p.experiment.dataset], p.model
+    name, model = p.experiment.dataset, p.model
     reasons = []
     if not row.value:
         reasons.append("no number")
-    part = [key for key in ("train_samples", "test_samples", "test_fraction") if getattr(dataset, key, None) is not None]
+    part = [key for key in ("train_samples", "test_samples", "test_fraction") if p.key_of("datasets", name, key) is not None]
     if part:
         reasons.append(f"ours is a part of {row.dataset} ({', '.join(part)})")
     if p.pretrain.start.weights != "random":
