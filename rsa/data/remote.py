@@ -24,7 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 CREDENTIALS = (
     "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment, of somebody who may read it "
-    "(docs/object_storage.md)"
+    "(docs/data.md)"
 )
 FULL = (errno.ENOSPC, errno.EDQUOT)
 T = TypeVar("T")
