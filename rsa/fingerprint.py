@@ -1,4 +1,4 @@
-"""What code something runs: its import closure, each file hashed without what changes nothing.
+"""Fingerprint the code that something runs: its import closure, each file hashed without what changes nothing.
 
 Neither engine follows Python imports. So stage `code` writes, for each stage, a line `sha256  path` for each file that the
 stage can import, and DVC watches that file. Comments, docstrings and blank lines are cut out of a source before it is

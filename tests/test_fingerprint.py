@@ -99,7 +99,7 @@ def test_other_files_count_whole(tmp_path: Path):
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_every_version_of_python_gives_the_same(version: str, tmp_path: Path):
-    """Of all sources of this project, whose f-strings are tokenised in another way from 3.12 on."""
+    """All sources of this project are hashed, whose f-strings are tokenised in another way from 3.12 on."""
     python = shutil.which(f"python{version}")
     if python is None or subprocess.run([python, "-c", ""], capture_output=True).returncode:
         pytest.skip(f"there is no python{version} here")
