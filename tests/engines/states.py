@@ -150,7 +150,7 @@ STATES = {
         several(
             edit("rsa/params/sections.py", "import hashlib\n", "import hashlib  # to name a result\n\n\n"),
             edit("rsa/loop.py", "What every run imports.", "What all runs import."),
-            edit("pipeline/stage.py", '"""What all stages share', '"""What they share'),
+            edit("pipeline/stage.py", '"""Common machinery of s', '"""Other words: '),
             lambda project: (project.folder / "rsa/methods/mine.py").write_text("VERSION = 1\n"),
             edit("params.yaml", "  pixels: {method: pixels}", OF_MINE + "  pixels: {method: pixels}"),
             edit("params.yaml", "  protocols: {}", "  protocols:\n" + PROTOCOL),

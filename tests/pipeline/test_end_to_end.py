@@ -242,20 +242,20 @@ def test_a_run_on_hard_views_says_what_it_chooses(run: RunStage, tmp_path: Path)
     run("pretrain", method="byol", seed=0, shards="data/digits", start="weights/none", out="byol")
     described = json.loads((tmp_path / "byol/run.json").read_text())
     chosen = described["hard_views"]
-    assert len(chosen["rows"]) == pretrain.SHOWN
+    assert len(chosen["rows"]) == pretrain.PICTURED
     assert {tuple(rows) for rows in chosen["rows"]} <= {(0, 1), (0, 2), (1, 2)}
     assert all(score >= mean for score, mean in zip(chosen["score"], chosen["score_all"], strict=True))
     with Image.open(tmp_path / "byol/views.png") as picture:
-        assert picture.size == (pretrain.SHOWN * 16, len(described["views"]) * 16) == (128, 48)
+        assert picture.size == (pretrain.PICTURED * 16, len(described["views"]) * 16) == (128, 48)
     draw_choices(tmp_path / "byol/views.png", described["views"], chosen, tmp_path / "choices.svg")
     assert (tmp_path / "choices.svg").stat().st_size > 1000
 
 
 def test_local_views_are_enlarged_in_the_picture(tmp_path: Path):
     views = [torch.full((9, side, side, 3), side, dtype=torch.uint8) for side in (16, 16, 6)]
-    pretrain.save_views(views, pretrain.SHOWN, tmp_path / "a.png")
+    pretrain.save_views(views, pretrain.PICTURED, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
-        assert picture.size == (pretrain.SHOWN * 16, 48)
+        assert picture.size == (pretrain.PICTURED * 16, 48)
         assert {picture.getpixel((127, y)) for y in (0, 31, 32, 47)} == {(16, 16, 16), (6, 6, 6)}
 
 
