@@ -54,7 +54,7 @@ class Hosts:
     def cut(self) -> None:
         self.ip(0, "link", "set", INTERFACE, "down")
 
-    def repair(self) -> None:
+    def heal(self) -> None:
         for host in range(2):
             self.ip(host, "link", "set", INTERFACE, "up")
 

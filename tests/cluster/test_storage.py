@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.code import write_code
 from rsa.data import remote
 from rsa.data.cache import ShardCache
 from rsa.data.files import sha256
 from rsa.data.shards import write_shards
+from rsa.params.load import load
 from tests.conftest import TINY
 from tests.data.photos import encoded, photographs, shard_params, source_of
 from tests.data.s3 import KEY, SECRET, Faulty, faulty, moto
@@ -139,6 +141,8 @@ class Stages:
         YAML(typ="safe").dump(document, folder / "params.yaml")
         (folder / "weights").mkdir()
         (folder / "weights" / "none").touch()
+        (folder / "code").mkdir()
+        write_code(load(folder / "params.yaml"), folder / "code")
 
     def run(self, stage: str, fails: bool = False, without: str = "", **flags: object) -> str:
         """What the stage printed."""
@@ -160,7 +164,7 @@ class Stages:
         return self.run("shard", dataset="photos", raw="manifest.json", out="data/shards/photos", **options)  # type: ignore[arg-type]
 
     def pretrain(self, **options: object) -> str:
-        named = {"shards": "data/shards/photos", "start": "weights/none", "out": "runs"}
+        named = {"shards": "data/shards/photos/manifest.json", "start": "weights/none", "out": "runs"}
         return self.run("pretrain", method="byol", seed=0, **named, **options)  # type: ignore[arg-type]
 
 
@@ -227,7 +231,7 @@ def test_a_webdataset_on_s3_is_sharded_through_faults(s3: Faulty, made: Path, tm
     assert len(s3.met) == 4
     manifest = json.loads((stages.folder / "data/shards/photos/manifest.json").read_text())
     assert sum(split["samples"] for split in manifest["splits"].values()) == 96
-    assert manifest["bad"] == []
+    assert json.loads((stages.folder / "data/shards/photos/source.json").read_text())["bad"] == []
     assert_no_secret(stages.printed, stages.folder)
 
 
