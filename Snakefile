@@ -44,12 +44,12 @@ else:  # every job reads this file again and gets the same plan
 names = {Path(marker(name)).name: name for name in stages}
 
 
-def of(wildcards):
+def stage_of(wildcards):
     return stages[names[wildcards.stage]]
 
 
 def meta(key, default=None):
-    return lambda wildcards: of(wildcards)["meta"].get(key, default)
+    return lambda wildcards: stage_of(wildcards)["meta"].get(key, default)
 
 
 def nodes(wildcards):
@@ -107,7 +107,7 @@ for family in dict.fromkeys(name.partition("@")[0] for name in names):
         name:
             re.sub(r"\W", "_", family)
         input:
-            lambda wildcards: ancient([marker(name) for name in of(wildcards)["needs"]]),
+            lambda wildcards: ancient([marker(name) for name in stage_of(wildcards)["needs"]]),
         output:
             touch(f"{FRESH}/{{stage,{re.escape(family)}(@.*)?}}"),
         params:

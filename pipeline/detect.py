@@ -24,16 +24,16 @@ def detect(
     name: str,
     seed: int,
     encoder: Path,
-    objects: Path,
+    data: Path,
     out: Path,
 ) -> None:
-    """Train and test with the settings of `detection.NAME` on what stage `objects` has made of its data."""
+    """Train and test with the settings of `detection.NAME` on what stage `detection_data` has made of its data."""
     device = setup(runtime.device, runtime.threads.evaluation, seed)
     backbone = open_encoder(model, encoder)
     if isinstance(backbone, Pixels):  # no layers for a detector to stand on
         write_json(out, {})
         return
-    write_json(out, detection_scores(name, settings, backbone, objects, runtime.threads.evaluation, seed, device))
+    write_json(out, detection_scores(name, settings, backbone, data, runtime.threads.evaluation, seed, device))
 
 
 if __name__ == "__main__":

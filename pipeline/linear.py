@@ -36,7 +36,7 @@ def linear(
     if isinstance(backbone, Pixels) and settings.pooling != ["avg"]:  # no class token
         write_json(out, {})
         return
-    frozen = Frozen(backbone, device, evaluation, runtime.threads.evaluation, settings.precision == "bf16")
+    frozen = Frozen(backbone, device, evaluation, runtime.threads.evaluation)
     train, test = Split(shards.parent, "train"), Split(shards.parent, "test")
     write_json(out, {protocol: linear_sgd(protocol, settings, frozen, train, test, seed)})
 

@@ -28,7 +28,7 @@ def report(experiment: Path, scores: Path, runs: Path, out: Path) -> None:
     (out / "figures").mkdir()
     figures = draw_figures(p, found.table, made, scores, runs, out / "figures")
     (out / "plots").mkdir()
-    write_plots(made.curves, made.quality, out / "plots")
+    write_plots(made.curves, made.metrics, out / "plots")
 
     found.table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
     text = render(p, found, results, made, figures, provenance.commit())

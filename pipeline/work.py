@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -73,19 +74,31 @@ class Work:
                 shutil.rmtree(each) if each.is_dir() else each.unlink()
 
     def take_over(self, new: Path) -> bool:
-        """Copy an earlier result with the same identity to `new`, if there is one and its files are intact."""
+        """Copy an earlier result with the same identity to `new`, if its files are intact and dvc.lock does not have them.
+
+        Where dvc.lock has them, somebody forces the stage to run again.
+        """
         try:
             digests = json.loads(self.digests.read_text())
             whole = all(sha256(self.finished / name) == digest for name, digest in digests.items())
         except (OSError, ValueError):
             return False
-        if not whole:
+        if not whole or self._recorded(digests):
             return False
         for name in digests:
             place = new.parent / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.finished / name, place)
         return True
+
+    def _recorded(self, names: Iterable[str]) -> bool:
+        """Return whether dvc.lock has the md5 of every file on top of the result."""
+        try:
+            lock = Path("dvc.lock").read_text()
+        except FileNotFoundError:
+            return False
+        files = [file for name in names if (file := self.finished / name).parent.parent in (self.finished, self.folder)]
+        return bool(files) and all(hashlib.md5(file.read_bytes()).hexdigest() in lock for file in files)
 
     @staticmethod
     def forget_finished(path: Path) -> None:

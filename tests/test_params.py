@@ -119,10 +119,10 @@ def test_bad_value_is_refused_with_key_contract_and_value(write_params: WritePar
             "views.blur: sigma must be [low, high] with 0.01 <= low <= high <= 100, got [2.0, 1.0]",
         ),
         ({"pretrain.warmup_epochs": 1}, "pretrain: warmup_epochs must be less than epochs (1), got 1.0"),
-        ({"experiment.seeds": [1, 0, 1]}, "experiment: experiment.seeds must not name anything twice, got [1, 0, 1]"),
+        ({"experiment.seeds": [1, 0, 1]}, "experiment: seeds must not name anything twice, got [1, 0, 1]"),
         (
             {"experiment.methods": ["byol", "byol"]},
-            "experiment: experiment.methods must not name anything twice, got ['byol', 'byol']",
+            "experiment: methods must not name anything twice, got ['byol', 'byol']",
         ),
         ({"evaluation.crop": 24}, "evaluation.crop must be at most evaluation.resize (8), got 24"),
         (
@@ -135,7 +135,7 @@ def test_bad_value_is_refused_with_key_contract_and_value(write_params: WritePar
         ),
         (
             {"experiment.baseline": "simclr"},
-            "experiment: experiment.baseline must be one of experiment.methods, got 'simclr' (known: byol, pixels, random, rsa)",
+            "experiment: baseline must be one of experiment.methods, got 'simclr' (known: byol, pixels, random, rsa)",
         ),
         ({"methods.rsa": ...}, "experiment.methods must be a section of `methods`, got 'rsa' (known: byol, pixels, random)"),
         (

@@ -72,7 +72,7 @@ def test_both_engines_plan_it(name: str, recipe: Callable[[str], Params], tmp_pa
     assert {name.partition("@")[2] for name in stages if name.startswith("pretrain@")} == runs
     assert {name.partition("@")[2] for name in stages if name.startswith("shard@")} == set(p.datasets)
     assert "report" in stages
-    assert {name.partition("@")[2] for name in stages if name.startswith("objects@")} == set(p.detection)
+    assert {name.partition("@")[2] for name in stages if name.startswith("detection_data@")} == set(p.detection)
     for family, of in (("detect", p.detection), ("robustness", p.robustness)):
         planned = {name.partition("@")[2] for name in stages if name.startswith(f"{family}@")}
         assert planned == {f"{run}-{name}" for run in runs for name in of}

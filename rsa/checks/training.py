@@ -53,7 +53,7 @@ class Run:
             views = [torch.from_numpy(random.integers(0, 256, (self.size, s, s, 3), dtype=np.uint8)) for s in self.sizes]
             boxes = random.integers(1, 9, (len(self.sizes), self.size, 5))
             whole = Samples(np.arange(self.size), torch.zeros(self.size, dtype=torch.long), boxes, step, 0)
-            yield Batch(step, whole.of(self.mine), [view[self.mine] for view in views])
+            yield Batch(step, whole[self.mine], [view[self.mine] for view in views])
 
     def train(self, first: int, last: int, precision: str) -> None:
         """Take the steps `first` to `last`, of 4."""

@@ -28,7 +28,7 @@ def apply_colors(images: Tensor, colors: Colors) -> Tensor:
     at_once = max(1, PIXELS_IN_CACHE // (height * width))
     for first in range(0, batch, at_once):
         chunk = slice(first, first + at_once)
-        colored[chunk] = _apply(images[chunk].float(), colors.of(chunk))
+        colored[chunk] = _apply(images[chunk].float(), colors[chunk])
     return colored
 
 

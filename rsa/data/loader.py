@@ -41,7 +41,7 @@ class Batch:
 
     def head(self, count: int) -> "Batch":
         """Return the first `count` samples."""
-        return Batch(self.iteration, self.samples.of(slice(count)), [view[:count] for view in self.views])
+        return Batch(self.iteration, self.samples[:count], [view[:count] for view in self.views])
 
     def micro_batches(self, count: int) -> "list[Batch]":
         """Split into `count` micro-batches of equal size, whose gradients are accumulated."""
@@ -49,7 +49,7 @@ class Batch:
             return [self]
         size = len(self.samples.ids) // count
         cuts = [slice(i * size, (i + 1) * size) for i in range(count)]
-        return [Batch(self.iteration, self.samples.of(cut), [view[cut] for view in self.views]) for cut in cuts]
+        return [Batch(self.iteration, self.samples[cut], [view[cut] for view in self.views]) for cut in cuts]
 
 
 @dataclass(frozen=True)

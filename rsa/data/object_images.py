@@ -23,7 +23,7 @@ Place = tuple[int, int]  # number of an image, epoch
 
 
 class ObjectImages(torch.utils.data.Dataset[tuple[Tensor, Target]]):
-    """One split of the annotations that rsa.data.objects has written; its images are below `raw`.
+    """One split of the annotations that rsa.data.detection_data has written; its images are below `raw`.
 
     For training it has the images with objects, flipped with probability `flip_prob` by a draw that depends only on seed,
     epoch and image. Otherwise it has all images unchanged, with the fields that the evaluation of objects needs.
@@ -68,7 +68,7 @@ class ObjectImages(torch.utils.data.Dataset[tuple[Tensor, Target]]):
         path = self.raw / row["file_name"]
         content = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(content).hexdigest() != row["sha256"]:
-            raise ValueError(f"{path} is not the image that was annotated: run the `objects` stage again")
+            raise ValueError(f"{path} is not the image that was annotated: run the `detection_data` stage again")
         with Image.open(io.BytesIO(content)) as image:
             return np.array(image.convert("RGB"))
 

@@ -17,6 +17,6 @@ class Samples:
     epoch: int
     seed: int
 
-    def of(self, part: slice) -> "Samples":
+    def __getitem__(self, part: slice) -> "Samples":
         """Return the samples of a slice of the batch."""
         return Samples(self.ids[part], self.labels[part], self.boxes[:, part], self.epoch, self.seed)

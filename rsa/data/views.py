@@ -131,7 +131,7 @@ class Colors:
     sigma: F64  # (B,) px; 0: no blur
     solarize: NDArray[np.bool_]  # (B,)
 
-    def of(self, part: slice) -> "Colors":
+    def __getitem__(self, part: slice) -> "Colors":
         """Return the parameters of a slice of the batch."""
         steps = [Affine(step.matrix[part], step.mean_matrix[part]) for step in self.steps]
         return Colors(steps, [turn[part] for turn in self.turns], self.sigma[part], self.solarize[part])

@@ -27,12 +27,12 @@ METRICS = {"AP": "map", "AP50": "map_50", "AP75": "map_75"}  # ours, torchmetric
 
 
 def detection_scores(
-    name: str, p: Detection, backbone: nn.Module, objects: Path, threads: int, seed: int, device: torch.device
+    name: str, p: Detection, backbone: nn.Module, data: Path, threads: int, seed: int, device: torch.device
 ) -> Scores:
-    """Train on one split of `objects`, test on the other: task -> score. `seed` draws new layers, batches and regions."""
+    """Train on one split of `data`, test on the other: task -> score. `seed` draws new layers, batches and regions."""
     masks, raw = p.detector == "mask_rcnn", Path(p.data.raw)
-    train = ObjectImages(objects / "train.json", raw, masks=masks, training=True, flip_prob=p.flip_prob, seed=seed)
-    test = ObjectImages(objects / "test.json", raw, masks=masks, training=False)
+    train = ObjectImages(data / "train.json", raw, masks=masks, training=True, flip_prob=p.flip_prob, seed=seed)
+    test = ObjectImages(data / "test.json", raw, masks=masks, training=False)
     detector = build_detector(backbone, len(train.classes), p).to(device)
     train_detector(detector, backbone, train, p, threads, device)
     precision = average_precision(detector, test, p, threads, device)

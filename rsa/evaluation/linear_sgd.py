@@ -66,12 +66,11 @@ class Frozen:
     device: torch.device
     evaluation: Evaluation
     threads: int
-    bf16: bool
 
     @torch.no_grad()
     def variants(self, images: Tensor, p: ImageProtocol) -> dict[tuple[int, str], Tensor]:
         """Representations of uint8 images (B, H, W, 3)."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=p.precision == "bf16"):
             return variants(self.backbone, as_input(images, self.device), p.blocks, list(p.pooling))
 
     def features(self, split: Split, p: ImageProtocol) -> dict[tuple[int, str], Tensor]:

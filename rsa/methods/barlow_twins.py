@@ -30,7 +30,7 @@ class Settings(MethodSettings):
     off_diagonal: Positive
 
 
-class Embedded(NamedTuple):
+class BarlowTwinsEmbeddings(NamedTuple):
     """The projections of each view."""
 
     projections: tuple[Tensor, ...]  # (B, P)
@@ -52,9 +52,9 @@ class BarlowTwins(Method):
         self.projector = mlp(backbone.num_features, p.projector.hidden, p.projector.out, p.projector.layers)  # type: ignore[arg-type]
         self.off_diagonal = p.off_diagonal
 
-    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> BarlowTwinsEmbeddings:
         """Embed every view with the network."""
-        return Embedded(tuple(full_precision(self.projector(representation(self.backbone, view))) for view in views))
+        return BarlowTwinsEmbeddings(tuple(full_precision(self.projector(representation(self.backbone, view))) for view in views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return each sample's contribution to the loss, (B,)."""

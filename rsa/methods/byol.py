@@ -23,7 +23,7 @@ from rsa.models.heads import Head, mlp
 from rsa.params.section import Count, Fraction
 
 
-class Embedded(NamedTuple):
+class BYOLEmbeddings(NamedTuple):
     """The online network's predictions and the target network's projections of each view."""
 
     predictions: tuple[Tensor, ...]  # (B, P)
@@ -72,19 +72,19 @@ class BYOL(Method):
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
         """Embed every view with both networks."""
-        return Embedded(tuple(map(self.predict, views)), tuple(map(self.target, views)))
+        return BYOLEmbeddings(tuple(map(self.predict, views)), tuple(map(self.target, views)))
 
     reusable: ClassVar[tuple[str, ...]] = ("targets",)
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Any:
         """Embed every view with the online network only."""
-        return Embedded(tuple(map(self.predict, views)), **targets)
+        return BYOLEmbeddings(tuple(map(self.predict, views)), **targets)
 
     def embed_predicting(self, views: list[Tensor], count: int) -> Any:
         """Predict the first `count` views with the online network, the others from the target network's projections."""
         z = tuple(map(self.target, views))
         q = [self.predict(view) for view in views[:count]] + [full_precision(self.predictor(x)) for x in z[count:]]
-        return Embedded(tuple(q), z)
+        return BYOLEmbeddings(tuple(q), z)
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return the loss of every sample, (B,) in [0, 8]."""

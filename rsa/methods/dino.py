@@ -28,7 +28,7 @@ from rsa.params.hard_views import HardViews
 from rsa.params.section import Count, Fraction, Positive, Section
 from rsa.params.views import Views
 
-MOST_SETS = 100_000
+MAX_COMBINATIONS = 100_000
 
 
 class HeadSettings(Section):
@@ -65,7 +65,7 @@ class Settings(SelfDistillation):
     method: Literal["dino"]
 
 
-class Embedded(NamedTuple):
+class DINOEmbeddings(NamedTuple):
     """The student's logits of all views and the teacher's logits of the global views."""
 
     students: tuple[Tensor, ...]  # (B, K)
@@ -106,13 +106,13 @@ class DINO(Method):
             teachers = full_precision(self.teacher_head(representation(self.teacher_backbone, torch.cat(large)))).chunk(
                 len(large)
             )
-        return Embedded(tuple(students), (*teachers, *[None] * (len(views) - len(large))))
+        return DINOEmbeddings(tuple(students), (*teachers, *[None] * (len(views) - len(large))))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return the loss of every sample, (B,)."""
         return {"loss": self.combination_losses(embedded, [tuple(range(len(embedded.students)))], progress)[0]}
 
-    def combination_losses(self, embedded: Any, sets: Combinations, progress: float) -> Tensor:
+    def combination_losses(self, embedded: Any, combinations: Combinations, progress: float) -> Tensor:
         """Return the loss of every sample for each view combination, (S, B); each view pair is scored once."""
         temperature = warmed(progress, self.p.teacher_temperature)
         probabilities = {
@@ -120,7 +120,7 @@ class DINO(Method):
         }
         logs = [F.log_softmax(g / self.p.student_temperature, dim=1) for g in embedded.students]
         terms = {(t, v): cross_entropies(probabilities[t], logs[v]) for t in probabilities for v in range(len(logs)) if t != v}
-        pairs = [[terms[t, v] for t in views for v in views if (t, v) in terms] for views in sets]
+        pairs = [[terms[t, v] for t in views for v in views if (t, v) in terms] for views in combinations]
         return torch.stack([torch.stack(chosen).mean(0) for chosen in pairs])
 
     def after_backward(self, embedded: Any) -> None:
@@ -157,9 +157,10 @@ class DINO(Method):
         if count < needed:
             raise ValueError(f"hard_views.local_candidates must be at least views.local.count ({needed}), got {count}")
         pairs, choices = comb(p.candidates, 2), comb(count, needed)
-        if pairs * choices > MOST_SETS:
+        if pairs * choices > MAX_COMBINATIONS:
             raise ValueError(
-                f"hard_views must have at most {MOST_SETS} sets, got {pairs} pairs of global views x {choices} choices of "
+                f"hard_views must have at most {MAX_COMBINATIONS} combinations, got "
+                f"{pairs} pairs of global views x {choices} choices of "
                 f"{needed} of {count} local ones: lower candidates or local_candidates"
             )
         local = [tuple(p.candidates + i for i in chosen) for chosen in combinations(range(count), needed)]

@@ -34,7 +34,7 @@ from rsa.params.hard_views import HardViews as HardViewSettings
 from rsa.params.hard_views import Scoring
 from rsa.params.views import Views
 
-FEW_SETS = 15  # all pairs of 6 candidates
+MAX_LISTED_COMBINATIONS = 15  # all pairs of 6 candidates
 STREAM = 1 << 10  # the counter's view number for drawing view combinations
 
 
@@ -43,8 +43,8 @@ class Selection:
     """The scored view combinations of B samples, and the chosen ones."""
 
     losses: Tensor  # (S, B), of every scored view combination
-    sets: Tensor  # (S, candidates in a combination): numbers of the candidates
-    chosen: Tensor  # (B,): the row of `sets`
+    combinations: Tensor  # (S, candidates in a combination): numbers of the candidates
+    chosen: Tensor  # (B,): the row of `combinations`
     embedded: Any  # the method's embeddings of all candidates
 
 
@@ -76,7 +76,7 @@ class HardViews(Method):
         if len(self.all_combinations) == 1:
             return self.method.embed(views, samples)
         self.selection = self.select(views, samples)
-        numbers = self.selection.sets[self.selection.chosen].T  # (candidates in a combination, B)
+        numbers = self.selection.combinations[self.selection.chosen].T  # (candidates in a combination, B)
         chosen = self.pick(views, numbers)
         if not self.p.scoring.reuse:
             return self.method.embed(chosen, samples)
@@ -89,16 +89,16 @@ class HardViews(Method):
     @torch.no_grad()
     def select(self, views: list[Tensor], samples: Samples) -> Selection:
         """Return the hardest view combination of every sample."""
-        sets = self._drawn(samples.seed)
+        combinations = self._drawn(samples.seed)
         with scoring(self.method, self.p.scoring, views[0].device.type):
             count = self.p.scoring.predicted
             embedded = self.method.embed(views, samples) if count is None else self.method.embed_predicting(views, count)
         with torch.autocast(views[0].device.type, enabled=False):  # losses are never in bf16, as in the loop
-            losses = self.method.combination_losses(embedded, sets, self.progress)
-        numbers = torch.arange(len(sets), device=losses.device)[:, None]
-        hardest = torch.where(losses == losses.max(0).values, numbers, len(sets)).min(0).values  # ties take the first
-        chosen = hardest.clamp(max=len(sets) - 1)  # all losses are NaN: the training loop raises the error
-        return Selection(losses, torch.tensor(sets, device=losses.device), chosen, embedded)
+            losses = self.method.combination_losses(embedded, combinations, self.progress)
+        numbers = torch.arange(len(combinations), device=losses.device)[:, None]
+        hardest = torch.where(losses == losses.max(0).values, numbers, len(combinations)).min(0).values  # ties take the first
+        chosen = hardest.clamp(max=len(combinations) - 1)  # all losses are NaN: the training loop raises the error
+        return Selection(losses, torch.tensor(combinations, device=losses.device), chosen, embedded)
 
     def pick(self, views: list[Tensor], numbers: Tensor) -> list[Tensor]:
         """Select each sample's views by candidate numbers (candidates in a combination, B), in the method's order."""
@@ -139,17 +139,17 @@ class HardViews(Method):
         (IoU) and colour distance of the chosen pairs and of all pairs. Harder pairs overlap less."""
         if self.selection is None:
             return {}
-        sets, chosen = self.selection.sets, self.selection.chosen
-        few = sets.tolist() if len(sets) <= FEW_SETS else []
+        combinations, chosen = self.selection.combinations, self.selection.chosen
+        few = combinations.tolist() if len(combinations) <= MAX_LISTED_COMBINATIONS else []
         terms = {f"chosen {'-'.join(str(1 + i) for i in views)}": (chosen == k).double() for k, views in enumerate(few)}
-        if sets.shape[1] == 1:
+        if combinations.shape[1] == 1:
             return terms
-        sets = sets[:, :2]
+        combinations = combinations[:, :2]
         boxes = torch.from_numpy(samples.boxes[..., :4]).to(chosen.device)  # (candidates, B, 4)
-        overlap = iou(boxes[sets[:, 0]], boxes[sets[:, 1]])  # (S, B)
+        overlap = iou(boxes[combinations[:, 0]], boxes[combinations[:, 1]])  # (S, B)
         last = views[-(len(views) // self.views_per_candidate) :]  # the aggressive views of RSA's view pairs
         colors = torch.stack([view.mean((2, 3)) for view in last])  # (candidates, B, 3)
-        distance = (colors[sets[:, 0]] - colors[sets[:, 1]]).norm(dim=2)
+        distance = (colors[combinations[:, 0]] - colors[combinations[:, 1]]).norm(dim=2)
         rows = torch.arange(len(chosen), device=chosen.device)
         return terms | {
             "iou": overlap[chosen, rows],
@@ -165,7 +165,7 @@ class HardViews(Method):
             return None
         selection = self.select(views, samples)
         count = len(views) // self.views_per_candidate  # candidates
-        candidates = selection.sets[selection.chosen].tolist()
+        candidates = selection.combinations[selection.chosen].tolist()
         rows = [[part * count + i for part in range(self.views_per_candidate) for i in numbers] for numbers in candidates]
         scores = selection.losses
         return {"rows": rows, "score": scores.max(0).values.tolist(), "score_all": scores.mean(0).tolist()}

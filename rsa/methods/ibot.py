@@ -44,7 +44,7 @@ class Patches(NamedTuple):
     teacher_mean: Tensor  # (K,), over all patches
 
 
-class Embedded(NamedTuple):
+class IBOTEmbeddings(NamedTuple):
     """DINO's logits, and the logits of the patches of global views."""
 
     students: tuple[Tensor, ...]  # (B, K)
@@ -82,7 +82,7 @@ class IBOT(DINO):
         self.register_buffer("patch_center", torch.zeros(p.head.out))
         self._patches_seen: list[Tensor] = []
 
-    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> IBOTEmbeddings:
         """Embed masked global views and local views with the student, unmasked global views with the teacher."""
         assert samples is not None
         students: list[Tensor] = []
@@ -106,7 +106,7 @@ class IBOT(DINO):
                 all_logits = full_precision(self.teacher_head(teacher_tokens))  # (B, N, K)
             student = full_precision(self.head(tokens[where]))
             patches.append(Patches(student, all_logits[where], where.nonzero()[:, 0], len(view), all_logits.mean((0, 1))))
-        return Embedded(tuple(students), tuple(teachers), tuple(patches))
+        return IBOTEmbeddings(tuple(students), tuple(teachers), tuple(patches))
 
     @staticmethod
     def _tokens(backbone: Any, view: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,11 +121,11 @@ class IBOT(DINO):
         patches = torch.stack(list(self._patch_losses(embedded, progress).values())).mean(0)
         return {"loss": cls + self.ibot.patch_weight * patches, "cls": cls.detach(), "patches": patches.detach()}
 
-    def combination_losses(self, embedded: Any, sets: Combinations, progress: float) -> Tensor:
+    def combination_losses(self, embedded: Any, combinations: Combinations, progress: float) -> Tensor:
         """Return the loss of every sample for each view combination, (S, B)."""
         patches = self._patch_losses(embedded, progress)
-        mean = torch.stack([torch.stack([patches[v] for v in views if v in patches]).mean(0) for views in sets])
-        return super().combination_losses(embedded, sets, progress) + self.ibot.patch_weight * mean
+        mean = torch.stack([torch.stack([patches[v] for v in views if v in patches]).mean(0) for views in combinations])
+        return super().combination_losses(embedded, combinations, progress) + self.ibot.patch_weight * mean
 
     def _patch_losses(self, embedded: Any, progress: float) -> dict[int, Tensor]:
         """Return, for each global view, the mean loss over each sample's masked patches (0 if it has none), (B,)."""

@@ -86,9 +86,9 @@ class Method(nn.Module):
         """Return the admissible view combinations, the plain method's first. By default these are all pairs."""
         return list(combinations(range(p.candidates), 2))
 
-    def combination_losses(self, embedded: Any, sets: Combinations, progress: float) -> Tensor:
+    def combination_losses(self, embedded: Any, combinations: Combinations, progress: float) -> Tensor:
         """Return the loss of every sample for each view combination, (S, B)."""
-        chosen = [type(embedded)(*(tuple(items[i] for i in views) for items in embedded)) for views in sets]
+        chosen = [type(embedded)(*(tuple(items[i] for i in views) for items in embedded)) for views in combinations]
         return torch.stack([self.losses(views, progress)["loss"] for views in chosen])
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Any:

@@ -33,7 +33,7 @@ class Settings(MethodSettings):
     freeze_patch_embed: bool
 
 
-class Embedded(NamedTuple):
+class MoCoEmbeddings(NamedTuple):
     """The online network's predictions and the momentum network's projections of each view."""
 
     predictions: tuple[Tensor, ...]  # (B, P)
@@ -59,7 +59,7 @@ class MoCoV3(Method):
                 raise ValueError("freeze_patch_embed must be false for a backbone without a patch embedding (not a ViT)")
             backbone.patch_embed.requires_grad_(False)
 
-    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> MoCoEmbeddings:
         """Embed every view with both networks."""
         with torch.no_grad():
             k = tuple(full_precision(self.target_projector(representation(self.target_backbone, view))) for view in views)
@@ -67,10 +67,10 @@ class MoCoV3(Method):
 
     reusable = ("keys",)
 
-    def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Embedded:
+    def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> MoCoEmbeddings:
         """Embed every view with the online network only."""
         q = tuple(full_precision(self.predictor(self.projector(representation(self.backbone, view)))) for view in views)
-        return Embedded(q, **targets)
+        return MoCoEmbeddings(q, **targets)
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return the loss of every sample of this rank against the keys of all ranks, (B,)."""

@@ -33,7 +33,7 @@ class Settings(BYOLNetworks):
     aggressive_target: Literal["online", "target"]
 
 
-class Embedded(NamedTuple):
+class RSAEmbeddings(NamedTuple):
     """The embeddings of view pairs, each a weak and an aggressive view."""
 
     predictions: tuple[Tensor, ...]  # of the aggressive views, (B, P)
@@ -53,20 +53,20 @@ class RSA(BYOL):
         self.beta = AdaptiveBeta(**arguments) if name == "adaptive" else partial(SCHEDULES[name], **arguments)
         self.online_target = p.aggressive_target == "online"
 
-    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> RSAEmbeddings:
         """Embed the weak views with the target network and the aggressive views with the online network."""
         weak, aggressive = views[: len(views) // 2], views[len(views) // 2 :]
         q = tuple(map(self.predict, aggressive))
         targets = tuple(x.detach() for x in q) if self.online_target else tuple(map(self.target, aggressive))
-        return Embedded(q, tuple(map(self.target, weak)), targets)
+        return RSAEmbeddings(q, tuple(map(self.target, weak)), targets)
 
     reusable = ("weak_targets", "aggressive_targets")
 
-    def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Embedded:
+    def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> RSAEmbeddings:
         """Embed the aggressive views with the online network only."""
         q = tuple(map(self.predict, views[len(views) // 2 :]))
         own = {"aggressive_targets": tuple(x.detach() for x in q)} if self.online_target else {}
-        return Embedded(q, **{**targets, **own})
+        return RSAEmbeddings(q, **{**targets, **own})
 
     embed_predicting = Method.embed_predicting  # the target network does not see the views that are predicted
 

@@ -27,7 +27,7 @@ class Settings(MethodSettings):
     temperature: Positive
 
 
-class Embedded(NamedTuple):
+class SimCLREmbeddings(NamedTuple):
     """The projections of each view."""
 
     projections: tuple[Tensor, ...]  # (B, P)
@@ -44,9 +44,9 @@ class SimCLR(Method):
         self.projector = mlp(backbone.num_features, p.projector.hidden, p.projector.out, p.projector.layers)  # type: ignore[arg-type]
         self.temperature = p.temperature
 
-    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> SimCLREmbeddings:
         """Embed every view with the network."""
-        return Embedded(tuple(full_precision(self.projector(representation(self.backbone, view))) for view in views))
+        return SimCLREmbeddings(tuple(full_precision(self.projector(representation(self.backbone, view))) for view in views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return the loss of every sample of this rank against the views of all ranks, (B,)."""

@@ -28,7 +28,7 @@ class Settings(MethodSettings):
     fixed_predictor_lr: bool
 
 
-class Embedded(NamedTuple):
+class SimSiamEmbeddings(NamedTuple):
     """The predictions and the projections of each view."""
 
     predictions: tuple[Tensor, ...]  # (B, P)
@@ -46,10 +46,10 @@ class SimSiam(Method):
         self.predictor = mlp(head.out, p.predictor_hidden, head.out)
         self.fixed_predictor_lr = p.fixed_predictor_lr
 
-    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> SimSiamEmbeddings:
         """Embed every view with the network."""
         projections = [self.projector(representation(self.backbone, view)) for view in views]
-        return Embedded(
+        return SimSiamEmbeddings(
             tuple(full_precision(self.predictor(z)) for z in projections), tuple(full_precision(z.detach()) for z in projections)
         )
 

@@ -29,7 +29,7 @@ class Settings(MethodSettings):
     label_smoothing: Fraction
 
 
-class Embedded(NamedTuple):
+class SupervisedEmbeddings(NamedTuple):
     """The logits and labels of each view."""
 
     logits: tuple[Tensor, ...]  # (B, classes)
@@ -47,14 +47,14 @@ class Supervised(Method):
         self.backbone = backbone
         self.classifier = nn.Linear(backbone.num_features, p.classes)  # type: ignore[arg-type]
 
-    def embed(self, views: list[Tensor], samples: Samples | None = None) -> Embedded:
+    def embed(self, views: list[Tensor], samples: Samples | None = None) -> SupervisedEmbeddings:
         """Classify every view."""
         assert samples is not None
         low, high = int(samples.labels.min()), int(samples.labels.max())
         if low < 0 or high >= self.p.classes:
             raise ValueError(f"labels must be 0 to {self.p.classes - 1} (methods.*.classes), got {low} to {high}")
         logits = tuple(full_precision(self.classifier(representation(self.backbone, view))) for view in views)
-        return Embedded(logits, (samples.labels.to(logits[0].device),) * len(views))
+        return SupervisedEmbeddings(logits, (samples.labels.to(logits[0].device),) * len(views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return the loss and the top-1 accuracy (0 or 100) of every sample, (B,)."""

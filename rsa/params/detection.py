@@ -42,7 +42,7 @@ class COCO(Section):
     classes: Annotated[list[str], Field(min_length=1)] | None
 
 
-Objects = Annotated[VOC | COCO, Field(discriminator="format")]
+DetectionData = Annotated[VOC | COCO, Field(discriminator="format")]
 
 
 class Anchors(Section):
@@ -81,7 +81,7 @@ class DetectionSchedule(Section):
 class Detection(Section):
     """A detector, its data and its training."""
 
-    data: Objects
+    data: DetectionData
     detector: Literal["faster_rcnn", "mask_rcnn"]
     features: Literal["c4", "fpn"]
     channels: Count

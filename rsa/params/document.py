@@ -5,7 +5,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from rsa.params.detection import Detection
-from rsa.params.evaluation import Evaluation, Quality
+from rsa.params.evaluation import Evaluation, RepresentationMetrics
 from rsa.params.experiment import Experiment
 from rsa.params.finetune import Finetune
 from rsa.params.linear import Linear
@@ -37,7 +37,7 @@ class Document(Section):
     transfer: Transfer
     linear: Linear
     finetune: Finetune
-    quality: Quality
+    representation_metrics: RepresentationMetrics
     detection: dict[Name, Detection]
     robustness: dict[Name, Robustness]
     report: Report

@@ -1,4 +1,4 @@
-"""Sections `evaluation` and `quality`: how a frozen encoder sees images, and what is measured without a classifier."""
+"""Sections `evaluation` and `representation_metrics`: how a frozen encoder sees images, and metrics without a classifier."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ class Evaluation(Section):
     batch_size: Count
 
 
-class Quality(Section):
+class RepresentationMetrics(Section):
     """Measures of a representation that need no classifier."""
 
     samples: Annotated[int, Field(ge=16)]

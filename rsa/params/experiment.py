@@ -19,6 +19,6 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _sound(self) -> Self:
         for key in ("transfer", "methods", "seeds"):
-            require_unique(f"experiment.{key}", getattr(self, key))
-        require_known("experiment.baseline", self.baseline, self.methods, "one of experiment.methods")
+            require_unique(key, getattr(self, key))
+        require_known("baseline", self.baseline, self.methods, "one of experiment.methods")
         return self

@@ -27,7 +27,7 @@ class Side(NamedTuple):
     scores: pd.DataFrame
 
 
-class Row(NamedTuple):
+class ComparisonRow(NamedTuple):
     """The difference B - A for a method (or a pair of methods) in one column."""
 
     method: str
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 class Comparison(NamedTuple):
     """All differences between the two versions."""
 
-    rows: list[Row]
+    rows: list[ComparisonRow]
     params: list[tuple[str, str, str]]  # key, in A, in B
     only: list[tuple[str, str]]  # results in one version only, such as `byol, digits knn, seeds 0, 1`, and its name
     refused: list[str]
@@ -95,7 +95,7 @@ def compare(a: Side, b: Side, confidence: float) -> Comparison:
             elif difference := paired_difference(others.seeds, mine.seeds, confidence):
                 found.append((key[0], column, difference))
     ps = holm([difference.p for *_, difference in found])
-    rows = [Row(method, column, difference, p) for (method, column, difference), p in zip(found, ps, strict=True)]
+    rows = [ComparisonRow(method, column, difference, p) for (method, column, difference), p in zip(found, ps, strict=True)]
     keys = [key for key in dict.fromkeys([*a.params, *b.params]) if a.params.get(key, ABSENT) != b.params.get(key, ABSENT)]
     params = [(key, formatted(a.params, key), formatted(b.params, key)) for key in keys]
     return Comparison(rows, params, only, refused, equal)
@@ -132,7 +132,7 @@ def formatted(params: dict[str, Any], key: str) -> str:
 HEAD = ("method", "column", "n", "B − A", "interval", "p (Holm)", "detectable")
 
 
-def line(row: Row) -> tuple[str, ...]:
+def line(row: ComparisonRow) -> tuple[str, ...]:
     """Format a row."""
     d = row.difference
     if d.n == 1:

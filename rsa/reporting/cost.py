@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 EQUAL = 0.05  # costs that differ by less than this share are called equal
 
 
-class Cost(NamedTuple):
-    """Cost of pretraining one run of a method."""
+class MethodCost(NamedTuple):
+    """MethodCost of pretraining one run of a method."""
 
     method: str
     images: int  # seen, counted once however many views were made of one
@@ -17,12 +17,12 @@ class Cost(NamedTuple):
     ratio: float | None  # of the baseline's FLOPs; None where those are not known
 
 
-def costs(manifests: dict[tuple[str, int], dict[str, Any]], methods: list[str]) -> list[Cost]:
+def costs(manifests: dict[tuple[str, int], dict[str, Any]], methods: list[str]) -> list[MethodCost]:
     """Return the costs of `methods` (baseline first) that a run.json records; a method's seeds all cost the same."""
     known = {method: run["cost"] for (method, _), run in manifests.items() if "cost" in run}
     base = known.get(methods[0])
     return [
-        Cost(
+        MethodCost(
             method=method,
             images=known[method]["images_seen"],
             passes_per_image=known[method]["forward_passes"],
@@ -36,7 +36,7 @@ def costs(manifests: dict[tuple[str, int], dict[str, Any]], methods: list[str]) 
     ]
 
 
-def equal_compute(found: list[Cost], baseline: str, epochs: int) -> list[str]:
+def equal_compute(found: list[MethodCost], baseline: str, epochs: int) -> list[str]:
     """Return a sentence per method on its cost relative to the baseline, and how to compare both at equal compute."""
     sentences = []
     for cost in found:

@@ -14,7 +14,7 @@ def put_aside(p: Document, scores: Path, runs: Path) -> list[Path]:
     """Move every other file to the same place below `leftovers`; returns the files that were moved."""
     cells = [Path(method) / f"s{seed}" for method in p.experiment.methods for seed in p.experiment.seeds]
     kept = {runs / cell / name for cell in cells for name in RUN_FILES}
-    kept |= {scores / cell / name for cell in cells for name in (*score_files(p), "quality.csv", "embedding_map")}
+    kept |= {scores / cell / name for cell in cells for name in (*score_files(p), "representation.csv", "embedding_map")}
     kept |= {path.parent for path in kept if path.parent.name.startswith("finetune_")}
     moved = []
     for top in (scores, runs):

@@ -9,8 +9,8 @@ from rsa.reporting.figures.style import Curves, column, thinned
 CURVE = ("loss", "lr", "tau", "beta")
 
 
-def write_plots(curves: Curves, quality: Curves, folder: Path) -> None:
-    """curves.csv (method, seed, step, and CURVE, smoothed and thinned), quality.csv (method, seed, and what was measured)."""
+def write_plots(curves: Curves, metrics: Curves, folder: Path) -> None:
+    """Write curves.csv (method, seed, step and CURVE, smoothed and thinned) and representation.csv (method, seed and metrics)."""
     rows = []
     for method, runs in curves.items():
         for seed, run in runs.items():
@@ -18,8 +18,8 @@ def write_plots(curves: Curves, quality: Curves, folder: Path) -> None:
             table = thinned(pd.concat([column({seed: run}, name).set_axis([name], axis=1) for name in names], axis=1))
             rows.append(table.reset_index().assign(method=method, seed=seed))
     _write(rows, ["method", "seed", "step", *CURVE], folder / "curves.csv")
-    measured = [run.assign(method=method, seed=seed) for method, runs in quality.items() for seed, run in runs.items()]
-    _write(measured, ["method", "seed"], folder / "quality.csv")
+    measured = [run.assign(method=method, seed=seed) for method, runs in metrics.items() for seed, run in runs.items()]
+    _write(measured, ["method", "seed"], folder / "representation.csv")
 
 
 def _write(tables: list[pd.DataFrame], first: list[str], path: Path) -> None:

@@ -1,7 +1,6 @@
 """Provenance and health of every run: one row per run, from its run.json and its scores."""
 
 import math
-from collections import Counter
 from typing import Any, NamedTuple
 
 from rsa.reporting.results import Results, digest
@@ -61,13 +60,17 @@ def passed(method: str, seed: int, control: str, results: Results) -> str:
 
 
 def runtime_differences(manifests: dict[tuple[str, int], dict[str, Any]]) -> list[str]:
-    """Return a sentence for each runtime setting in which some runs differ from the most common value."""
+    """Return a sentence for each runtime setting in which runs differ, with the runs that had each value."""
     sentences = []
     runtimes = {f"{method} s{seed}": run.get("runtime", {}) for (method, seed), run in manifests.items()}
     for key in sorted({key for runtime in runtimes.values() for key in runtime}):
-        values = {run: runtime.get(key) for run, runtime in runtimes.items()}
-        usual, _ = Counter(values.values()).most_common(1)[0]
-        others = [f"{run} ({value})" for run, value in values.items() if value != usual]
-        if others:
-            sentences.append(f"{key} was {usual} in most runs, but not in {', '.join(others)}.")
+        runs: dict[Any, list[str]] = {}
+        for run, runtime in runtimes.items():
+            runs.setdefault(runtime.get(key), []).append(run)
+        if len(runs) > 1:
+            sentences.append(f"{key} was {'; '.join(f'{value} in {_listed(names)}' for value, names in runs.items())}.")
     return sentences
+
+
+def _listed(names: list[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

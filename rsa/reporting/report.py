@@ -16,11 +16,11 @@ from rsa.reporting.provenance import run_provenance, runtime_differences
 from rsa.reporting.reference import beside_ours, dataset_name, described
 from rsa.reporting.results import Comparison, Results, Scores
 from rsa.reporting.runs import Runs, require_same
-from rsa.reporting.semantic_shift import QUALITY, shift_sentences, snapshots
+from rsa.reporting.semantic_shift import METRICS, shift_sentences, snapshots
 from rsa.reporting.statistics import POWER, Summary, bootstrap_coverage, smallest_p
 
 MISSING = "–"
-PLACED = ("scores", "cost", "quality")  # sections of figures that the template places itself; the others follow
+PLACED = ("scores", "cost", "representation")  # sections of figures that the template places itself; the others follow
 NEAREST = 12  # number of published results to list although they are not comparable
 
 
@@ -49,7 +49,7 @@ def number(value: float, digits: int = 2) -> str:
     return f"<{least:.{digits}f}" if 0 < value < least else f"{value:.{digits}f}"
 
 
-class Figure(Protocol):
+class AnyFigure(Protocol):
     """A file in figures/ with the section of the report that it belongs to, its alternative text and its caption."""
 
     @property
@@ -69,7 +69,7 @@ class Figure(Protocol):
         """The caption; may be empty."""
 
 
-def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: Sequence[Figure], commit: str) -> str:
+def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: Sequence[AnyFigure], commit: str) -> str:
     """Render the report; raise ValueError if the runs are not comparable."""
     require_same(runs.manifests)
     environment = jinja2.Environment(
@@ -77,7 +77,7 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
     )
     settings = {task: scores.settings[key] for task, key in scores.of_columns("settings").items()}
     same, others = beside_ours(p, results, settings)
-    shift = snapshots(runs.quality, runs.curves)
+    shift = snapshots(runs.metrics, runs.curves)
     cost = costs(runs.manifests, [p.experiment.baseline, *results.compared])
     missing = [*runs.missing, *scores.missing]
     counts = sorted({c.difference.n for c in results.comparisons() if c.difference})
@@ -104,7 +104,7 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         equal_compute=equal_compute(cost, p.experiment.baseline, p.pretrain.epochs),
         snapshots=shift,
         shift_sentences=shift_sentences(shift),
-        quality_names=[name for name in QUALITY if any(name in snapshot.quality for snapshot in shift)],
+        metric_names=[name for name in METRICS if any(name in snapshot.metrics for snapshot in shift)],
         published=same,
         not_comparable=others[:NEAREST],
         not_comparable_count=len(others),

@@ -1,4 +1,4 @@
-"""The outputs of an experiment's runs: manifests, curves, and the quality of their snapshots, as far as they exist."""
+"""The outputs of an experiment's runs: manifests, curves and representation metrics, as far as they exist."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ class Runs(NamedTuple):
 
     manifests: dict[tuple[str, int], dict[str, Any]]  # run.json
     curves: Frames  # curve.csv, a row per step
-    quality: Frames  # quality.csv of the scores, a row per snapshot
+    metrics: Frames  # representation.csv of the scores, a row per snapshot
     missing: list[Missing]
 
 
@@ -26,8 +26,12 @@ def read_runs(runs: Path, scores: Path, p: Document) -> Runs:
     found = Runs({}, {}, {}, [])
     for method in p.trained:
         for seed in p.experiment.seeds:
-            run, quality = runs / method / f"s{seed}", scores / method / f"s{seed}" / "quality.csv"
-            for path, stage in ((run / "run.json", "pretrain"), (run / "curve.csv", "pretrain"), (quality, "quality")):
+            run, metrics = runs / method / f"s{seed}", scores / method / f"s{seed}" / "representation.csv"
+            for path, stage in (
+                (run / "run.json", "pretrain"),
+                (run / "curve.csv", "pretrain"),
+                (metrics, "representation_metrics"),
+            ):
                 if not path.is_file():
                     name = str(path.relative_to(runs.parent))
                     found.missing.append(Missing(name, "does not exist", f"dvc repro {stage}@{method}-{seed}"))
@@ -35,8 +39,8 @@ def read_runs(runs: Path, scores: Path, p: Document) -> Runs:
                 found.manifests[method, seed] = json.loads((run / "run.json").read_text())
             if (run / "curve.csv").is_file():
                 found.curves.setdefault(method, {})[seed] = pd.read_csv(run / "curve.csv")
-            if quality.is_file():
-                found.quality.setdefault(method, {})[seed] = pd.read_csv(quality)
+            if metrics.is_file():
+                found.metrics.setdefault(method, {})[seed] = pd.read_csv(metrics)
     return found
 
 

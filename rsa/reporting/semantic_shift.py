@@ -1,6 +1,6 @@
 """Measurement of RSA's claim: how often an aggressive view's nearest weak view has another class, and how beta followed.
 
-From quality.csv, a row per snapshot: `shift_weak` and `shift_aggressive` are the shares of weak and aggressive views whose
+From representation.csv, a row per snapshot: `shift_weak` and `shift_aggressive` are the shares of weak and aggressive views whose
 nearest weak view of another crop has another class. From curve.csv: beta, and by how much the aggressive loss
 exceeds the weak one.
 """
@@ -14,7 +14,7 @@ from rsa.reporting.runs import Frames
 from rsa.reporting.statistics import Summary, summarize
 
 STEPS = 25  # number of steps before a snapshot that are averaged
-QUALITY = ("rankme", "lidar", "alpha", "alignment", "uniformity")
+METRICS = ("rankme", "lidar", "alpha", "alignment", "uniformity")
 
 
 class Snapshot(NamedTuple):
@@ -26,13 +26,13 @@ class Snapshot(NamedTuple):
     aggressive: Summary
     beta: float
     gap: float  # aggressive loss - weak loss
-    quality: dict[str, Summary]
+    metrics: dict[str, Summary]
 
 
-def snapshots(quality: Frames, curves: Frames) -> list[Snapshot]:
+def snapshots(metrics: Frames, curves: Frames) -> list[Snapshot]:
     """Collect the snapshots of all methods."""
     found = []
-    for method, seeds in quality.items():
+    for method, seeds in metrics.items():
         rows = pd.concat([frame.assign(seed=seed) for seed, frame in seeds.items()])
         for progress, at in rows.groupby("progress"):
             steps = [_before(curves.get(method, {}).get(int(seed)), float(str(progress))) for seed in at["seed"]]
@@ -44,7 +44,7 @@ def snapshots(quality: Frames, curves: Frames) -> list[Snapshot]:
                     aggressive=summarize((100 * at["shift_aggressive"]).tolist()),
                     beta=_mean([step["beta"].iloc[-1] for step in steps if "beta" in step and len(step)]),
                     gap=_mean([(step["aggressive"] - step["weak"]).mean() for step in steps if _two_losses(step) and len(step)]),
-                    quality={name: summarize(at[name].dropna().tolist()) for name in QUALITY if name in at},
+                    metrics={name: summarize(at[name].dropna().tolist()) for name in METRICS if name in at},
                 )
             )
     return found

@@ -11,14 +11,14 @@ from rsa.data.normalize import as_input
 from rsa.training.loop import Method
 
 
-class Cost(NamedTuple):
+class CostPerImage(NamedTuple):
     """The cost per training image."""
 
     forward_passes: float  # views through a backbone, with or without gradient, of any size; scoring included
     flops_per_image: float  # of matrix products and convolutions, forward and backward; a multiply-add counts as two
 
 
-def cost_per_image(method: Method, batch: Batch) -> Cost:
+def cost_per_image(method: Method, batch: Batch) -> CostPerImage:
     """Count one step of `method` on the CPU in float32; this changes its batch-norm statistics and gradients."""
     images = len(batch.samples.ids)
     passes = 0
@@ -37,4 +37,4 @@ def cost_per_image(method: Method, batch: Batch) -> Cost:
         method.losses(embedded, 1.0)["loss"].mean().backward()  # type: ignore[no-untyped-call]
     for hook in hooks:
         hook.remove()
-    return Cost(passes / images, counter.get_total_flops() / images)
+    return CostPerImage(passes / images, counter.get_total_flops() / images)

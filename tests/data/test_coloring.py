@@ -37,7 +37,7 @@ def test_a_sample_has_the_same_bits_in_any_batch_and_with_any_threads(exact, hei
             torch.set_num_threads(threads)
             for at_once in (1, 5):
                 parts = [slice(i, i + at_once) for i in range(0, COUNT, at_once)]
-                got = np.concatenate([colored(pixels[part], colors.of(part)) for part in parts])
+                got = np.concatenate([colored(pixels[part], colors[part]) for part in parts])
                 np.testing.assert_array_equal(got, want)
     finally:
         torch.set_num_threads(before)

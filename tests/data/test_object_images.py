@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from rsa.data.detection_data import write_objects
 from rsa.data.object_images import ObjectImages, batches, training_batches
-from rsa.data.objects import write_objects
 from rsa.params.detection import COCO
 from tests.data.shapes import CLASSES, SIDE, draw, draw_coco, draw_voc
 
@@ -125,7 +125,7 @@ def test_another_image_under_the_same_name_is_refused(coco: tuple[COCO, Path]):
     images = opened(coco)
     path = images.raw / images.coco.imgs[images.ids[2]]["file_name"]
     Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(path)
-    with pytest.raises(ValueError, match=rf"{path.name} is not the image that was annotated: run the `objects` stage again"):
+    with pytest.raises(ValueError, match=rf"{path.name} is not the image that was annotated: run the `detection_data` stage"):
         images[2, 0]
     path.unlink()
     with pytest.raises(ValueError, match=path.name):

@@ -109,8 +109,16 @@ fewer_seeds = edit("params.yaml", "seeds: [0, 1]", "seeds: [0]")
 fewer_methods = edit("params.yaml", "methods: [pixels, random, byol, rsa]", "methods: [pixels, random, byol]")
 more_methods = edit("params.yaml", "methods: [pixels, random, byol]", "methods: [pixels, random, byol, rsa]")
 
-OF_RSA = ("pretrain@rsa-*", "extract@rsa-*", "probe@rsa-*", "embedding_map@rsa", "transfer@rsa-*", "quality@rsa-*", "report")
-OF_RUNS = ("pretrain@*", "extract@*", "probe@*", "embedding_map@*", "transfer@*", "quality@*", "report")
+OF_RSA = (
+    "pretrain@rsa-*",
+    "extract@rsa-*",
+    "probe@rsa-*",
+    "embedding_map@rsa",
+    "transfer@rsa-*",
+    "representation_metrics@rsa-*",
+    "report",
+)
+OF_RUNS = ("pretrain@*", "extract@*", "probe@*", "embedding_map@*", "transfer@*", "representation_metrics@*", "report")
 OF_TILES = ("shard@photo_tiles", "extract@*-photo_tiles", "transfer@*-photo_tiles", "report")
 PROTOCOL = """    mine: {lr: [0.1], lr_per_256: true, optimizer: sgd, momentum: 0.9, nesterov: false, weight_decay: 0.0,
       epochs: 1, batch_size: 32, schedule: {schedule: cosine}, normalize: none, blocks: [1], pooling: [avg],

@@ -51,7 +51,7 @@ def test_engines_agree_from_nothing(base: Base, written: Project) -> None:
 
 
 def needs_a_gpu(stage: str) -> bool:
-    return stage.partition("@")[0] in ("pretrain", "extract", "quality")
+    return stage.partition("@")[0] in ("pretrain", "extract", "representation_metrics")
 
 
 def test_engines_agree_in_a_fresh_clone_with_its_data_pulled(base: Base, tmp_path: Path) -> None:

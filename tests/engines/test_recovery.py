@@ -127,8 +127,12 @@ def test_a_result_that_dvc_did_not_record_is_taken_over(built: Project) -> None:
     psutil.wait_procs(orphans, PATIENCE)
     made = (built.folder / "runs/rsa/s0/encoder.safetensors").read_bytes()
     assert made != before["runs/rsa/s0/encoder.safetensors"]
-    assert "was finished by an earlier run with the same params, code and inputs" in built.dvc("repro")
+    taken_over = built.dvc("repro", "--single-item", "pretrain@rsa-0")
+    assert "was finished by an earlier run with the same params, code and inputs" in taken_over
     assert built.ran().count("pretrain@rsa-0") == 1
+    assert "was finished by an earlier run" not in built.dvc("repro", "--force", "--single-item", "pretrain@rsa-0")
+    assert built.ran().count("pretrain@rsa-0") == 2
+    built.run("dvc")
     assert (built.folder / "runs/rsa/s0/encoder.safetensors").read_bytes() == made
     assert built.dvc("status", "--json").strip() == "{}"
     assert list((built.folder / ".work/pretrain").rglob("finished.json")) == []

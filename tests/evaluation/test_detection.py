@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rsa.data.detection_data import write_objects
 from rsa.data.object_images import ObjectImages
-from rsa.data.objects import write_objects
 from rsa.evaluation.detection import average_precision, detection_scores, learning_rate, train_detector
 from rsa.evaluation.score import Scores
 from rsa.models.detectors import build_detector

@@ -59,7 +59,7 @@ def data(tiny: Params, train_split: Split, test_split: Split) -> Data:
 
 def scored(data: Data, p: ImageProtocol, backbone: nn.Module | None = None) -> Score:
     tiny, train, test = data
-    frozen = Frozen(backbone or Pixels(), torch.device("cpu"), tiny.evaluation, threads=1, bf16=False)
+    frozen = Frozen(backbone or Pixels(), torch.device("cpu"), tiny.evaluation, threads=1)
     return linear_sgd("x", p, frozen, train, test, seed=0)
 
 

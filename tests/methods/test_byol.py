@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rsa.methods.byol import BYOL, Embedded, distance
+from rsa.methods.byol import BYOL, BYOLEmbeddings, distance
 from rsa.params.document import Params
 from tests.methods.networks import Backbone, images
 from tests.methods.paper import d, numeric_gradient
@@ -24,9 +24,9 @@ def arrays() -> list[np.ndarray]:
     return list(np.random.default_rng(0).normal(size=(4, 6, 3)))
 
 
-def embedded(q1, q2, z1, z2) -> Embedded:
+def embedded(q1, q2, z1, z2) -> BYOLEmbeddings:
     q1, q2, z1, z2 = (torch.as_tensor(x) for x in (q1, q2, z1, z2))
-    return Embedded((q1, q2), (z1, z2))
+    return BYOLEmbeddings((q1, q2), (z1, z2))
 
 
 def test_loss_of_every_sample_equals_the_paper_written_again(method: BYOL, arrays: list[np.ndarray]):
@@ -144,8 +144,8 @@ def test_samples_of_a_batch_average_to_its_loss(method: BYOL, arrays: list[np.nd
 
 def test_loss_stays_in_0_to_8(method: BYOL):
     q = torch.eye(3)
-    assert method.losses(Embedded((q, q), (q, q)), 0.5)["loss"].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
-    assert method.losses(Embedded((q, q), (-q, -q)), 0.5)["loss"].tolist() == pytest.approx([8, 8, 8])
+    assert method.losses(BYOLEmbeddings((q, q), (q, q)), 0.5)["loss"].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    assert method.losses(BYOLEmbeddings((q, q), (-q, -q)), 0.5)["loss"].tolist() == pytest.approx([8, 8, 8])
 
 
 def test_no_counter_hides_in_the_module(method: BYOL):

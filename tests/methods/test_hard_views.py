@@ -1,4 +1,4 @@
-"""Hard View Selection: the argmax over all admissible sets, nothing moved by looking, the base method without a choice."""
+"""Hard View Selection takes the argmax over all admissible combinations; scoring moves nothing; the base method has no choice."""
 
 import copy
 import itertools
@@ -72,7 +72,7 @@ def test_the_chosen_pair_is_the_brute_force_argmax(name: str, count: int, tiny: 
             if losses[k] > best[k] + 1e-7:
                 best[k], hardest[k] = losses[k], (i, j)
     found = method.select(views, samples(count))
-    assert [tuple(row) for row in found.sets[found.chosen].tolist()] == hardest
+    assert [tuple(row) for row in found.combinations[found.chosen].tolist()] == hardest
     torch.testing.assert_close(found.losses.max(0).values, best, rtol=1e-4, atol=1e-5)
 
 
@@ -82,7 +82,7 @@ def test_the_method_is_trained_on_the_chosen_views(name: str, tiny: Params):
     views = candidates_of(name, 4)
     base = copy.deepcopy(method.method)
     chosen = method.select(views, samples(4))
-    pairs = chosen.sets[chosen.chosen].tolist()
+    pairs = chosen.combinations[chosen.chosen].tolist()
     picked = [
         torch.stack([views[offset + pairs[k][slot]][k] for k in range(COUNT)])
         for offset in ([0, 4] if name == "rsa" else [0])
@@ -93,7 +93,7 @@ def test_the_method_is_trained_on_the_chosen_views(name: str, tiny: Params):
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in SECTIONS if name != "supervised"])  # whose sets are single views
+@pytest.mark.parametrize("name", [name for name in SECTIONS if name != "supervised"])  # whose combinations are single views
 def test_with_no_choice_it_is_the_method_to_the_bit(name: str, tiny: Params):
     local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
     views_section = tiny.views.model_copy(update={"local": local})
@@ -152,7 +152,7 @@ def test_single_views_of_supervised_training(tiny: Params):
 
 @pytest.mark.parametrize("name", ["dino", "ibot"])
 def test_the_sets_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Params):
-    """Pairs of 3 global views, each with 2 of 3 local ones: 9 sets, each loss computed on its own embedding."""
+    """Pairs of 3 global views, each with 2 of 3 local ones: 9 combinations, each loss computed on its own embedding."""
     local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
     method = build("ibot", hard(3, 3), tiny.views.model_copy(update={"local": local}))
     if name == "dino":
@@ -160,7 +160,7 @@ def test_the_sets_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Pa
     views = candidates_of("ibot", 3, 3)
     found = method.select(views, samples(6))
     want_sets = [pair + local for pair in itertools.combinations(range(3), 2) for local in itertools.combinations(range(3, 6), 2)]
-    assert [tuple(row) for row in found.sets.tolist()] == want_sets
+    assert [tuple(row) for row in found.combinations.tolist()] == want_sets
     with torch.no_grad():
         embedded = method.method.embed(views, samples(6))
         for row, chosen in zip(found.losses, want_sets, strict=True):
@@ -177,10 +177,10 @@ def test_a_limited_number_of_sets_is_drawn_for_each_step_and_holds_the_plain_one
         method.progress = progress
         drawn.append(method._drawn(seed=0))
     assert drawn[0] == drawn[1] != drawn[2]
-    for sets in drawn:
-        assert len(sets) == len(set(sets)) == 16
-        assert sets[0] == method.all_combinations[0] == (0, 1, 4, 5, 6, 7)
-        assert set(sets) <= set(method.all_combinations)
+    for combinations in drawn:
+        assert len(combinations) == len(set(combinations)) == 16
+        assert combinations[0] == method.all_combinations[0] == (0, 1, 4, 5, 6, 7)
+        assert set(combinations) <= set(method.all_combinations)
     assert method._drawn(seed=1) != drawn[2]
 
 
@@ -198,7 +198,7 @@ def test_the_selection_is_described(tiny: Params):
     torch.testing.assert_close(losses["score_all"], chosen.losses.mean(0))
     assert torch.equal(losses["plain_rank"] == 1, chosen.losses[0] == chosen.losses.max(0).values)
     for k in range(COUNT):
-        i, j = chosen.sets[chosen.chosen[k]].tolist()
+        i, j = chosen.combinations[chosen.chosen[k]].tolist()
         mask = np.zeros((2, 40, 40), bool)
         for m, (top, left, height, width, _) in zip(mask, (about.boxes[i, k], about.boxes[j, k]), strict=True):
             m[top : top + height, left : left + width] = True
@@ -238,7 +238,7 @@ def test_reuse_trains_on_the_same_pairs_with_the_targets_of_scoring(name: str, t
     for field in one._fields:
         for a, b in zip(getattr(one, field), getattr(other, field), strict=True):
             if field in exact.method.reusable and not (name == "rsa" and field == "aggressive_targets"):
-                pairs = exact.selection.sets[exact.selection.chosen]
+                pairs = exact.selection.combinations[exact.selection.chosen]
                 slot = next(i for i, x in enumerate(getattr(other, field)) if x is b)
                 scored = getattr(reusing.selection.embedded, field)
                 assert torch.equal(b, torch.stack([scored[pairs[k, slot]][k] for k in range(COUNT)]))
@@ -260,7 +260,7 @@ def test_too_few_or_too_many_local_candidates_are_refused(tiny: Params):
     with pytest.raises(ValueError, match=r"local_candidates must be at least views.local.count \(4\), got 3"):
         build("dino", hard(4, 3), views)
     with pytest.raises(
-        ValueError, match=r"must have at most 100000 sets, got 6 pairs of global views x 91390 choices of 4 of 40"
+        ValueError, match=r"must have at most 100000 combinations, got 6 pairs of global views x 91390 choices of 4 of 40"
     ):
         build("dino", hard(4, 40), views)
 
@@ -275,7 +275,7 @@ def test_choices_to_look_at_are_those_that_are_trained_on(name: str, tiny: Param
     for key, value in method.state_dict().items():
         assert torch.equal(value, before[key]), key
     selection = method.select(views, samples(4))
-    picked = method.pick(views, selection.sets[selection.chosen].T)
+    picked = method.pick(views, selection.combinations[selection.chosen].T)
     for sample, rows in enumerate(found["rows"]):
         assert [torch.equal(view[sample], views[row][sample]) for view, row in zip(picked, rows, strict=True)] == [True] * len(
             picked

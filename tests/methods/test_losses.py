@@ -94,10 +94,10 @@ def dino_paper(students: list[F64], teachers: list[F64], center: F64, teacher_te
 # ---- ours, as functions of arrays ----------------------------------------------------------------
 
 EMBEDDED: dict[str, Callable[..., Any]] = {
-    "simsiam": lambda p1, p2, z1, z2: simsiam.Embedded((p1, p2), (z1, z2)),
-    "simclr": lambda z1, z2: simclr.Embedded((z1, z2)),
-    "barlow_twins": lambda z1, z2: barlow_twins.Embedded((z1, z2)),
-    "moco_v3": lambda q1, q2, k1, k2: moco_v3.Embedded((q1, q2), (k1, k2)),
+    "simsiam": lambda p1, p2, z1, z2: simsiam.SimSiamEmbeddings((p1, p2), (z1, z2)),
+    "simclr": lambda z1, z2: simclr.SimCLREmbeddings((z1, z2)),
+    "barlow_twins": lambda z1, z2: barlow_twins.BarlowTwinsEmbeddings((z1, z2)),
+    "moco_v3": lambda q1, q2, k1, k2: moco_v3.MoCoEmbeddings((q1, q2), (k1, k2)),
 }
 PAPERS: dict[str, tuple[int, Callable[..., Any]]] = {
     "simsiam": (4, simsiam_paper),
@@ -150,7 +150,7 @@ def test_dino_is_the_papers_with_local_views_centre_and_warm_temperature():
     students, teachers, center = arrays(5, shape=(B, K)), arrays(2, 3, (B, K)), arrays(1, 4, (K,))[0]
     method = build("dino")
     method.center.copy_(torch.tensor(center))
-    embedded = dino.Embedded(tuple(map(torch.tensor, students)), (*map(torch.tensor, teachers), None, None, None))
+    embedded = dino.DINOEmbeddings(tuple(map(torch.tensor, students)), (*map(torch.tensor, teachers), None, None, None))
     for progress, temperature in ((0.15, 0.055), (0.3, 0.07), (0.9, 0.07)):  # a line from 0.04 to 0.07 over the first 0.3
         got = method.losses(embedded, progress)["loss"]
         np.testing.assert_allclose(got, dino_paper(students, teachers, center, temperature), rtol=1e-10)
@@ -159,7 +159,7 @@ def test_dino_is_the_papers_with_local_views_centre_and_warm_temperature():
 def test_dinos_gradient_is_that_of_finite_differences():
     students, teachers = arrays(3, 5, (B, K)), arrays(2, 6, (B, K))
     tensors = [torch.tensor(x, requires_grad=True) for x in students]
-    embedded = dino.Embedded(tuple(tensors), (*map(torch.tensor, teachers), None))
+    embedded = dino.DINOEmbeddings(tuple(tensors), (*map(torch.tensor, teachers), None))
     build("dino").losses(embedded, 0.9)["loss"].mean().backward()
     for i in range(3):
         want = numeric_gradient(
@@ -224,7 +224,7 @@ def test_dino_and_its_centre_are_lightlys():
     students, teachers = torch.tensor(np.stack(arrays(4, 10, (B, K)))), torch.tensor(np.stack(arrays(2, 11, (B, K))))
     theirs = DINOLoss(output_dim=K, warmup_teacher_temp=0.07, teacher_temp=0.07, student_temp=0.1, center_momentum=0.9).double()
     method = build("dino")
-    embedded = dino.Embedded(tuple(students), (*teachers, None, None))
+    embedded = dino.DINOEmbeddings(tuple(students), (*teachers, None, None))
     for _ in range(2):  # the second time with a centre
         want = float(theirs(list(teachers), list(students)))
         assert float(method.losses(embedded, 0.9)["loss"].mean()) == pytest.approx(want, rel=1e-6)
@@ -252,6 +252,6 @@ def test_supervised_is_cross_entropy_with_smoothed_labels():
     (logits,), labels = arrays(1, shape=(B, 3)), np.array([0, 2, 1, 1, 0])
     target = np.full((B, 3), 0.1 / 3)
     target[np.arange(B), labels] += 0.9
-    got = build("supervised").losses(supervised.Embedded((torch.tensor(logits),), (torch.tensor(labels),)), 0.5)
+    got = build("supervised").losses(supervised.SupervisedEmbeddings((torch.tensor(logits),), (torch.tensor(labels),)), 0.5)
     np.testing.assert_allclose(got["loss"], -(target * np.log(softmax(logits))).sum(1), rtol=1e-10)
     np.testing.assert_array_equal(got["top1"], 100.0 * (logits.argmax(1) == labels))

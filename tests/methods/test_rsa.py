@@ -7,7 +7,7 @@ import torch
 
 from rsa.data.views import candidate_view_pairs
 from rsa.methods.byol import BYOL
-from rsa.methods.rsa import RSA, Embedded, Settings
+from rsa.methods.rsa import RSA, RSAEmbeddings, Settings
 from rsa.params.document import Params
 from tests.methods.networks import Backbone, images
 from tests.methods.paper import d, numeric_gradient
@@ -25,9 +25,9 @@ def arrays() -> list[np.ndarray]:
     return list(np.random.default_rng(0).normal(size=(6, 6, 3)))
 
 
-def embedded(arrays: list) -> Embedded:
+def embedded(arrays: list) -> RSAEmbeddings:
     q1, q2, w1, w2, a1, a2 = (torch.as_tensor(x) for x in arrays)
-    return Embedded((q1, q2), (w1, w2), (a1, a2))
+    return RSAEmbeddings((q1, q2), (w1, w2), (a1, a2))
 
 
 @pytest.mark.parametrize(("progress", "beta"), [(0.0, 0.4), (1 / 3, 0.3), (0.5, 0.2), (2 / 3, 0.1), (1.0, 0.0)])

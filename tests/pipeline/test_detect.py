@@ -1,4 +1,4 @@
-"""Stages `objects`, `detect` and `robustness`, run as their command lines run them, in this process: torch is imported once."""
+"""Stages `detection_data`, `detect` and `robustness`, run as their commands run them, in this process: torch is imported once."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline import stage
-from pipeline.objects import objects
+from pipeline.detection_data import detection_data
 from rsa.methods import control_encoder, pixels
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
@@ -36,8 +36,8 @@ def shapes(run: RunStage, write_params: WriteParams) -> dict[str, Any]:
 
 
 def test_from_annotations_to_scores(run: RunStage, shapes: dict[str, Any]):
-    run("objects", name="shapes", raw="raw/shapes", out="data/objects/shapes")
-    flags = {"name": "shapes", "seed": 0, "encoder": ENCODER, "objects": "data/objects/shapes"}
+    run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
+    flags = {"name": "shapes", "seed": 0, "encoder": ENCODER, "data": "data/detection/shapes"}
     for out in ("a", "b"):
         run("detect", **flags, out=f"scores/{out}.json")
     assert Path("scores/a.json").read_bytes() == Path("scores/b.json").read_bytes()
@@ -52,12 +52,12 @@ def test_from_annotations_to_scores(run: RunStage, shapes: dict[str, Any]):
 def test_wrong_inputs_end_in_a_message(run: RunStage, shapes: dict[str, Any], write_params: WriteParams):
     first = sorted(Path("raw/shapes/train2017").iterdir())[0]
     first.rename("elsewhere.jpg")
-    with pytest.raises(SystemExit, match=rf"objects: error: .*1 faults, among them\n{first} does not exist"):
-        run("objects", name="shapes", raw="raw/shapes", out="data/objects/shapes")
-    assert not Path("data/objects/shapes").exists()
+    with pytest.raises(SystemExit, match=rf"detection_data: error: .*1 faults, among them\n{first} does not exist"):
+        run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
+    assert not Path("data/detection/shapes").exists()
     Path("elsewhere.jpg").rename(first)
-    run("objects", name="shapes", raw="raw/shapes", out="data/objects/shapes")
-    flags = {"name": "shapes", "seed": 0, "objects": "data/objects/shapes", "out": "scores/a.json"}
+    run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
+    flags = {"name": "shapes", "seed": 0, "data": "data/detection/shapes", "out": "scores/a.json"}
     with pytest.raises(SystemExit, match=r"detect: error: .*none\.safetensors does not exist"):
         run("detect", **flags, encoder="none.safetensors")
     narrower = {**MODEL, "backbone_args": {**MODEL["backbone_args"], "channels": [16, 32, 64, 32]}}
@@ -71,14 +71,14 @@ def test_wrong_inputs_end_in_a_message(run: RunStage, shapes: dict[str, Any], wr
 
 
 def test_a_change_of_the_schedule_leaves_the_objects_alone():
-    """Stage `objects` reads `detection.NAME.data` alone: nothing else of the section can be read by it, or makes it stale."""
-    assert [dotted for dotted, _ in stage.sections_of(objects).values()] == ["detection.{name}.data"]
+    """Stage `detection_data` reads `detection.NAME.data` alone: nothing else of the section makes it stale."""
+    assert [dotted for dotted, _ in stage.sections_of(detection_data).values()] == ["detection.{name}.data"]
 
 
 def test_pixels_have_no_detector(run: RunStage, shapes: dict[str, Any]):
     save_encoder(control_encoder(pixels.Settings(method="pixels"), tiny_backbone()), Path(ENCODER), "pixels")
-    run("objects", name="shapes", raw="raw/shapes", out="data/objects/shapes")
-    run("detect", name="shapes", seed=0, encoder=ENCODER, objects="data/objects/shapes", out="scores/pixels.json")
+    run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
+    run("detect", name="shapes", seed=0, encoder=ENCODER, data="data/detection/shapes", out="scores/pixels.json")
     assert json.loads(Path("scores/pixels.json").read_text()) == {}
 
 

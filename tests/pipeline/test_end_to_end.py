@@ -67,11 +67,11 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
                     out=f"features/{cell}/{dataset}",
                 )
             run(
-                "quality",
+                "representation_metrics",
                 snapshots=f"runs/{cell}/snapshots",
                 shards="data/shards/digits",
                 seed=seed,
-                out=f"scores/{cell}/quality.csv",
+                out=f"scores/{cell}/representation.csv",
             )
             out = f"scores/{cell}/linear_digits_fast-sgd.json"
             run(
@@ -128,16 +128,16 @@ def check_curves(runs: Path, tiny: Params) -> None:
 
 def check_quality(root: Path, tiny: Params) -> None:
     for method in tiny.controls:
-        assert pd.read_csv(root / "scores" / method / "s0" / "quality.csv")["progress"].tolist() == [0.0]
+        assert pd.read_csv(root / "scores" / method / "s0" / "representation.csv")["progress"].tolist() == [0.0]
     for method in tiny.trained:
-        table = pd.read_csv(root / "scores" / method / "s0" / "quality.csv")
+        table = pd.read_csv(root / "scores" / method / "s0" / "representation.csv")
         assert table["progress"].tolist() == [0.0, 1.0]
         assert np.isfinite(table.to_numpy()).all()
         snapshots = sorted((root / "runs" / method / "s0" / "snapshots").iterdir())
         assert [file.name for file in snapshots] == ["00000000.safetensors", "00000011.safetensors"]
         run = root / "runs" / method / "s0" / "encoder.safetensors"
         assert snapshots[-1].read_bytes() == run.read_bytes()
-    start = [pd.read_csv(root / "scores" / method / "s0" / "quality.csv").iloc[0] for method in ("byol", "rsa")]
+    start = [pd.read_csv(root / "scores" / method / "s0" / "representation.csv").iloc[0] for method in ("byol", "rsa")]
     pd.testing.assert_series_equal(*start)  # the same weights, the same views
 
 

@@ -131,7 +131,7 @@ def edit_run(file: Path, **changes: Any) -> None:
 
 
 def write_quality(folder: Path, p: Params) -> None:
-    """quality.csv of every run: the shift falls from 50 to 10 % (weak: 20 to 5 %), a point more in seed 1.
+    """representation.csv of every run: the shift falls from 50 to 10 % (weak: 20 to 5 %), a point more in seed 1.
 
     A control has a single snapshot.
     """
@@ -140,4 +140,4 @@ def write_quality(folder: Path, p: Params) -> None:
         for seed in p.experiment.seeds:
             rows = [f"0.0,5.0,3.0,1.5,0.2,-1.0,0.2,{0.5 + seed / 100}", f"1.0,20.0,9.0,1.1,0.1,-3.0,0.05,{0.1 + seed / 100}"]
             rows = rows[: 1 if method in p.controls else None]
-            (folder / method / f"s{seed}" / "quality.csv").write_text("\n".join([columns, *rows]) + "\n")
+            (folder / method / f"s{seed}" / "representation.csv").write_text("\n".join([columns, *rows]) + "\n")

@@ -35,7 +35,7 @@ def of_the_experiment(p: Document) -> list[str]:
     """All that the stages leave for it."""
     cells = [f"{method}/s{seed}" for method in p.experiment.methods for seed in p.experiment.seeds]
     run = ("encoder.safetensors", "snapshots/00000000.safetensors", "snapshots/00000009.safetensors", "views.png", "run.json")
-    scores = (*score_files(p), "finetune_photo_tiles_10/samples.txt", "quality.csv")
+    scores = (*score_files(p), "finetune_photo_tiles_10/samples.txt", "representation.csv")
     files = [f"runs/{cell}/{name}" for cell in cells for name in (*run, "curve.csv")]
     files += [f"scores/{cell}/{name}" for cell in cells for name in scores]
     maps = ("points.csv", "confusion.csv", "about.json")
@@ -98,7 +98,10 @@ def test_what_is_left_over_once_more_replaces_what_was(p: Document):
 
 def test_what_a_stage_is_writing_stays_even_where_it_has_written_nothing_yet(p: Document):
     """`pretrain` has its folder from the first second and fills it in the last."""
-    write("scores/rsa/s0/.probe.json.partial/probe.json", "scores/other/s0/.quality.csv.partial/quality.csv")
+    write(
+        "scores/rsa/s0/.probe.json.partial/probe.json",
+        "scores/other/s0/.representation.csv.partial/representation.csv",
+    )
     Path("runs/rsa/.s0.partial/s0").mkdir(parents=True)
     before = tree()
     assert put_aside(p, SCORES, RUNS) == []

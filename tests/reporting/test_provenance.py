@@ -49,8 +49,8 @@ def test_a_setting_of_the_runtime_in_which_runs_differ_is_named():
     runs["byol", 1] = manifest("byol", 1, runtime={**RUNTIME, "threads": 4})
     runs["rsa", 0] = manifest("rsa", 0, runtime={**RUNTIME, "device": "a GPU", "threads": 8})
     assert runtime_differences(runs) == [
-        "device was a processor in most runs, but not in rsa s0 (a GPU).",
-        "threads was 1 in most runs, but not in byol s1 (4), rsa s0 (8).",
+        "device was a processor in byol s0, byol s1, rsa s1; a GPU in rsa s0.",
+        "threads was 1 in byol s0, rsa s1; 4 in byol s1; 8 in rsa s0.",
     ]
 
 
@@ -58,5 +58,5 @@ def test_runs_that_do_not_say_their_runtime_differ_from_those_that_do():
     runs = {("byol", seed): manifest("byol", seed, runtime={"threads": 1}) for seed in (0, 1)}
     old = manifest("byol", 2)
     del old["runtime"]
-    assert runtime_differences(runs | {("byol", 2): old}) == ["threads was 1 in most runs, but not in byol s2 (None)."]
+    assert runtime_differences(runs | {("byol", 2): old}) == ["threads was 1 in byol s0, byol s1; None in byol s2."]
     assert runtime_differences({("byol", 2): old}) == runtime_differences({}) == []

@@ -23,7 +23,7 @@ class Figure(NamedTuple):
     caption: str
 
 
-SECTIONS = ("scores", "cost", "quality", "training")
+SECTIONS = ("scores", "cost", "representation", "training")
 FIGURES = tuple(Figure(name, f"{name}.svg", f"What {name} shows", f"Of {name}.") for name in SECTIONS)
 
 
@@ -196,12 +196,12 @@ def test_the_semantic_shift_is_told_where_it_was_measured(made: Path, tiny: Para
     assert (
         "- rsa: before training, 50.5 % of the aggressive and 20.0 % of the weak views have shifted; at its end, 10.5 %" in text
     )
-    assert "![What quality shows](figures/quality.svg)" in text
-    for file in (made / "scores").rglob("quality.csv"):
+    assert "![What representation shows](figures/representation.svg)" in text
+    for file in (made / "scores").rglob("representation.csv"):
         file.unlink()
     text = text_of(made, tiny)
     assert "## Semantic shift" not in text
-    assert "| `scores/rsa/s1/quality.csv` | does not exist | `dvc repro quality@rsa-1` |" in text
+    assert "| `scores/rsa/s1/representation.csv` | does not exist | `dvc repro representation_metrics@rsa-1` |" in text
 
 
 def test_every_figure_is_shown_once_in_its_section(made: Path, tiny: Params):
@@ -234,7 +234,7 @@ def test_report_says_how_it_came_about(made: Path, tiny: Params):
 def test_every_table_has_as_many_cells_in_each_row(made: Path, tiny: Params):
     text = text_of(made, tiny).partition("```yaml")[0]
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert len(tables) == 9  # two of scores, differences, cost, two of quality, files, protocols, provenance
+    assert len(tables) == 9  # two of scores, differences, cost, two of metrics, files, protocols, provenance
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
         assert re.fullmatch(r"(\| -+:? )+\|", table.splitlines()[1]), table
@@ -280,5 +280,5 @@ def test_runs_that_differ_in_their_runtime_are_compared_and_named(made: Path, ti
     assert "had different runtime settings" not in text_of(made, tiny)
     edit_run(made / "runs/rsa/s1/run.json", device="cuda", runtime={**RUNTIME, "device": "a GPU"})
     text = section(text_of(made, tiny), "### Provenance")
-    assert "\n\n- device was a processor in most runs, but not in rsa s1 (a GPU).\n\n" in text
+    assert "\n\n- device was a processor in byol s0, byol s1, rsa s0; a GPU in rsa s1.\n\n" in text
     assert rows(text, "rsa s1")[0][-1] == "1 x cuda"

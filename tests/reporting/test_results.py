@@ -133,7 +133,7 @@ def test_a_command_has_the_items_in_the_order_of_the_stages_matrix():
         "finetune": ["method", "seed", "dataset", "percent"],
         "detect": ["method", "seed", "detection"],
         "robustness": ["method", "seed", "dataset"],
-        "quality": ["method", "seed"],
+        "representation_metrics": ["method", "seed"],
     }
     assert {name: list(stages[name]["matrix"]) for name in want} == want
     assert command("rsa", 1, "detect_voc07.json") == "dvc repro detect@rsa-1-voc07"

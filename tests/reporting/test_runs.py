@@ -13,7 +13,7 @@ def test_all_runs_are_read_but_for_controls(made: Path, tiny: Params):
     assert list(got.manifests) == [("byol", 0), ("byol", 1), ("rsa", 0), ("rsa", 1)]
     assert {method: list(seeds) for method, seeds in got.curves.items()} == {"byol": [0, 1], "rsa": [0, 1]}
     assert len(got.curves["rsa"][1]) == 30
-    assert {method: list(seeds) for method, seeds in got.quality.items()} == {"byol": [0, 1], "rsa": [0, 1]}
+    assert {method: list(seeds) for method, seeds in got.metrics.items()} == {"byol": [0, 1], "rsa": [0, 1]}
     assert got.missing == []
 
 
@@ -30,10 +30,12 @@ def test_what_is_not_there_is_named(made: Path, tiny: Params):
 
 
 def test_quality_that_is_not_there_is_named(made: Path, tiny: Params):
-    (made / "scores/rsa/s1/quality.csv").unlink()
+    (made / "scores/rsa/s1/representation.csv").unlink()
     got = read_runs(made / "runs", made / "scores", tiny)
-    assert got.missing == [Missing("scores/rsa/s1/quality.csv", "does not exist", "dvc repro quality@rsa-1")]
-    assert list(got.quality["rsa"]) == [0]
+    assert got.missing == [
+        Missing("scores/rsa/s1/representation.csv", "does not exist", "dvc repro representation_metrics@rsa-1")
+    ]
+    assert list(got.metrics["rsa"]) == [0]
 
 
 def test_runs_of_one_environment_may_be_compared():

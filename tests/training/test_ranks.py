@@ -52,7 +52,7 @@ def batches(sizes: list[int], rank: int, world: int) -> Iterator[Batch]:
         views = [torch.from_numpy(random.integers(0, 256, (BATCH, size, size, 3), dtype=np.uint8)) for size in sizes]
         boxes = random.integers(4, 9, (len(sizes), BATCH, 5))
         whole = Samples(np.arange(BATCH) + iteration * BATCH, torch.arange(BATCH) % 3, boxes, 0, 0)
-        yield Batch(iteration, whole.of(mine), [view[mine] for view in views])
+        yield Batch(iteration, whole[mine], [view[mine] for view in views])
 
 
 def trained(kind: str, rank: int, world: int, dtype: torch.dtype) -> tuple[dict[str, Tensor], list[dict[str, float]]]:

@@ -44,7 +44,7 @@ class WebDataset(WithTest):
     label: Annotated[str, Field(pattern=r"^(cls|json\..+)$")]
 
 
-class Row(NamedTuple):
+class ShardRow(NamedTuple):
     """A sample of a shard, with the label as written there."""
 
     origin: str  # SHARD::MEMBER
@@ -77,7 +77,7 @@ def webdataset(params: WebDataset, seed: int) -> Source:
 class RangeReader:
     """A reader of samples by byte range; each process opens the file system itself (fsspec is not fork-safe)."""
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: list[ShardRow]) -> None:
         rows = sorted(rows)
         self.urls = sorted({row.url for row in rows})
         number = {url: i for i, url in enumerate(self.urls)}
@@ -95,7 +95,7 @@ class RangeReader:
         return data
 
 
-def _rows(params: WebDataset, patterns: str | list[str]) -> list[Row]:
+def _rows(params: WebDataset, patterns: str | list[str]) -> list[ShardRow]:
     urls = _urls([patterns] if isinstance(patterns, str) else patterns)
     return sorted(row for url in urls for row in _shard_rows(params, url))
 
@@ -120,7 +120,7 @@ def _urls(patterns: list[str]) -> list[str]:
     return urls
 
 
-def _shard_rows(params: WebDataset, url: str) -> list[Row]:
+def _shard_rows(params: WebDataset, url: str) -> list[ShardRow]:
     try:
         images, labels = retried(url, lambda: _members(params, url))
     except OSError as why:
@@ -132,7 +132,7 @@ def _shard_rows(params: WebDataset, url: str) -> list[Row]:
             extension = params.label.partition(".")[0]
             raise ValueError(f"{url}: {name} must have its label in {key}.{extension}, got no such member")
     return [
-        Row(f"{url}::{name}", key_of(f"{key}."), EXTENSIONS[extension], labels[key], url, offset, size)
+        ShardRow(f"{url}::{name}", key_of(f"{key}."), EXTENSIONS[extension], labels[key], url, offset, size)
         for key, (name, extension, offset, size) in images.items()
     ]
 
@@ -182,7 +182,7 @@ def _label(where: str, content: bytes, json_key: str) -> int | str:
     return value
 
 
-def _classes(train: list[Row]) -> tuple[list[str], dict[int | str, int]]:
+def _classes(train: list[ShardRow]) -> tuple[list[str], dict[int | str, int]]:
     """Return class names (sorted names, or numbers from 0 to the largest in training) and each label's class number."""
     numbers = [row.label for row in train if isinstance(row.label, int)]
     if not numbers:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rsa.params.document import Document
 from rsa.reporting.figures.features import draw_confusion, draw_maps
-from rsa.reporting.figures.quality import QUALITY, draw_quality, draw_shift
+from rsa.reporting.figures.representation_metrics import METRICS, draw_representation_metrics, draw_shift
 from rsa.reporting.figures.scores import draw_cost, draw_scores
 from rsa.reporting.figures.style import SMOOTH, Curves
 from rsa.reporting.figures.training import HEALTH, SCHEDULES, draw_health, draw_losses, draw_schedules
@@ -25,7 +25,7 @@ Manifests = dict[str, dict[int, dict[str, Any]]]  # method -> seed -> run.json
 class Figure:
     """A figure's file with its alternative text and caption."""
 
-    section: str  # scores | cost | training | quality | hard views | features | views
+    section: str  # scores | cost | training | representation | hard views | features | views
     file: str
     alt: str
     caption: str
@@ -36,7 +36,7 @@ def draw_figures(p: Document, table: pd.DataFrame, made: Runs, scores: Path, run
     e = p.experiment
     methods = [e.baseline, *(method for method in p.trained if method != e.baseline)]
     curves = {method: made.curves.get(method, {}) for method in methods}  # all of them: their places give them their colours
-    quality = {method: made.quality.get(method, {}) for method in methods}
+    metrics = {method: made.metrics.get(method, {}) for method in methods}
     manifests: Manifests = {}
     for method in methods:
         if of_method := {seed: run for (name, seed), run in made.manifests.items() if name == method}:
@@ -44,7 +44,7 @@ def draw_figures(p: Document, table: pd.DataFrame, made: Runs, scores: Path, run
     return [
         *_of_scores(table, manifests, p.controls, methods, e.dataset, folder),
         *_of_training(curves, folder),
-        *_of_quality(quality, curves, folder),
+        *_of_metrics(metrics, curves, folder),
         *_of_hard_views(curves, manifests, runs, folder),
         *_of_features(scores, [*p.controls, *methods], e.seeds[0], folder),
         *_of_views(manifests, runs, folder),
@@ -100,19 +100,26 @@ def _of_training(curves: Curves, folder: Path) -> list[Figure]:
     return drawn
 
 
-def _of_quality(quality: Curves, curves: Curves, folder: Path) -> list[Figure]:
+def _of_metrics(metrics: Curves, curves: Curves, folder: Path) -> list[Figure]:
     drawn = []
-    if _any(quality, QUALITY):
-        draw_quality(quality, folder / "quality.svg")
-        caption = "Quality of the representation without labels, at every snapshot: mean and range over seeds."
-        drawn.append(Figure("quality", "quality.svg", f"Quality of the representations of {_having(quality)}", caption))
-    if _any(quality, ("shift_aggressive",)) or _any(curves, ("aggressive", "beta")):
-        draw_shift(quality, curves, folder / "shift.svg")
+    if _any(metrics, METRICS):
+        draw_representation_metrics(metrics, folder / "representation.svg")
+        caption = "Metrics of the representation without labels, at every snapshot: mean and range over seeds."
+        drawn.append(
+            Figure(
+                "representation_metrics",
+                "representation.svg",
+                f"Metrics of the representations of {_having(metrics)}",
+                caption,
+            )
+        )
+    if _any(metrics, ("shift_aggressive",)) or _any(curves, ("aggressive", "beta")):
+        draw_shift(metrics, curves, folder / "shift.svg")
         caption = (
             "Semantic shift: the share of views whose nearest weak view of another crop has another class. Gap: the loss of "
             "aggressive pairs less that of weak pairs, both before β weighs them. Mean and range over seeds."
         )
-        drawn.append(Figure("quality", "shift.svg", "Semantic shift, gap of the losses, and beta over training", caption))
+        drawn.append(Figure("representation", "shift.svg", "Semantic shift, gap of the losses, and beta over training", caption))
     return drawn
 
 

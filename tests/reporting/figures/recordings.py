@@ -52,7 +52,7 @@ def curve(method: str, place: int, seed: int) -> pd.DataFrame:
     return table
 
 
-def quality(place: int, seed: int) -> pd.DataFrame:
+def metrics(place: int, seed: int) -> pd.DataFrame:
     progress = np.array([0, 0.125, 0.25, 0.5, 0.75, 1])
     more = 0.02 * place + 0.01 * seed
     return pd.DataFrame({
@@ -100,5 +100,5 @@ def write_everything(root: Path, p: Document, classes: int = 10) -> None:
             rows = len(described.get("views", VIEWS[False]))
             pixels = np.random.default_rng(place).integers(0, 256, (rows * SIDE, SAMPLES * SIDE, 3), np.uint8)
             Image.fromarray(pixels).save(run / "views.png")
-            quality(place, seed).head(None if trained else 1).to_csv(scores / "quality.csv", index=False)
+            metrics(place, seed).head(None if trained else 1).to_csv(scores / "representation.csv", index=False)
         write_feature_map(root / "scores" / method / f"s{p.experiment.seeds[0]}" / "embedding_map", classes)

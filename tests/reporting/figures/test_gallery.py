@@ -19,7 +19,7 @@ TASKS = [("digits", "knn"), ("digits", "sklearn"), ("photo_tiles", "knn"), ("pho
 MANY = [*TASKS, *((name, task) for name in ("cifar100", "flowers") for task in ("knn", "rsa-imagenet", "finetune_100", "5_shot"))]
 
 EVERYTHING = {
-    "scores.svg", "compute.svg", "loss.svg", "schedules.svg", "health.svg", "quality.svg", "shift.svg", "hard_views.svg",
+    "scores.svg", "compute.svg", "loss.svg", "schedules.svg", "health.svg", "representation.svg", "shift.svg", "hard_views.svg",
     "choices_rsa_hard.svg", "embedding_map.svg", "confusion.svg", "views_byol.svg", "views_rsa.svg",
 }  # fmt: skip
 
@@ -67,7 +67,7 @@ def test_all_is_drawn_the_same_to_the_byte(record: Record, draw: Draw, tmp_path:
 @pytest.mark.parametrize(
     ("folder", "name", "lost"),
     [
-        ("scores", "quality.csv", {"quality.svg"}),
+        ("scores", "representation.csv", {"representation.svg"}),
         ("scores", "embedding_map", {"embedding_map.svg", "confusion.svg"}),
         ("runs", "views.png", {"views_byol.svg", "views_rsa.svg", "choices_rsa_hard.svg"}),
         ("runs", "run.json", {"views_byol.svg", "views_rsa.svg", "choices_rsa_hard.svg", "compute.svg"}),

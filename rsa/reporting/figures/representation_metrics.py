@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from rsa.reporting.figures.style import FAINT, WIDTH, Curves, band, column, drawing, legend
 from rsa.reporting.figures.training import draw_columns
 
-QUALITY = {
+METRICS = {
     "rankme": "RankMe",
     "lidar": "LiDAR",
     "alpha": "α-ReQ (1 is best)",
@@ -18,20 +18,20 @@ QUALITY = {
 }
 
 
-def draw_quality(quality: Curves, path: Path) -> None:
+def draw_representation_metrics(metrics: Curves, path: Path) -> None:
     """A panel per measure over the share of training, snapshots as points: mean and range over seeds."""
-    draw_columns(quality, QUALITY, path, x="progress", marker="o")
+    draw_columns(metrics, METRICS, path, x="progress", marker="o")
 
 
-def draw_shift(quality: Curves, curves: Curves, path: Path) -> None:
+def draw_shift(metrics: Curves, curves: Curves, path: Path) -> None:
     """Over one axis of time: semantic shift of aggressive (solid) and weak views (dotted), the loss of aggressive pairs less
     that of weak ones, and beta. Rows without data are omitted."""
-    shift = {method: runs for method, runs in quality.items() if any("shift_aggressive" in run for run in runs.values())}
+    shift = {method: runs for method, runs in metrics.items() if any("shift_aggressive" in run for run in runs.values())}
     timed = {method: {seed: _timed(run) for seed, run in runs.items()} for method, runs in curves.items()}
     gap = {method: runs for method, runs in timed.items() if any("gap" in run for run in runs.values())}
     beta = {method: runs for method, runs in timed.items() if any("beta" in run for run in runs.values())}
     parts = [(name, runs) for name, runs in (("shift", shift), ("gap", gap), ("beta", beta)) if runs]
-    places = {method: place for place, method in enumerate(quality | curves)}
+    places = {method: place for place, method in enumerate(metrics | curves)}
     with drawing(path, WIDTH, 1.7 * len(parts) + 0.7) as figure:
         axes = figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0]
         for axis, (name, methods) in zip(axes, parts, strict=True):

@@ -1,4 +1,4 @@
-"""Quality metrics of a representation that need no classifier, and the semantic shift of aggressive views.
+"""RepresentationMetrics metrics of a representation that need no classifier, and the semantic shift of aggressive views.
 
 The input is N samples in several crops; each crop has a weak view and an aggressive view derived from it.
 """
@@ -13,8 +13,8 @@ from torch import Tensor
 NEAREST_CHUNK = 2048  # rows of a matrix of cosines at a time
 
 
-class Quality(NamedTuple):
-    """Quality metrics of one encoder's representations."""
+class RepresentationMetrics(NamedTuple):
+    """RepresentationMetrics metrics of one encoder's representations."""
 
     rankme: float  # effective rank of the aggressive views' representations
     lidar: float  # effective rank of the between-sample scatter, whitened by the within-sample scatter
@@ -25,12 +25,12 @@ class Quality(NamedTuple):
     shift_aggressive: float  # the same of aggressive views
 
 
-def quality(weak: Tensor, aggressive: Tensor, labels: Tensor) -> Quality:
+def representation_metrics(weak: Tensor, aggressive: Tensor, labels: Tensor) -> RepresentationMetrics:
     """weak, aggressive (crops, N, D), labels (N,); an aggressive view and the weak view at its place share a crop."""
     first, second = aggressive[0].double(), aggressive[1].double()
     x, y = F.normalize(first, dim=1), F.normalize(second, dim=1)
     away = ~torch.eye(len(x), dtype=torch.bool)
-    return Quality(
+    return RepresentationMetrics(
         effective_rank(torch.linalg.svdvals(first)),
         lidar(aggressive.double()),
         alpha_req(first),

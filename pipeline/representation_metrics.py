@@ -1,6 +1,6 @@
-"""Stage `quality`: classifier-free metrics of a run's representation at every snapshot of its training.
+"""Stage `representation_metrics`: classifier-free metrics of a run's representation at every snapshot of its training.
 
-out: a CSV file, a row per snapshot, columns progress and those of rsa.evaluation.quality.Quality
+out: a CSV file, a row per snapshot, columns progress and those of rsa.evaluation.representation_metrics.RepresentationMetrics
 """
 
 from pathlib import Path
@@ -14,9 +14,9 @@ from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.views import candidate_view_pairs
 from rsa.evaluation.encode import frozen
-from rsa.evaluation.quality import quality as measured
+from rsa.evaluation.representation_metrics import representation_metrics as measured
 from rsa.models.encoder import open_encoder, progress_of
-from rsa.params.evaluation import Evaluation, Quality
+from rsa.params.evaluation import Evaluation, RepresentationMetrics
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
 from rsa.params.views import Views
@@ -25,11 +25,11 @@ from rsa.training.device import gpu_number, setup
 CROPS = 4  # of each sample; LiDAR needs several views of one sample
 
 
-def quality(
+def representation_metrics(
     views: Views,
     model: Model,
     evaluation: Evaluation,
-    quality: Quality,
+    representation_metrics: RepresentationMetrics,
     runtime: Runtime,
     snapshots: Path,
     shards: Path,
@@ -42,7 +42,7 @@ def quality(
     paths = sorted(snapshots.glob("*.safetensors"), key=progress_of)
     encoders = [frozen(open_encoder(model, path), device) for path in paths]
     split = Split(shards.parent, "train")
-    samples = min(quality.samples, len(split))
+    samples = min(representation_metrics.samples, len(split))
     batch_size = min(evaluation.batch_size, samples)
     recipe = candidate_view_pairs(views, CROPS)
     loader = TrainingViews(split, recipe, batch_size=batch_size, seed=seed, threads=threads, gpu=gpu_number(device))
@@ -60,4 +60,4 @@ def quality(
 
 
 if __name__ == "__main__":
-    run(quality)
+    run(representation_metrics)

@@ -3,9 +3,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rsa.reporting.figures.quality import _timed, draw_quality, draw_shift
+from rsa.reporting.figures.representation_metrics import _timed, draw_representation_metrics, draw_shift
 from tests.reporting.figures.conftest import Texts
-from tests.reporting.figures.recordings import curve, quality
+from tests.reporting.figures.recordings import curve, metrics
 
 SHIFT, GAP = "semantic shift", "loss of aggressive"
 
@@ -20,7 +20,7 @@ def test_the_gap_is_the_aggressive_loss_less_the_weak_one_over_the_share_of_trai
 
 def test_one_axis_of_time_with_a_row_for_each_that_there_is(tmp_path: Path, texts: Texts):
     curves = {"byol": {0: curve("byol", 0, 0)}, "rsa": {0: curve("rsa", 1, 0)}}
-    measured = {"byol": {0: quality(0, 0)}, "rsa": {0: quality(1, 0)}}
+    measured = {"byol": {0: metrics(0, 0)}, "rsa": {0: metrics(1, 0)}}
     draw_shift(measured, curves, tmp_path / "all.svg")
     found = texts(tmp_path / "all.svg")
     assert found.count("share of training") == 1
@@ -36,14 +36,14 @@ def test_one_axis_of_time_with_a_row_for_each_that_there_is(tmp_path: Path, text
 
 
 def test_shares_are_drawn_in_percent(tmp_path: Path, texts: Texts):
-    high = quality(0, 0).assign(shift_aggressive=0.8)
+    high = metrics(0, 0).assign(shift_aggressive=0.8)
     draw_shift({"rsa": {0: high}}, {"rsa": {0: curve("rsa", 0, 0)}}, tmp_path / "shift.svg")
     assert "80" in texts(tmp_path / "shift.svg")
 
 
 def test_quality_has_a_panel_per_measure_that_was_taken(tmp_path: Path, texts: Texts):
-    draw_quality({"byol": {0: quality(0, 0).drop(columns="lidar")}}, tmp_path / "quality.svg")
-    found = texts(tmp_path / "quality.svg")
+    draw_representation_metrics({"byol": {0: metrics(0, 0).drop(columns="lidar")}}, tmp_path / "representation.svg")
+    found = texts(tmp_path / "representation.svg")
     assert "RankMe" in found
     assert "LiDAR" not in found
     assert found.count("share of training") == 4

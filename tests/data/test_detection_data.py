@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rsa.data.objects import write_objects
+from rsa.data.detection_data import write_objects
 from rsa.params.detection import COCO, VOC
 from tests.data.shapes import CLASSES, SIDE, draw, draw_coco, draw_voc
 

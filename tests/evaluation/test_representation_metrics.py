@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsa.evaluation.quality import alpha_req, effective_rank, lidar, quality, shift
+from rsa.evaluation.representation_metrics import alpha_req, effective_rank, lidar, representation_metrics, shift
 
 
 def gaussian(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -20,7 +20,7 @@ def test_rankme_is_the_paper_written_again():
     aggressive, labels = gaussian(2, 50, 8), torch.zeros(50, dtype=torch.long)
     sigma = np.linalg.svd(aggressive[0].numpy(), compute_uv=False)
     p = sigma / sigma.sum() + 1e-7
-    assert quality(aggressive, aggressive, labels).rankme == pytest.approx(math.exp(-(p * np.log(p)).sum()))
+    assert representation_metrics(aggressive, aggressive, labels).rankme == pytest.approx(math.exp(-(p * np.log(p)).sum()))
 
 
 def test_lidar_counts_the_directions_that_tell_samples_apart():
@@ -55,7 +55,7 @@ def test_alpha_is_the_power_that_the_spectrum_falls_with(alpha: float):
 
 def test_alignment_and_uniformity_in_plain_loops():
     aggressive = gaussian(2, 12, 4)
-    found = quality(aggressive, aggressive, torch.zeros(12, dtype=torch.long))
+    found = representation_metrics(aggressive, aggressive, torch.zeros(12, dtype=torch.long))
     x, y = (view / view.norm(dim=1, keepdim=True) for view in aggressive)
     assert found.alignment == pytest.approx(float(np.mean([float(((a - b) ** 2).sum()) for a, b in zip(x, y, strict=True)])))
     pairs = [math.exp(-2 * float(((x[i] - x[j]) ** 2).sum())) for i in range(12) for j in range(12) if i != j]
