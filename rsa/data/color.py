@@ -67,8 +67,8 @@ def jitter_steps(brightness: F64, contrast: F64, saturation: F64, order: NDArray
 
 
 def turn_hue(turns: F64) -> Affine:
-    """Return maps that rotate the chroma of YIQ by `turns` (B,), a linear form of hue."""
-    angle = 2 * np.pi * turns
+    """Return maps that rotate the chroma of YIQ by `turns` (B,), a linear form of hue: red turns towards yellow."""
+    angle = -2 * np.pi * turns  # the axis I is orange, Q is magenta: an angle in their plane runs against hue
     c, s, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
     turn = np.stack([one, zero, zero, zero, c, -s, zero, s, c], 1).reshape(-1, 3, 3)
     return Affine(RGB @ turn @ YIQ, np.zeros((len(turns), 3, 3)))

@@ -98,7 +98,7 @@ def _weighted(x: Tensor, dim: int, weights: Tensor) -> Tensor:
 
 
 def _gaussians(sigma: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
-    """Return weights (B, 2 reach + 1) with BLUR_BITS that sum to exactly 1; beyond 3 sigma they are 0, as in torchvision."""
+    """Return weights (B, 2 reach + 1) with BLUR_BITS that sum to exactly 1; beyond 3 sigma, where 0.3 % lie, they are 0."""
     place = np.arange(-reach, reach + 1)
     weights: NDArray[np.float64] = np.exp(-0.5 * (place / sigma[:, None]) ** 2) * (np.abs(place) <= np.ceil(3 * sigma[:, None]))
     weights = np.round(weights / weights.sum(1, keepdims=True) * 2**BLUR_BITS) / 2**BLUR_BITS

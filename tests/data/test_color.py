@@ -96,9 +96,18 @@ def jittered(x, i: int, order, factors, turns):
     return x
 
 
-@pytest.mark.parametrize(("exact", "limit"), [(True, 2.0), (False, 12.0)])
+@pytest.mark.parametrize("turn", [-0.05, 0.05])
+def test_the_linear_hue_turns_as_torchvisions(turn):
+    """The primaries and their complements change in a direction less than 90 degrees away from torchvision's."""
+    for pixel in [(200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60), (60, 200, 200), (200, 60, 200)]:
+        theirs = tv.adjust_hue(torch.tensor(pixel, dtype=torch.uint8)[:, None, None], turn).flatten().int() - torch.tensor(pixel)
+        ours = color.turn_hue(np.array([turn])).matrix[0] @ pixel - pixel
+        assert ours @ theirs.numpy() > 0, pixel
+
+
+@pytest.mark.parametrize(("exact", "limit"), [(True, 2.0), (False, 8.0)])
 def test_a_whole_jitter_differs_from_torchvisions_by(exact, limit):
-    """Measured on these photographs: exact 1.4, fast 10.1 of 255 in the mean; most of it from the linear hue."""
+    """Measured on these photographs: exact 1.4, fast 6.5 of 255 in the mean; most of it from the linear hue."""
     random = np.random.default_rng(3)
     order = np.stack([random.permutation(4) for _ in range(COUNT)])
     factors, turns = random.uniform(0.6, 1.4, (3, COUNT)), random.uniform(-0.1, 0.1, COUNT)

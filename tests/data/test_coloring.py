@@ -47,15 +47,16 @@ def test_a_sample_has_the_same_bits_in_any_batch_and_with_any_threads(exact, hei
 def test_the_affine_map_is_integer_arithmetic(height, width):
     pixels, colors = images(height, width), drawn(False, blur=0, solarize=0)
     ((matrices, mean_matrices),) = colors.steps
-    got = colored(pixels, colors)
-    for x, matrix, mean_matrix, y in zip(pixels.astype(np.int64), matrices, mean_matrices, got, strict=True):
+    want = []
+    for x, matrix, mean_matrix in zip(pixels.astype(np.int64), matrices, mean_matrices, strict=True):
         unit = 2.0 ** (np.ceil(np.log2(np.abs(matrix).max())) - MATRIX_BITS)
         factors = np.round(matrix / unit).astype(np.int64)
         offset = np.round(mean_matrix @ x.reshape(-1, 3).mean(0) / unit).astype(np.int64)
         exact = (x @ factors.T + offset) * unit  # integers times a power of 2
-        want = np.clip(np.round(exact), 0, 255)
-        assert np.abs(y - want).max() <= 1  # the mean's last bit, at a tie
-        assert np.mean(y == want) > 0.999
+        want.append(np.clip(np.round(exact), 0, 255))
+    difference = colored(pixels, colors) - np.stack(want)
+    assert np.abs(difference).max() <= 1  # the mean's last bit, at a tie
+    assert np.mean(difference == 0) > 0.999
 
 
 def test_the_blur_is_integer_arithmetic():
