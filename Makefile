@@ -28,15 +28,13 @@ lint: $(VENV)/.ready
 types: $(VENV)/.ready
 	$(IN_VENV) mypy
 
-$(VENV)/.ready: requirements.lock
+$(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
-	printf '%s\n' '#!/bin/sh' 'exec env PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" "$$(dirname "$$0")/python" -m rsa "$$@"' \
-	  > $(VENV)/bin/rsa
-	chmod +x $(VENV)/bin/rsa
+	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 # New versions: needs uv; writes no index address.
 lock:
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --quiet -o requirements.lock

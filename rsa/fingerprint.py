@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("rsa", "pipeline")
+NO_RESOURCE = (".py", ".pyi", ".typed")  # code, and what only type checkers read
 Span = tuple[tuple[int, int], tuple[int, int]]  # (line, column) of its start and its end; lines from 1, columns in characters
 
 
@@ -23,7 +24,7 @@ def fingerprint(*modules: str, root: Path = ROOT) -> str:
     """The lines of all files that `modules` can import, and of the resources that lie beside them."""
     files = closure(modules, root)
     folders = {file.parent for file in files}
-    files |= {file for folder in folders for file in folder.glob("*.*") if file.suffix != ".py" and file.is_file()}
+    files |= {file for folder in folders for file in folder.glob("*.*") if file.suffix not in NO_RESOURCE and file.is_file()}
     return "".join(f"{digest(file)}  {file.relative_to(root)}\n" for file in sorted(files))
 
 

@@ -10,7 +10,9 @@ import pytest
 from tests.engines.imports import PACKAGES, ROOT, imported_names
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-NEEDED = PYPROJECT["project"]["dependencies"]
+PROJECT = PYPROJECT["project"]
+EXTRAS = [each for extra in PROJECT["optional-dependencies"].values() for each in extra if not each.startswith(PROJECT["name"])]
+NEEDED = [*PROJECT["dependencies"], *EXTRAS]
 DEV = PYPROJECT["dependency-groups"]["dev"]
 
 

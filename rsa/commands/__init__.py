@@ -14,6 +14,7 @@ from rsa.commands.show import show
 from rsa.commands.verify import verify
 
 PROGRAM = "rsa"
+EXTRAS = "the checkout by `make run`, or the extras of the package, `pip install 'rsa-ssl[pipeline,export]'`"
 
 
 class Commands(click.Group):
@@ -23,6 +24,11 @@ class Commands(click.Group):
         """Run the subcommand."""
         try:
             return super().invoke(ctx)
+        except ImportError as why:
+            if why.name is None or why.name.partition(".")[0] == "rsa":
+                raise  # a fault of ours
+            click.echo(f"{PROGRAM} {ctx.invoked_subcommand}: error: {why}: install {EXTRAS}", err=True)
+            ctx.exit(1)
         except BrokenPipeError:  # the reader of our output has gone: click ends quietly
             raise
         except (ValueError, OSError) as why:

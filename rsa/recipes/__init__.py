@@ -19,7 +19,7 @@ from rsa.recipes.merge import merge
 if TYPE_CHECKING:
     from rsa.params.document import Params
 
-FOLDER = Path(__file__).resolve().parents[2] / "recipes"
+FOLDER = (Path(__file__).parent / "published").resolve()  # a link to the checkout's recipes/, and a copy of it in a wheel
 DEFAULTS = "defaults"
 
 
