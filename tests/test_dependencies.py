@@ -6,6 +6,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.engines.imports import PACKAGES, ROOT, imported_names
 
@@ -40,3 +41,16 @@ def test_what_is_imported_is_declared(folders: tuple[str, ...], declared: list[s
 def test_what_is_declared_is_locked() -> None:
     locked = re.findall(r"^(\S+)==", (ROOT / "requirements.lock").read_text(), re.M)
     assert names([*NEEDED, *DEV]) - names(locked) == set()
+
+
+def test_an_image_installs_the_lock_file_as_make_does_and_a_citation_is_of_this_version() -> None:
+    makefile, dockerfile = ((ROOT / name).read_text() for name in ("Makefile", "Dockerfile"))
+    assert "--require-hashes -r requirements.lock" in makefile
+    assert (
+        "COPY requirements.lock /tmp/\nRUN python -m pip install --no-cache-dir --require-hashes -r /tmp/requirements.lock"
+        in dockerfile
+    )
+    citation = YAML(typ="safe").load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    methods = "".join(file.read_text() for file in (ROOT / "rsa/methods").glob("*.py"))
+    assert [paper["url"] for paper in citation["references"] if paper["url"] not in methods] == []
