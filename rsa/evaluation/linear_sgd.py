@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from timm.optim import Lars
 from torch import Tensor, nn
 
 from rsa.data.evaluation_images import evaluation_images
@@ -32,6 +31,7 @@ from rsa.params.evaluation import Evaluation
 from rsa.params.linear import ImageProtocol, Steps
 from rsa.schedules import cosine
 from rsa.training.device import gpu_number
+from rsa.training.lars import LARS
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,7 @@ def _optimizer(p: ImageProtocol, heads: dict[Setting, nn.Linear], batch_size: in
     scale = batch_size / 256 if p.lr_per_256 else 1.0
     groups: Iterable[dict[str, Any]] = [{"params": list(head.parameters()), "peak": s.lr * scale} for s, head in heads.items()]
     if p.optimizer == "lars":
-        lars: torch.optim.Optimizer = Lars(groups, lr=0.0, momentum=p.momentum, weight_decay=p.weight_decay, always_adapt=True)
-        return lars
+        return LARS(groups, 0.0, momentum=p.momentum, weight_decay=p.weight_decay)
     return torch.optim.SGD(groups, lr=0.0, momentum=p.momentum, weight_decay=p.weight_decay, nesterov=p.nesterov)
 
 

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from timm.optim import Lars
 from torch import nn
 
-from rsa.params.optimizer import LARS, SGD, AdamW, Optimizer
+from rsa.params import optimizer as params
+from rsa.params.optimizer import SGD, AdamW, Optimizer
 from rsa.params.pretrain import Pretrain
 from rsa.schedules import cosine, warmup_cosine
+from rsa.training.lars import LARS
 
 
 def build_optimizer(
@@ -17,8 +18,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimiser of all parameters that require a gradient; `set_schedules` sets its rates before each step.
 
-    SGD applies weight decay to every parameter, as RSA's and SimSiam's authors do. LARS (You et al. 2017) and AdamW exclude
-    biases and norms (1-D parameters), and LARS gives those no trust ratio (Grill et al. 2020, section 3.3).
+    SGD applies weight decay to every parameter, as RSA's and SimSiam's authors do. LARS and AdamW exclude biases and norms
+    (1-D parameters).
     """
     constant = {id(parameter) for parameter in constant_lr}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -33,11 +34,8 @@ def build_optimizer(
     fused = all(member.device.type != "meta" for group in param_groups for member in group["params"])  # a single pass over memory
     if isinstance(p, AdamW):
         return torch.optim.AdamW(param_groups, lr=0.0, betas=p.betas, fused=fused)
-    if isinstance(p, LARS):
-        for group in param_groups:
-            group["always_adapt"] = group["decayed"]
-        lars: torch.optim.Optimizer = Lars(param_groups, lr=0.0, momentum=p.momentum, trust_coeff=p.trust)
-        return lars
+    if isinstance(p, params.LARS):
+        return LARS(param_groups, 0.0, momentum=p.momentum, trust=p.trust)
     return torch.optim.SGD(param_groups, lr=0.0, momentum=p.momentum, fused=fused)
 
 

@@ -83,25 +83,28 @@ def adamw(**changes: object) -> AdamW:
     )  # fmt: skip
 
 
-def test_lars_adapts_and_decays_matrices_only_written_again():
-    """You et al. 2017: rate x trust |w| / (|g| + decay |w|) for a matrix, the plain rate and no decay for a bias."""
+def test_lars_is_the_authors_written_again():
+    """u = g + decay w; a matrix moves by its momentum of trust |w| / |u| u (1 where either is 0), a bias by that of g alone."""
     torch.manual_seed(0)
-    module = nn.Linear(3, 2)
-    optimizer = build_optimizer(module.parameters(), (), lars())
-    weight, bias = (p.detach().double().numpy().copy() for p in (module.weight, module.bias))
-    velocity_w, velocity_b = np.zeros_like(weight), np.zeros_like(bias)
-    for lr in (0.5, 0.25):
+    module = nn.ParameterList([torch.randn(2, 3), torch.zeros(1, 4), torch.randn(2, 2), torch.randn(5)]).double()
+    optimizer = build_optimizer(module.parameters(), (), lars(weight_decay=0.3))
+    weights = [w.detach().numpy().copy() for w in module]
+    velocities = [np.zeros_like(w) for w in weights]
+    random = np.random.default_rng(0)
+    for lr in (0.5, 0.25, 0.1):
         for group in optimizer.param_groups:
             group["lr"] = lr
-        module.weight.grad, module.bias.grad = torch.full_like(module.weight, 0.3), torch.full_like(module.bias, -0.2)
-        g = np.full_like(weight, 0.3)
-        local = 0.01 * np.linalg.norm(weight) / (np.linalg.norm(g) + 1e-3 * np.linalg.norm(weight))
-        velocity_w = 0.9 * velocity_w + local * (g + 1e-3 * weight)
-        velocity_b = 0.9 * velocity_b - 0.2
-        weight, bias = weight - lr * velocity_w, bias - lr * velocity_b
+        for i, w in enumerate(weights):
+            g = random.normal(size=w.shape)
+            module[i].grad = torch.tensor(g)
+            if w.ndim > 1:
+                g = g + 0.3 * w
+                g *= 0.01 * np.sqrt((w**2).sum() / (g**2).sum()) if w.any() else 1
+            velocities[i] = 0.9 * velocities[i] + g
+            weights[i] = w - lr * velocities[i]
         optimizer.step()
-    np.testing.assert_allclose(module.weight.detach(), weight, rtol=1e-5)
-    np.testing.assert_allclose(module.bias.detach(), bias, rtol=1e-5)
+    for got, want in zip(module, weights, strict=True):
+        np.testing.assert_allclose(got.detach(), want, rtol=1e-12)
 
 
 def test_adamw_decays_matrices_only():
