@@ -40,7 +40,7 @@ def detection_scores(
     for kind, found in precision.items():
         for metric in METRICS:
             details = {"per_class": found["per_class"]} if metric == "AP" else {}
-            scores[f"{TASKS[kind]} {metric}"] = stamped(name, p, metric, found[metric], **details)
+            scores[f"{TASKS[kind]} {metric}"] = stamped(name, p, metric, found[metric], 0.0, **details)
     return scores
 
 

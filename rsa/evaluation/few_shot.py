@@ -9,16 +9,18 @@ from sklearn.preprocessing import StandardScaler
 
 from rsa.data.splits import by_class
 from rsa.evaluation.features import Features
-from rsa.evaluation.score import Score, mean_per_class, stamped, top1
+from rsa.evaluation.logistic import fit
+from rsa.evaluation.score import Score, mean_per_class, stamped, step_per_class, top1
 
 PROTOCOL = "few-shot"  # standardised features, logistic regression with C = 1, mean over draws
+MAX_ITER = 1000
 
 
 def few_shot(train: Features, test: Features, labels_per_class: int, draws: int, seed: int) -> Score:
     """Mean and standard deviation over draws of the top-1 in percent, and each draw's."""
     scaler = StandardScaler().fit(train.x)
     test_x = scaler.transform(test.x)
-    accuracies, per_class_accuracies = [], []
+    accuracies, per_class_accuracies, converged = [], [], True
     for draw in range(draws):
         per_class = by_class(train.y, seed * 1000 + draw)
         fewest = min(len(indices) for indices in per_class)
@@ -27,11 +29,16 @@ def few_shot(train: Features, test: Features, labels_per_class: int, draws: int,
                 f"transfer.labels_per_class must be at most the smallest class ({fewest} images), got {labels_per_class}"
             )
         chosen = np.concatenate([indices[:labels_per_class] for indices in per_class])
-        model = LogisticRegression(max_iter=1000).fit(scaler.transform(train.x[chosen]), train.y[chosen])
+        model = LogisticRegression(max_iter=MAX_ITER)
+        converged &= fit(model, scaler.transform(train.x[chosen]), train.y[chosen])
         predicted = model.predict(test_x)
         accuracies.append(top1(test.y, predicted))
         per_class_accuracies.append(mean_per_class(test.y, predicted))
-    spread = {"sd": float(np.std(accuracies, ddof=1)) if draws > 1 else None, "draws": accuracies}
+    details = {"sd": float(np.std(accuracies, ddof=1)) if draws > 1 else None, "draws": accuracies, "converged": converged}
+    mean = {
+        "mean_per_class": float(np.mean(per_class_accuracies)),
+        "mean_per_class_step": step_per_class(test.y) / draws,
+    }
     settings = {"labels_per_class": labels_per_class, "draws": draws}
-    mean = float(np.mean(per_class_accuracies))
-    return stamped(PROTOCOL, settings, "top1", float(np.mean(accuracies)), mean_per_class=mean, **spread)
+    step = 100 / (len(test.y) * draws)
+    return stamped(PROTOCOL, settings, "top1", float(np.mean(accuracies)), step, **mean, **details)

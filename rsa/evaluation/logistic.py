@@ -37,12 +37,12 @@ def logistic_predictions(
         x, x_test = scaler.transform(train.x), scaler.transform(test.x)
         for C in Cs:
             model = LogisticRegression(C=C, max_iter=max_iter)
-            converged = _fit(model, x, train.y)
+            converged = fit(model, x, train.y)
             yield C, model.predict(x_test), converged
     else:
         for C in Cs:
             chunked = SoftmaxRegression(C=C, max_iter=max_iter)
-            converged = _fit(chunked, train.x, train.y)
+            converged = fit(chunked, train.x, train.y)
             yield C, chunked.predict(test.x), converged
 
 
@@ -59,11 +59,11 @@ def _on_device(train: Features, test: Features, Cs: Sequence[float], max_iter: i
         x, x_test = scaler.transform(x), scaler.transform(x_test)
         for C in Cs:
             model = LogisticRegression(C=C, max_iter=max_iter)
-            converged = _fit(model, x, y)
+            converged = fit(model, x, y)
             yield C, model.predict(x_test).cpu().numpy(), converged
 
 
-def _fit(model: Any, x: Any, y: Any) -> bool:
+def fit(model: Any, x: Any, y: Any) -> bool:
     """Fit the model and return True if it converged; the warning is suppressed because the report states it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)

@@ -72,9 +72,10 @@ def robustness_scores(
     converged = int(classifier.best_estimator_[-1].n_iter_.max()) < p.max_iter
     details = {"clean_top1": clean_top1, "C": classifier.best_params_["logisticregression__C"], "converged": converged}
     details["corruptions"] = top1
+    step = 100 / (done * len(p.corruptions) * len(p.severities))
     return {
-        "corrupted": stamped(protocol, p, "top1", mean, **details),
-        "corrupted / clean": stamped(protocol, p, "percent of clean top1", 100 * mean / clean_top1),
+        "corrupted": stamped(protocol, p, "top1", mean, step, **details),
+        "corrupted / clean": stamped(protocol, p, "percent of clean top1", 100 * mean / clean_top1, 100 * step / clean_top1),
     }
 
 

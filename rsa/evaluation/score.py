@@ -1,4 +1,8 @@
-"""Scores, each recorded with the protocol and settings that it was measured under."""
+"""Scores, each recorded with the protocol and settings that it was measured under.
+
+A score has a step: the most that one more right prediction adds to it, in points. Scores are whole numbers of steps, which
+the statistics of the report take into account (rsa.reporting.statistics).
+"""
 
 from typing import Any
 
@@ -11,18 +15,18 @@ Score = dict[str, Any]
 Scores = dict[str, Score]  # task -> score
 
 
-def stamped(protocol: str, settings: Section | dict[str, Any], metric: str, value: float, **details: Any) -> Score:
-    """Return `value` of `metric` with the protocol's name, its settings and further details."""
+def stamped(protocol: str, settings: Section | dict[str, Any], metric: str, value: float, step: float, **details: Any) -> Score:
+    """Return `value` of `metric` with its step (0 if it counts no predictions), the protocol's name and settings, and details."""
     plain = settings.model_dump(mode="json") if isinstance(settings, Section) else settings
-    return {"metric": metric, "value": value, **details, "protocol": protocol, "settings": plain}
+    return {"metric": metric, "value": value, "step": step, **details, "protocol": protocol, "settings": plain}
 
 
 def accuracy(
     protocol: str, settings: Section | dict[str, Any], truth: NDArray[np.int64], predicted: NDArray[np.int64], **details: Any
 ) -> Score:
     """Top-1 and mean per-class accuracy, both in percent, of class numbers (N,)."""
-    value = top1(truth, predicted)
-    return stamped(protocol, settings, "top1", value, mean_per_class=mean_per_class(truth, predicted), **details)
+    mean = {"mean_per_class": mean_per_class(truth, predicted), "mean_per_class_step": step_per_class(truth)}
+    return stamped(protocol, settings, "top1", top1(truth, predicted), 100 / len(truth), **mean, **details)
 
 
 def top1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
@@ -34,3 +38,9 @@ def mean_per_class(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> fl
     """Mean per-class accuracy in percent, over the classes that occur."""
     of_class = [float((predicted[truth == label] == label).mean()) for label in np.unique(truth)]
     return 100 * float(np.mean(of_class))
+
+
+def step_per_class(truth: NDArray[np.int64]) -> float:
+    """Points that one image of the smallest class adds to the mean per-class accuracy."""
+    _, counts = np.unique(truth, return_counts=True)
+    return 100 / (len(counts) * int(counts.min()))

@@ -138,6 +138,8 @@ def line(row: ComparisonRow) -> tuple[str, ...]:
     if d.n == 1:
         return row.method, row.column, "1", f"{d.mean:+.2f}", ABSENT, ABSENT, ABSENT
     p = "<0.001" if row.p < 0.001 else f"{row.p:.3f}"
+    if d.tied:
+        return row.method, row.column, str(d.n), f"{d.mean:+.2f}", ABSENT, p, ABSENT
     return row.method, row.column, str(d.n), f"{d.mean:+.2f}", f"[{d.low:+.2f}, {d.high:+.2f}]", p, f"{d.detectable:.2f}"
 
 

@@ -37,7 +37,7 @@ def difference(comparison: Comparison) -> str:
     d = comparison.difference
     if d is None:
         return MISSING
-    text = f"{d.mean:+.1f}" if d.n == 1 else f"{d.mean:+.1f} ± {d.half:.1f}"
+    text = f"{d.mean:+.1f}" if d.n == 1 or d.tied else f"{d.mean:+.1f} ± {d.half:.1f}"
     return f"**{text}**" if comparison.significant else text
 
 

@@ -18,7 +18,7 @@ from rsa.params.document import Document
 from rsa.reporting.grid import command, score_files
 from rsa.reporting.statistics import Difference, Summary, holm, paired_difference, summarize
 
-TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test", "settings", "file"]
+TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "step", "best_on_test", "settings", "file"]
 
 
 class Column(NamedTuple):
@@ -65,8 +65,8 @@ def read_scores(folder: Path, p: Document) -> Scores:
                 try:
                     for task, score in json.loads(path.read_text()).items():
                         key = digest(score["settings"])
-                        metric, value = _value(score, mean=dataset in p.report.mean_per_class)
-                        numbers = (value, score.get("best_on_test"), key, name)
+                        metric, value, step = _value(score, mean=dataset in p.report.mean_per_class)
+                        numbers = (value, step, score.get("best_on_test"), key, name)
                         rows.append((method, seed, dataset, task, score["protocol"], metric, *numbers))
                         settings[key] = score["settings"]
                         if not score.get("converged", True):
@@ -88,10 +88,10 @@ def digest(settings: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _value(score: dict[str, Any], mean: bool) -> tuple[str, float]:
+def _value(score: dict[str, Any], mean: bool) -> tuple[str, float, float]:
     if mean and "mean_per_class" in score:
-        return "mean_per_class", score["mean_per_class"]
-    return score["metric"], score["value"]
+        return "mean_per_class", score["mean_per_class"], score["mean_per_class_step"]
+    return score["metric"], score["value"], score["step"]
 
 
 def of_one_setting(table: pd.DataFrame, settings: dict[str, Any], baseline: str) -> tuple[pd.DataFrame, list[str]]:
@@ -144,8 +144,10 @@ class Comparison(NamedTuple):
             return f"{where}: no seed has scores of both {pair}."
         if d.n == 1:
             return f"{where}: one seed cannot tell {self.method} from {self.baseline}."
-        if d.sd == 0 and d.mean == 0:
-            return f"{where}: {pair} have equal scores in each of {d.n} seeds."
+        if d.tied:
+            if abs(d.mean) < 1e-9:
+                return f"{where}: {pair} have equal scores in each of {d.n} seeds."
+            return f"{where}: {pair} differ by {d.mean:+.2f} points in each of {d.n} seeds; without any spread there is no test."
         size = (
             f"{self.method} {'better' if d.mean > 0 else 'worse'} than {self.baseline} by {abs(d.mean):.1f} ± {d.half:.1f} points"
         )
@@ -167,10 +169,12 @@ class Results:
         self.cells: dict[tuple[str, str, str, str, str], dict[int, float]] = {
             (method, *task): {} for method in self.rows for task in self.tasks
         }
+        self.steps: dict[Column, float] = {}
         self.best_on_test: dict[tuple[str, str, str, str, str], dict[int, float]] = {}
         for row in table.to_dict("records"):
             key = (row["method"], row["dataset"], row["task"], row["protocol"], row["metric"])
             self.cells[key][int(row["seed"])] = float(row["value"])
+            self.steps[Column(*key[1:])] = max(float(row["step"]), self.steps.get(Column(*key[1:]), 0.0))
             if pd.notna(row["best_on_test"]):
                 self.best_on_test.setdefault(key, {})[int(row["seed"])] = float(row["best_on_test"])
 
@@ -206,7 +210,10 @@ class Results:
         """Compare every method with the baseline in every column."""
         base = self.experiment.baseline
         pairs = [(method, task) for method in self.compared for task in self.tasks]
-        found = [paired_difference(self.cells[m, *task], self.cells[base, *task], self.confidence) for m, task in pairs]
+        found = [
+            paired_difference(self.cells[m, *task], self.cells[base, *task], self.confidence, self.steps[task])
+            for m, task in pairs
+        ]
         ps = holm([math.nan if d is None else d.p for d in found])
         among, level = sum(not math.isnan(p) for p in ps), 1 - self.confidence
         return [Comparison(m, base, task, d, p, among, level) for (m, task), d, p in zip(pairs, found, ps, strict=True)]

@@ -7,6 +7,11 @@ Holm: S. Holm 1979, A simple sequentially rejective multiple test procedure. Eff
 differences (Cohen 1988, section 2.3.5; Lakens 2013, equation 6), with Hedges' (1981) exact correction for small n. Detectable
 difference: the true difference that a paired t-test finds with probability POWER, from the noncentral t distribution
 (Cohen 1988, chapter 2; Bloom 1995, Minimum detectable effects), at the standard deviation that the n differences have.
+
+Scores are whole numbers of steps, so a few differences are easily all equal, or nearly, by chance. Therefore the variance of
+rounding two scores to steps, step^2 / 6 (Sheppard 1898), is added to that of the differences, and n equal differences, whose
+spread is unknown, are no evidence: p is 1. With both, true null hypotheses are rejected at most as often as the level says,
+which the tests simulate.
 """
 
 import functools
@@ -44,11 +49,11 @@ class Difference:
 
     n: int
     mean: float
-    sd: float
+    sd: float  # of the differences and of rounding to steps; 0 if all are equal
     low: float  # Student's t interval
     high: float
     bootstrap: tuple[float, float]  # BCa interval
-    p: float  # two-sided paired t-test
+    p: float  # two-sided paired t-test; 1 if all differences are equal
     p_signs: float  # exact paired permutation test: all 2^n signs of the differences
     effect: float  # Cohen's d_z with Hedges' correction
     detectable: float  # true difference that the t-test detects with probability POWER
@@ -58,9 +63,16 @@ class Difference:
         """Half the width of Student's interval."""
         return (self.high - self.low) / 2
 
+    @property
+    def tied(self) -> bool:
+        """True if the differences of several seeds are all equal."""
+        return self.sd == 0
 
-def paired_difference(method: dict[int, float], baseline: dict[int, float], confidence: float) -> Difference | None:
-    """Compute method - baseline over shared seeds (both map seed -> score); return None if there are none."""
+
+def paired_difference(
+    method: dict[int, float], baseline: dict[int, float], confidence: float, step: float = 0.0
+) -> Difference | None:
+    """Compute method - baseline over shared seeds (both map seed -> score, in steps of `step`); return None if there are none."""
     seeds = sorted(method.keys() & baseline.keys())
     if not seeds:
         return None
@@ -68,7 +80,9 @@ def paired_difference(method: dict[int, float], baseline: dict[int, float], conf
     mean, n, nan = float(d.mean()), len(seeds), math.nan
     if n == 1:
         return Difference(n, mean, nan, nan, nan, (nan, nan), nan, nan, nan, nan)
-    sd = 0.0 if np.ptp(d) < 1e-9 else float(d.std(ddof=1))  # points; equal to rounding is equal
+    sd, p = map(float, t_test(d, step))
+    if sd == 0:
+        return Difference(n, mean, sd, nan, nan, (nan, nan), p, sign_flip_test(d), nan, nan)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
     return Difference(
         n=n,
@@ -76,18 +90,24 @@ def paired_difference(method: dict[int, float], baseline: dict[int, float], conf
         sd=sd,
         low=mean - half,
         high=mean + half,
-        bootstrap=_bootstrap(d, confidence) if sd else (mean, mean),
-        p=_t_test(mean, sd, n),
+        bootstrap=_bootstrap(d, confidence),
+        p=p,
         p_signs=sign_flip_test(d),
-        effect=mean / sd * hedges_correction(n - 1) if sd and n > 2 else nan,
+        effect=mean / sd * hedges_correction(n - 1) if n > 2 else nan,
         detectable=detectable_ratio(n, confidence) * sd,
     )
 
 
-def _t_test(mean: float, sd: float, n: int) -> float:
-    if sd == 0:
-        return 1.0 if abs(mean) < 1e-9 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / sd * math.sqrt(n), n - 1))
+def t_test(differences: NDArray[np.float64], step: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard deviation (...) and p (...) of the two-sided t-test of n > 1 differences (..., n) of scores in steps of `step`.
+
+    The former includes rounding; where all n are equal it is 0, and p is 1.
+    """
+    n = differences.shape[-1]
+    tied = np.ptp(differences, axis=-1) < 1e-9  # points; equal but for floating point
+    sd = np.sqrt(differences.var(axis=-1, ddof=1) + step**2 / 6)
+    t = np.abs(differences.mean(axis=-1)) / np.where(tied, 1.0, sd) * math.sqrt(n)
+    return np.where(tied, 0.0, sd), np.where(tied, 1.0, 2 * stats.t.sf(t, n - 1))
 
 
 def _bootstrap(d: NDArray[np.float64], confidence: float) -> tuple[float, float]:

@@ -23,15 +23,15 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 p = YAML(typ="safe").load(Path("params.yaml"))
-lines = ["method,seed,dataset,task,protocol,metric,value,best_on_test,settings,file"]
+lines = ["method,seed,dataset,task,protocol,metric,value,step,best_on_test,settings,file"]
 for method in p["experiment"]["methods"]:
     for seed in p["experiment"]["seeds"]:
         beta = p["methods"][method].get("beta", {"start": 0.4})["start"]
         epochs = p["pretrain"]["epochs"]
         value = 80 + 10 * (0.4 - beta) * (1 + seed / 10) + seed + epochs
         k = p["probe"]["protocols"]["knn"]["k"][0]
-        lines += [f"{method},{seed},digits,knn,knn,top1,{value},,k{k},scores/{method}/s{seed}/probe.json"]
-        lines += [f"{method},{seed},digits,sklearn,sklearn,top1,{value - 1},,lr,scores/{method}/s{seed}/probe.json"]
+        lines += [f"{method},{seed},digits,knn,knn,top1,{value},0.0,,k{k},scores/{method}/s{seed}/probe.json"]
+        lines += [f"{method},{seed},digits,sklearn,sklearn,top1,{value - 1},0.0,,lr,scores/{method}/s{seed}/probe.json"]
 Path("reports").mkdir(exist_ok=True)
 Path("reports/scores.csv").write_text("\\n".join(lines) + "\\n")
 '''

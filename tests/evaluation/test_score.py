@@ -20,4 +20,15 @@ def test_mean_per_class_is_balanced_accuracy():
 
 def test_a_score_carries_its_protocol():
     score = accuracy("knn", {"k": [5]}, np.array([0, 1]), np.array([0, 1]), k=5)
-    assert score == {"metric": "top1", "value": 100.0, "mean_per_class": 100.0, "k": 5, "protocol": "knn", "settings": {"k": [5]}}
+    mean = {"mean_per_class": 100.0, "mean_per_class_step": 50.0}
+    assert score == {
+        "metric": "top1", "value": 100.0, "step": 50.0, **mean, "k": 5, "protocol": "knn", "settings": {"k": [5]}
+    }  # fmt: skip
+
+
+def test_a_step_is_what_one_image_more_adds():
+    truth = np.array([0, 0, 0, 1, 1])
+    wrong, right = np.array([0, 0, 0, 1, 0]), truth
+    steps = accuracy("knn", {}, truth, right)
+    assert top1(truth, right) - top1(truth, wrong) == pytest.approx(steps["step"])
+    assert mean_per_class(truth, right) - mean_per_class(truth, wrong) == pytest.approx(steps["mean_per_class_step"])

@@ -44,6 +44,8 @@ def score(value: float, protocol: str, **details: Any) -> dict[str, Any]:
         "metric": "top1",
         "value": value,
         "mean_per_class": value - 1,
+        "step": 0.0,
+        "mean_per_class_step": 0.0,
         **details,
         "protocol": protocol,
         "settings": SETTINGS[protocol],

@@ -6,8 +6,8 @@ from rsa.reporting.comparison import Side, compare, flat
 
 
 def side(name: str, values: dict[int, float], settings: str = "x") -> Side:
-    rows = [("rsa", seed, "digits", "knn", "knn", "top1", value, None, settings, "file") for seed, value in values.items()]
-    columns = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test", "settings", "file"]
+    rows = [("rsa", seed, "digits", "knn", "knn", "top1", value, 0.0, None, settings, "file") for seed, value in values.items()]
+    columns = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "step", "best_on_test", "settings", "file"]
     return Side(name, None, {}, pd.DataFrame(rows, columns=columns))
 
 

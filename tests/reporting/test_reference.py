@@ -38,11 +38,11 @@ def imagenet(**pretrain: object) -> Document:
 def ours(p: Document, settings: dict[str, object], protocol: str, best: float | None = None) -> tuple:
     """Results of one column on the experiment's dataset, with every seed of every method at 70."""
     rows = [
-        (method, seed, p.experiment.dataset, protocol, protocol, "top1", 70.0, best, "x", "file")
+        (method, seed, p.experiment.dataset, protocol, protocol, "top1", 70.0, 0.0, best, "x", "file")
         for method in p.experiment.methods
         for seed in p.experiment.seeds
     ]
-    columns = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test", "settings", "file"]
+    columns = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "step", "best_on_test", "settings", "file"]
     return Results(pd.DataFrame(rows, columns=columns), p), {Column(p.experiment.dataset, protocol, protocol, "top1"): settings}
 
 

@@ -104,7 +104,7 @@ def test_the_tables_hold_every_score_and_difference(made: Path, tiny: Params):
         ["55.5 ± 0.7 (2)", "60.5 ± 0.7 (2)", "30.0 ± 0.0 (2)", "40.0 ± 0.0 (2)"],
     ]
     assert rows(scores, "rsa")[0][1] == "82.5 ± 0.8 (2)"
-    assert rows(scores, "rsa − byol") == [["+2.0 ± 0.6"] * 2, ["+2.0 ± 0.6"] * 2 + ["+0.0 ± 0.0"] * 2]
+    assert rows(scores, "rsa − byol") == [["+2.0 ± 0.6"] * 2, ["+2.0 ± 0.6"] * 2 + ["+0.0"] * 2]
 
 
 def test_the_differences_are_counted_in_full(made: Path, tiny: Params):

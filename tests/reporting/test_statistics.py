@@ -18,6 +18,7 @@ from rsa.reporting.statistics import (
     sign_flip_test,
     smallest_p,
     summarize,
+    t_test,
 )
 
 
@@ -86,23 +87,36 @@ def test_one_pair_has_a_mean_and_nothing_else():
     assert all(math.isnan(x) for x in (got.sd, got.low, got.high, *got.bootstrap, got.p, got.p_signs, got.effect, got.detectable))
 
 
-def test_differences_that_are_equal_have_no_spread():
-    """20.1 - 20 and 10.1 - 10 differ in the last bits, which is no spread."""
+def test_equal_differences_are_no_evidence():
+    """20.1 - 20 and 10.1 - 10 differ in the last bits, which is no spread; nor are 431 and 452 of 1,438 images."""
     same = paired_difference({0: 20.1, 1: 10.1, 2: 0.1}, {0: 20.0, 1: 10.0, 2: 0.0}, 0.95)
-    assert (same.sd, same.p, same.detectable) == (0, 0, 0)
-    assert same.low == same.high == same.mean == pytest.approx(0.1)
-    none = of([0.0, 0.0, 0.0])
-    assert (none.p, none.p_signs, none.low, none.high) == (1, 1, 0, 0)
-    assert math.isnan(none.effect)
+    assert same.mean == pytest.approx(0.1)
+    one_image = paired_difference(
+        {0: 100 * 431 / 1438, 1: 100 * 452 / 1438}, {0: 100 * 430 / 1438, 1: 100 * 451 / 1438}, 0.95, 100 / 1438
+    )
+    for got in (same, one_image, of([0.0] * 3), of([5.0] * 10)):
+        assert got.tied
+        assert (got.sd, got.p) == (0, 1)
+        assert all(math.isnan(x) for x in (got.low, got.high, *got.bootstrap, got.effect, got.detectable))
+    assert holm([one_image.p, *[0.5] * 6])[0] == 1
+
+
+def test_the_variance_of_rounding_is_added():
+    """Differences 1, 2, 3 in steps of 1: variance 1 + 1/6, t = 2 / sqrt(7/6) x sqrt(3) = 3.207, p = 1 - t / sqrt(t^2 + 2)."""
+    got = paired_difference({0: 81.0, 1: 72.0, 2: 93.0}, {0: 80.0, 1: 70.0, 2: 90.0}, 0.95, 1.0)
+    assert got.sd == pytest.approx(math.sqrt(7 / 6))
+    assert got.p == pytest.approx(1 - 3.20713 / math.sqrt(3.20713**2 + 2), abs=1e-5)
+    assert got.half == pytest.approx(4.302653 * math.sqrt(7 / 6) / math.sqrt(3), abs=1e-5)
 
 
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=8), st.lists(st.floats(0, 100), min_size=8, max_size=8))
 def test_swapping_the_sides_mirrors_the_interval_and_keeps_the_tests(values: list[float], others: list[float]):
     method, baseline = dict(enumerate(values)), dict(enumerate(others))
     one, other = paired_difference(method, baseline, 0.95), paired_difference(baseline, method, 0.95)
-    assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low), abs=1e-9)
-    assert (one.p, one.p_signs, one.detectable) == pytest.approx((other.p, other.p_signs, other.detectable))
-    assert one.low <= one.mean <= one.high
+    mirrored = (-other.mean, -other.high, -other.low)
+    assert (one.mean, one.low, one.high) == pytest.approx(mirrored, abs=1e-9, nan_ok=True)
+    assert (one.p, one.p_signs, one.detectable) == pytest.approx((other.p, other.p_signs, other.detectable), nan_ok=True)
+    assert one.tied or one.low <= one.mean <= one.high
     assert one.mean == pytest.approx(statistics.mean(values) - statistics.mean(others[: len(values)]), abs=1e-9)
 
 
@@ -244,6 +258,35 @@ def test_holm_keeps_the_chance_of_any_error():
     ps = stats.ttest_1samp(d, 0, axis=2).pvalue
     assert np.mean([min(holm(list(row))) <= 0.05 for row in ps]) < 0.07
     assert np.mean([min(row) <= 0.05 for row in ps]) > 0.3
+
+
+TABLES, COLUMNS = 4000, 7
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 7, 10])
+@pytest.mark.parametrize("images", [100, 359, 1438, 10000])
+def test_without_any_difference_at_most_1_report_in_20_shows_one(images: int, n: int):
+    """Right test images are drawn for two methods of equal accuracy; a report has 7 columns."""
+    random = np.random.default_rng(n * images)
+    step, level = 100 / images, 0.05
+    noise = 3 * math.sqrt(level * (1 - level) / TABLES)
+    for accuracy in (0.3, 0.9, 0.985, 0.999):
+        d = step * (random.binomial(images, accuracy, (2, TABLES, COLUMNS, n)))
+        ps = t_test(d[0] - d[1], step)[1]
+        wrong = [min(holm(list(row))) <= level for row in ps]
+        assert np.mean(wrong) <= level + noise
+        assert (ps <= level).mean() <= level + noise / math.sqrt(COLUMNS)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_classes_of_unequal_size_show_no_more(n: int):
+    """Mean per-class accuracy over one large class and small ones: nearly equal differences are ties of the small classes."""
+    random = np.random.default_rng(n)
+    sizes = np.array([1000, 10, 10, 10])
+    scores = 100 * (random.binomial(sizes, 0.95, (2, TABLES, COLUMNS, n, 4)) / sizes).mean(-1)
+    ps = t_test(scores[0] - scores[1], 100 / (4 * 10))[1]
+    assert np.mean([min(holm(list(row))) <= 0.05 for row in ps]) <= 0.06
+    assert (ps <= 0.05).mean() <= 0.054
 
 
 # ---- effect size ----

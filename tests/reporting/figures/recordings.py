@@ -26,9 +26,9 @@ def experiment(tiny: Params, methods: list[str], seeds: list[int]) -> Document:
 
 def score_table(methods: list[str], seeds: list[int], tasks: list[tuple[str, str]]) -> pd.DataFrame:
     """As rsa.reporting.results.read_scores gives it: 50, 55, 60 ... points, and the seed."""
-    columns = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "best_on_test"]
+    columns = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "step", "best_on_test"]
     rows = [
-        (name, seed, dataset, task, task, "top1", 50.0 + 5 * place + seed, None)
+        (name, seed, dataset, task, task, "top1", 50.0 + 5 * place + seed, 0.0, None)
         for dataset, task in tasks
         for place, name in enumerate(["pixels", "random", *methods])
         for seed in seeds
