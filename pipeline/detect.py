@@ -1,6 +1,6 @@
 """Stage `detect`: train a detector on an encoder, frozen or fine-tuned, and measure its average precision.
 
-A killed run starts again. out: a JSON file, task -> score
+out: a JSON file, task -> score
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from rsa.params.detection import Detection
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
 from rsa.params.sections import At
+from rsa.training.checkpoint import Checkpoints
 from rsa.training.device import setup
 
 
@@ -26,14 +27,19 @@ def detect(
     encoder: Path,
     data: Path,
     out: Path,
+    work: Path,
 ) -> None:
-    """Train and test with the settings of `detection.NAME` on what stage `detection_data` has made of its data."""
+    """Train and test with the settings of `detection.NAME` on what stage `detection_data` has made of its data.
+
+    `work` keeps checkpoints.
+    """
     device = setup(runtime.device, runtime.threads.evaluation, seed)
     backbone = open_encoder(model, encoder)
     if isinstance(backbone, Pixels):  # no layers for a detector to stand on
         write_json(out, {})
         return
-    write_json(out, detection_scores(name, settings, backbone, data, runtime.threads.evaluation, seed, device))
+    checkpoints = Checkpoints(work, runtime.checkpoint.steps, runtime.checkpoint.minutes)
+    write_json(out, detection_scores(name, settings, backbone, data, runtime.threads.evaluation, seed, device, checkpoints))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from rsa.params.finetune import FinetuneTraining
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
 from rsa.params.sections import At
+from rsa.training.checkpoint import Checkpoints
 from rsa.training.device import setup
 
 
@@ -30,15 +31,22 @@ def finetune(
     seed: int,
     percent: int,
     out: Path,
+    work: Path,
 ) -> None:
-    """Fine-tune the encoder on `percent` of every class; `seed` draws them, the batches and the crops."""
+    """Fine-tune the encoder on `percent` of every class; `seed` draws them, the batches and the crops.
+
+    `work` keeps checkpoints.
+    """
     device = setup(runtime.device, runtime.threads.evaluation, seed)
     train = labelled(Split(shards.parent, "train"), percent, seed)
     backbone = open_encoder(model, encoder)
     scores = {}
     if not isinstance(backbone, Pixels):  # they have nothing to tune
         test, threads = Split(shards.parent, "test"), runtime.threads.evaluation
-        scores[f"finetune_{percent}%"] = fine_tuned(backbone, training, evaluation, threads, train, test, seed, device)
+        checkpoints = Checkpoints(work, runtime.checkpoint.steps, runtime.checkpoint.minutes)
+        scores[f"finetune_{percent}%"] = fine_tuned(
+            backbone, training, evaluation, threads, train, test, seed, device, checkpoints
+        )
     write_json(out / "scores.json", scores)
     (out / "samples.txt").write_text("".join(f"{key}\n" for key in train.keys))
 

@@ -16,6 +16,7 @@ from rsa.params.linear import ImageProtocol
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
 from rsa.params.sections import At
+from rsa.training.checkpoint import Checkpoints
 from rsa.training.device import setup
 
 
@@ -29,8 +30,12 @@ def linear(
     seed: int,
     protocol: str,
     out: Path,
+    work: Path,
 ) -> None:
-    """Score the encoder under `protocol`; `seed` draws the held-out part, the batches and the crops."""
+    """Score the encoder under `protocol`; `seed` draws the held-out part, the batches and the crops.
+
+    `work` keeps checkpoints.
+    """
     device = setup(runtime.device, runtime.threads.evaluation, seed)
     backbone = open_encoder(model, encoder)
     if isinstance(backbone, Pixels) and settings.pooling != ["avg"]:  # no class token
@@ -38,7 +43,8 @@ def linear(
         return
     frozen = Frozen(backbone, device, evaluation, runtime.threads.evaluation)
     train, test = Split(shards.parent, "train"), Split(shards.parent, "test")
-    write_json(out, {protocol: linear_sgd(protocol, settings, frozen, train, test, seed)})
+    checkpoints = Checkpoints(work, runtime.checkpoint.steps, runtime.checkpoint.minutes)
+    write_json(out, {protocol: linear_sgd(protocol, settings, frozen, train, test, seed, checkpoints)})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Working folders that survive interruption: checkpoints to resume from, and finished results that DVC has not recorded yet.
 
     .work/STAGE/OUT/KEY/identity.json   params, code and inputs, of which KEY is the digest
-    .work/STAGE/OUT/KEY/*.ckpt          checkpoints
+    .work/STAGE/OUT/KEY/**/*.ckpt       checkpoints
     .work/STAGE/OUT/KEY/finished/       the result, as links to its files, until a later stage reads it
     .work/STAGE/OUT/KEY/finished.json   the sha256 of each of them
 
@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from rsa.data.files import sha256
 
@@ -36,10 +36,10 @@ class Work:
         """Return True if there is a checkpoint to resume from; otherwise print why other checkpoints do not match."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "identity.json").write_text(json.dumps(self.identity, indent=1) + "\n")
-        if any(self.folder.glob("*.ckpt")):
+        if any(self.folder.rglob("*.ckpt")):
             return True
         for other in sorted(self.folder.parent.iterdir()):
-            if other != self.folder and any(other.glob("*.ckpt")):
+            if other != self.folder and any(other.rglob("*.ckpt")):
                 why = f"the checkpoint in {other} was written {self._difference(other)}"
                 print(f"{self.stage}: starts from the beginning: {why}", flush=True)
         return False
@@ -102,9 +102,10 @@ class Work:
 
     @staticmethod
     def forget_finished(path: Path) -> None:
-        """Remove the hard links to the result that contains `path`."""
-        for part in (path, *path.parents):
-            for digests in ROOT.glob(f"*/{quote(str(part), safe='')}/*/finished.json"):
+        """Remove the hard links to the result that contains `path`, and to those that it contains."""
+        for digests in ROOT.glob("*/*/*/finished.json"):
+            out = Path(unquote(digests.parent.parent.name))
+            if path.is_relative_to(out) or out.is_relative_to(path):
                 shutil.rmtree(digests.parent)
 
 

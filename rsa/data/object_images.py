@@ -95,21 +95,22 @@ def mirrored(x: Tensor, target: Target) -> tuple[Tensor, Target]:
     return x.flip(-1), {**target, "boxes": boxes, **masks}
 
 
-def training_batches(images: ObjectImages, batch_size: int, iterations: int) -> Iterator[list[Place]]:
-    """Iterate over the batches of (image, epoch), reshuffled every epoch, without an incomplete last batch."""
+def training_batches(images: ObjectImages, batch_size: int, start: int, end: int) -> Iterator[list[Place]]:
+    """Iterate over batches `start` to `end` of (image, epoch), reshuffled every epoch, without an incomplete last batch."""
     if len(images) < batch_size:
         raise ValueError(
             f"schedule.batch_size must be at most the number of images with objects ({len(images)}), got {batch_size}"
         )
     order = Order(len(images), batch_size, images.seed)
-    for iteration in range(iterations):
+    for iteration in range(start, end):
         numbers, epoch = order.batch(iteration)
         yield [(int(number), epoch) for number in numbers]
 
 
 def batches(images: ObjectImages, places: Iterable[list[Place]], workers: int) -> Any:
     """Return a loader of lists of images and targets with `workers` processes (0: this process)."""
-    return torch.utils.data.DataLoader(images, batch_sampler=places, num_workers=workers, collate_fn=_as_lists)
+    own = torch.Generator()  # otherwise an iterator draws from the generator of training, and a continued run differs
+    return torch.utils.data.DataLoader(images, batch_sampler=places, num_workers=workers, collate_fn=_as_lists, generator=own)
 
 
 def _as_lists(samples: list[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:

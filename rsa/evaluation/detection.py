@@ -19,7 +19,8 @@ from rsa.data.object_images import ObjectImages, Place, Target, batches, trainin
 from rsa.evaluation.score import Scores, stamped
 from rsa.models.detectors import build_detector, norms, train_mode
 from rsa.params.detection import Detection, DetectionSchedule
-from rsa.training.progress import ProgressDisplay
+from rsa.training.checkpoint import Checkpoints
+from rsa.training.resumable import Resumable
 
 DECAY = 0.1  # of the learning rate, at each of schedule.steps
 TASKS = {"bbox": "detection", "segm": "segmentation"}
@@ -27,14 +28,21 @@ METRICS = {"AP": "map", "AP50": "map_50", "AP75": "map_75"}  # ours, torchmetric
 
 
 def detection_scores(
-    name: str, p: Detection, backbone: nn.Module, data: Path, threads: int, seed: int, device: torch.device
+    name: str,
+    p: Detection,
+    backbone: nn.Module,
+    data: Path,
+    threads: int,
+    seed: int,
+    device: torch.device,
+    checkpoints: Checkpoints,
 ) -> Scores:
     """Train on one split of `data`, test on the other: task -> score. `seed` draws new layers, batches and regions."""
     masks, raw = p.detector == "mask_rcnn", Path(p.data.raw)
     train = ObjectImages(data / "train.json", raw, masks=masks, training=True, flip_prob=p.flip_prob, seed=seed)
     test = ObjectImages(data / "test.json", raw, masks=masks, training=False)
     detector = build_detector(backbone, len(train.classes), p).to(device)
-    train_detector(detector, backbone, train, p, threads, device)
+    train_detector(detector, backbone, train, p, threads, device, checkpoints)
     precision = average_precision(detector, test, p, threads, device)
     scores: Scores = {}
     for kind, found in precision.items():
@@ -45,15 +53,21 @@ def detection_scores(
 
 
 def train_detector(
-    detector: nn.Module, backbone: nn.Module, images: ObjectImages, p: Detection, threads: int, device: torch.device
+    detector: nn.Module,
+    backbone: nn.Module,
+    images: ObjectImages,
+    p: Detection,
+    threads: int,
+    device: torch.device,
+    checkpoints: Checkpoints,
 ) -> None:
     """Train in place; raise FloatingPointError with the iteration if the loss is not finite."""
     s = p.schedule
     optimizer = _optimizer(detector, s)
     train_mode(detector, backbone, p)
-    progress = ProgressDisplay(p.detector, 0, s.iterations, s.batch_size)
-    places = training_batches(images, s.batch_size, s.iterations)
-    for iteration, (x, targets) in enumerate(batches(images, places, _workers(threads, device))):
+    training = Resumable(p.detector, checkpoints, detector, optimizer, s.iterations, s.batch_size)
+    places = training_batches(images, s.batch_size, training.start, s.iterations)
+    for iteration, (x, targets) in zip(training, batches(images, places, _workers(threads, device)), strict=False):
         lr = learning_rate(s, iteration)
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -69,8 +83,7 @@ def train_detector(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        progress.show({"step": iteration + 1, "loss": value, "lr": lr})
-    progress.close()
+        training.show(iteration, loss=value, lr=lr)
 
 
 def learning_rate(s: DetectionSchedule, iteration: int) -> float:

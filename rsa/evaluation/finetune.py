@@ -25,7 +25,9 @@ from rsa.models.backbones import representation
 from rsa.params.evaluation import Evaluation
 from rsa.params.finetune import FinetuneTraining
 from rsa.schedules import warmup_cosine
+from rsa.training.checkpoint import Checkpoints
 from rsa.training.device import gpu_number
+from rsa.training.resumable import Resumable
 
 
 def labelled(train: Split, percent: int, seed: int) -> Split:
@@ -44,6 +46,7 @@ def finetune(
     test: Split,
     seed: int,
     device: torch.device,
+    checkpoints: Checkpoints,
 ) -> Score:
     """Fine-tune on `train`, score on `test`; `seed` draws the classifier, the batches and the crops."""
     torch.manual_seed(seed)
@@ -53,13 +56,36 @@ def finetune(
     backbone.to(device).to(memory_format=torch.channels_last).train().requires_grad_(True)
     classifier.to(device)
 
-    batch_size = min(p.batch_size, len(train))
-    recipe = plain_crops(e.crop, p.crop_scale)
-    views = TrainingViews(train, recipe, batch_size=batch_size, seed=seed, threads=threads, gpu=gpu_number(device))
+    views = TrainingViews(
+        train,
+        plain_crops(e.crop, p.crop_scale),
+        batch_size=min(p.batch_size, len(train)),
+        seed=seed,
+        threads=threads,
+        gpu=gpu_number(device),
+    )
+    _fit(backbone, classifier, p, views, device, checkpoints)
+    predicted = _predict(backbone, classifier, e, threads, test, device)
+    details = {"train_images": len(train), "steps": p.epochs * views.steps_per_epoch}
+    settings = p.model_dump(mode="json")
+    return accuracy("finetune", settings, test.labels, predicted, **details)
+
+
+def _fit(
+    backbone: nn.Module,
+    classifier: nn.Linear,
+    p: FinetuneTraining,
+    views: TrainingViews,
+    device: torch.device,
+    checkpoints: Checkpoints,
+) -> None:
+    """Train in place; raise FloatingPointError with the step at which the loss was seen not to be finite."""
+    batch_size, steps = views.order.batch_size, p.epochs * views.steps_per_epoch
     optimizer = _optimizer(backbone, classifier, p)
     peak = p.optimizer.base_lr * batch_size / 256
-    steps = p.epochs * views.steps_per_epoch
-    for step, batch in zip(range(steps), views, strict=False):
+    training = Resumable("finetune", checkpoints, nn.ModuleList([backbone, classifier]), optimizer, steps, batch_size)
+    views.start = training.start
+    for step, batch in zip(training, views, strict=False):
         rate = warmup_cosine((step + 1) / steps, p.warmup_epochs / p.epochs, peak, p.optimizer.end_lr)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
@@ -71,14 +97,13 @@ def finetune(
         if p.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_([*backbone.parameters(), *classifier.parameters()], p.optimizer.clip_norm)
         optimizer.step()
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(
-            f"the loss must be finite, got {loss.item()} after {steps} steps: lower finetune.training.optimizer.base_lr"
-        )
-    predicted = _predict(backbone, classifier, e, threads, test, device)
-    details = {"train_images": len(train), "steps": steps}
-    settings = p.model_dump(mode="json")
-    return accuracy("finetune", settings, test.labels, predicted, **details)
+        if training.shows(step):
+            if not math.isfinite(value := loss.item()):
+                raise FloatingPointError(
+                    f"the loss must be finite, got {value} at step {step + 1} of {steps}: "
+                    "lower finetune.training.optimizer.base_lr"
+                )
+            training.show(step, loss=value, lr=rate)
 
 
 def _optimizer(backbone: nn.Module, classifier: nn.Linear, p: FinetuneTraining) -> torch.optim.Optimizer:

@@ -30,8 +30,10 @@ from rsa.models.backbones import variants
 from rsa.params.evaluation import Evaluation
 from rsa.params.linear import ImageProtocol, Steps
 from rsa.schedules import cosine
+from rsa.training.checkpoint import Checkpoints
 from rsa.training.device import gpu_number
 from rsa.training.lars import LARS
+from rsa.training.resumable import Resumable
 
 
 @dataclass(frozen=True)
@@ -85,18 +87,20 @@ class Frozen:
         return {key: torch.cat(parts) for key, parts in found.items()}
 
 
-def linear_sgd(name: str, p: ImageProtocol, frozen: Frozen, train: Split, test: Split, seed: int) -> Score:
+def linear_sgd(
+    name: str, p: ImageProtocol, frozen: Frozen, train: Split, test: Split, seed: int, checkpoints: Checkpoints
+) -> Score:
     """The score of protocol `name`; `seed` draws the held-out part, the batches and the crops."""
     frozen.backbone.to(frozen.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     settings = [Setting(*values) for values in product(p.lr, p.blocks, p.pooling)]
     held: dict[Setting, float] = {}
     if len(settings) > 1:
         kept, out = (train.subset(ids) for ids in held_out(train.labels, train.classes, p.held_out, seed))
-        found = _train(p, frozen, kept, settings, seed, out, every_epoch=False)
+        found = _train(p, frozen, kept, settings, seed, out, checkpoints.part("selection"), every_epoch=False)
         held = {setting: top1(out.labels, predictions[-1]) for setting, predictions in found.items()}
     best = max(settings, key=lambda setting: held.get(setting, 0.0))
     tried = settings if p.best_on_test else [best]
-    found = _train(p, frozen, train, tried, seed, test, every_epoch=p.best_on_test)
+    found = _train(p, frozen, train, tried, seed, test, checkpoints.part("final"), every_epoch=p.best_on_test)
     every = [top1(test.labels, predicted) for predictions in found.values() for predicted in predictions]
     return accuracy(
         name,
@@ -116,6 +120,7 @@ def _train(
     settings: list[Setting],
     seed: int,
     judged: Split,
+    checkpoints: Checkpoints,
     every_epoch: bool,
 ) -> dict[Setting, list[NDArray[np.int64]]]:
     """Train a classifier per setting; return its predictions on `judged` after each epoch or only the last."""
@@ -132,9 +137,11 @@ def _train(
     normalize = _normalizations(p, frozen, train) if p.normalize == "l2_standardize" else {}
     heads = {s: _classifier(fixed[s.blocks, s.pooling].shape[1], len(train.classes), seed).to(frozen.device) for s in settings}
     optimizer = _optimizer(p, heads, batch_size)
-    predictions: dict[Setting, list[NDArray[np.int64]]] = {s: [] for s in settings}
     steps = p.epochs * views.steps_per_epoch
-    for step, batch in zip(range(steps), views, strict=False):
+    predictions = {str(s): list[Tensor]() for s in settings}
+    training = Resumable("linear", checkpoints, nn.ModuleList(heads.values()), optimizer, steps, batch_size, predictions)
+    views.start = training.start
+    for step, batch in zip(training, views, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * _factor(p, step / steps, step // views.steps_per_epoch)
         h = frozen.variants(batch.views[0], p)
@@ -144,12 +151,15 @@ def _train(
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        if training.shows(step):
+            training.show(step, loss=torch.stack(losses).detach().nan_to_num(torch.inf).min().item())
         if step + 1 == steps or (every_epoch and (step + 1) % views.steps_per_epoch == 0):
             diverged = _diverged(losses, settings, step + 1)
             for s, head in heads.items():
                 predicted = _predict(head, fixed[s.blocks, s.pooling], normalize.get((s.blocks, s.pooling)), frozen)
-                predictions[s].append(np.full_like(predicted, -1) if s in diverged else predicted)  # never right, never chosen
-    return predictions
+                never_right = torch.full_like(predicted, -1)
+                training.kept[str(s)].append(never_right if s in diverged else predicted)
+    return {s: [predicted.numpy() for predicted in training.kept[str(s)]] for s in settings}
 
 
 def _classifier(dimension: int, classes: int, seed: int) -> nn.Linear:
@@ -187,12 +197,12 @@ def _normalizations(p: ImageProtocol, frozen: Frozen, train: Split) -> dict[tupl
 
 
 @torch.no_grad()
-def _predict(head: nn.Linear, h: Tensor, normalize: Normalization | None, frozen: Frozen) -> NDArray[np.int64]:
+def _predict(head: nn.Linear, h: Tensor, normalize: Normalization | None, frozen: Frozen) -> Tensor:
     parts = []
     for part in torch.split(h, frozen.evaluation.batch_size):
         x = part.to(frozen.device)
         parts.append(head(normalize(x) if normalize else x).argmax(1).cpu())
-    return torch.cat(parts).numpy()
+    return torch.cat(parts)
 
 
 def _diverged(losses: list[Tensor], settings: list[Setting], step: int) -> list[Setting]:

@@ -39,6 +39,10 @@ class Checkpoints:
         for partial in folder.glob("*.partial"):
             partial.unlink(missing_ok=True)
 
+    def part(self, name: str) -> "Checkpoints":
+        """Return the checkpoints of a part of the run, in a folder of their own."""
+        return Checkpoints(self.folder / name, self.steps, self.seconds / 60)
+
     def due(self, step: int) -> bool:
         """Return True if a checkpoint is due after `step`."""
         return step % self.steps == 0 or time.monotonic() - self.written > self.seconds

@@ -78,17 +78,17 @@ def test_who_is_mirrored_depends_on_seed_epoch_and_image_alone(coco: tuple[COCO,
 
 def test_batches_pass_over_all_images_in_every_epoch(coco: tuple[COCO, Path]):
     images = opened(coco)
-    places = list(training_batches(images, 3, 4))
+    places = list(training_batches(images, 3, 0, 4))
     for epoch in range(2):
         seen = [place for batch in places[2 * epoch : 2 * epoch + 2] for place in batch]
         assert sorted(seen) == [(number, epoch) for number in range(TRAIN)]
-    assert places == list(training_batches(images, 3, 4))
+    assert places == list(training_batches(images, 3, 0, 4))
     (x, targets), *_ = batches(images, places, workers=0)
     assert [image.shape for image in x] == [(3, SIDE, SIDE)] * 3
     assert torch.equal(x[0], images[places[0][0]][0])
     assert torch.equal(targets[0]["boxes"], images[places[0][0]][1]["boxes"])
     with pytest.raises(ValueError, match=r"schedule\.batch_size must be at most the number of images with objects \(6\), got 7"):
-        next(training_batches(images, 7, 1))
+        next(training_batches(images, 7, 0, 1))
 
 
 def test_crowds_and_images_without_objects_are_not_trained_on_but_tested(coco: tuple[COCO, Path]):

@@ -12,9 +12,11 @@ from rsa.evaluation.detection import average_precision, detection_scores, learni
 from rsa.evaluation.score import Scores
 from rsa.models.detectors import build_detector
 from rsa.params.detection import COCO, VOC
+from rsa.training.checkpoint import Checkpoints
 from rsa.training.device import setup
 from tests.data.shapes import CLASSES, draw_coco, draw_voc
 from tests.evaluation.detectors import tiny_backbone, tiny_detection
+from tests.evaluation.killed import again_and_again, at_once, equal, last_states
 
 CPU = torch.device("cpu")
 
@@ -29,7 +31,8 @@ def prepared(draw: Any, folder: Path, train: int, test: int) -> VOC | COCO:
 
 def scores(folder: Path, p: VOC | COCO, network: nn.Module, seed: int = 0, **changes: Any) -> Scores:
     setup("cpu", 1, seed)
-    return detection_scores("shapes", tiny_detection(p, **changes), network, folder / "objects", 1, seed, CPU)
+    settings, data = tiny_detection(p, **changes), folder / "objects"
+    return at_once(lambda checkpoints: detection_scores("shapes", settings, network, data, 1, seed, CPU, checkpoints))
 
 
 def test_training_on_a_frozen_backbone_finds_shapes_and_leaves_it_as_it_was(tmp_path: Path):
@@ -65,7 +68,7 @@ def test_the_same_seed_trains_the_same_detector_and_encoder_and_seed_matter(tmp_
         images = ObjectImages(file, raw, masks=False, training=True, flip_prob=0.5, seed=seed)
         setup("cpu", 1, seed)
         detector = build_detector(backbone, 2, settings)
-        train_detector(detector, backbone, images, settings, 1, CPU)
+        at_once(lambda checkpoints: train_detector(detector, backbone, images, settings, 1, CPU, checkpoints))
         return [parameter.detach() for parameter in detector.parameters() if parameter.requires_grad]
 
     def same(a: list[Tensor], b: list[Tensor]) -> bool:
@@ -75,6 +78,22 @@ def test_the_same_seed_trains_the_same_detector_and_encoder_and_seed_matter(tmp_
     assert same(trained(0, 0), first)
     assert not same(trained(1, 0), first)
     assert not same(trained(0, 1), first)
+
+
+def test_killed_again_and_again_a_detector_ends_in_the_same_bits(tmp_path: Path):
+    """Its regions and its images' sizes are drawn from torch's generator; images are read by another process."""
+    p = prepared(draw_voc, tmp_path, 8, 2)
+    settings = tiny_detection(p, iterations=12, short_side={"train": [48, 64], "test": 64}, backbone="trained")
+
+    def train(checkpoints: Checkpoints) -> Scores:
+        setup("cpu", 1, 0)
+        return detection_scores("shapes", settings, tiny_backbone(), tmp_path / "objects", 1, 0, CPU, checkpoints)
+
+    straight = train(Checkpoints(tmp_path / "straight", 1000, 60))
+    killed, kills = again_and_again(train, tmp_path / "killed")
+    assert killed == straight
+    assert kills == 2
+    assert equal(last_states(tmp_path / "killed"), last_states(tmp_path / "straight"))
 
 
 @pytest.mark.slow

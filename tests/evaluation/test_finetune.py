@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from rsa.evaluation.finetune import _optimizer, finetune, labelled
 from rsa.models.backbones import build_backbone
 from rsa.params.document import Params
 from rsa.params.finetune import FinetuneTraining
+from rsa.training.checkpoint import Checkpoints
+from tests.evaluation.killed import again_and_again, at_once, equal, last_states
 
 CPU = torch.device("cpu")
 
@@ -16,7 +20,8 @@ CPU = torch.device("cpu")
 def fine_tuned(tiny: Params, train: Split, test: Split, **changes: object) -> dict:
     torch.manual_seed(0)
     p = tiny.finetune.training.model_copy(update={"epochs": 3, "crop_scale": (0.8, 1.0), **changes})
-    return finetune(build_backbone(tiny.model), p, tiny.evaluation, 1, train, test, 0, CPU)
+    backbone = build_backbone(tiny.model)
+    return at_once(lambda checkpoints: finetune(backbone, p, tiny.evaluation, 1, train, test, 0, CPU, checkpoints))
 
 
 @pytest.mark.parametrize("percent", [1, 10, 50])
@@ -41,10 +46,28 @@ def test_fine_tuning_learns_repeats_to_the_bit_and_moves_the_whole_network(tiny:
     torch.manual_seed(0)
     backbone = build_backbone(tiny.model)
     before = {name: tensor.clone() for name, tensor in backbone.named_parameters()}
-    first = finetune(backbone, p, tiny.evaluation, 1, train_split, test_split, 0, CPU)
+    first = at_once(lambda checkpoints: finetune(backbone, p, tiny.evaluation, 1, train_split, test_split, 0, CPU, checkpoints))
     assert not any(torch.equal(tensor, before[name]) for name, tensor in backbone.named_parameters())
-    torch.manual_seed(0)
-    assert first == finetune(build_backbone(tiny.model), p, tiny.evaluation, 1, train_split, test_split, 0, CPU)
+    assert first == fine_tuned(tiny, train_split, test_split, epochs=p.epochs, crop_scale=p.crop_scale)
+
+
+def test_killed_again_and_again_a_fine_tuning_ends_in_the_same_bits(
+    tiny: Params, train_split: Split, test_split: Split, tmp_path: Path
+):
+    """With stochastic depth, which draws from torch's generator at every step."""
+    p = tiny.finetune.training.model_copy(update={"epochs": 2})
+    args = tiny.model.backbone_args | {"layers": [2, 1, 1, 1], "drop_path_rate": 0.5}
+    model = tiny.model.model_copy(update={"backbone_args": args})
+
+    def train(checkpoints: Checkpoints) -> dict:
+        torch.manual_seed(0)
+        return finetune(build_backbone(model), p, tiny.evaluation, 1, train_split, test_split, 0, CPU, checkpoints)
+
+    straight = train(Checkpoints(tmp_path / "straight", 1000, 60))
+    killed, kills = again_and_again(train, tmp_path / "killed")
+    assert killed == straight
+    assert kills > 2
+    assert equal(last_states(tmp_path / "killed"), last_states(tmp_path / "straight"))
 
 
 def test_fewer_labels_than_a_batch_are_one_batch(tiny: Params, train_split: Split, test_split: Split):
@@ -71,5 +94,5 @@ def test_rates_fall_from_block_to_block_and_every_parameter_is_in_one_group(tiny
 
 
 def test_a_rate_that_diverges_is_an_error(tiny: Params, train_split: Split, test_split: Split):
-    with pytest.raises(FloatingPointError, match=r"lower finetune\.training\.optimizer\.base_lr"):
+    with pytest.raises(FloatingPointError, match=r"at step \d+ of \d+: lower finetune\.training\.optimizer\.base_lr"):
         fine_tuned(tiny, train_split, test_split, optimizer=tiny.finetune.training.optimizer.model_copy(update={"base_lr": 1e38}))

@@ -1,5 +1,6 @@
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from rsa.evaluation.score import Score
 from rsa.models.backbones import build_backbone, variants
 from rsa.params.document import Params
 from rsa.params.linear import ImageProtocol
+from rsa.training.checkpoint import Checkpoints
+from tests.evaluation.killed import again_and_again, at_once, equal, last_states
 
 Data = tuple[Params, Split, Split]
 
@@ -60,7 +63,7 @@ def data(tiny: Params, train_split: Split, test_split: Split) -> Data:
 def scored(data: Data, p: ImageProtocol, backbone: nn.Module | None = None) -> Score:
     tiny, train, test = data
     frozen = Frozen(backbone or Pixels(), torch.device("cpu"), tiny.evaluation, threads=1)
-    return linear_sgd("x", p, frozen, train, test, seed=0)
+    return at_once(lambda checkpoints: linear_sgd("x", p, frozen, train, test, 0, checkpoints))
 
 
 def relabelled(split: Split, labels: np.ndarray) -> Split:
@@ -91,6 +94,22 @@ def test_of_several_rates_the_best_on_held_out_data_is_trained_again_on_everythi
         alone = scored((data[0], kept, out), protocol(lr=[rate]))["value"]
         assert score["held_out_top1"][str(Setting(rate, 1, "avg"))] == alone
     assert score["value"] == scored(data, protocol(lr=[0.3]))["value"]
+
+
+def test_killed_while_it_selects_and_while_it_trains_a_protocol_ends_in_the_same_bits(data: Data, tmp_path: Path):
+    tiny, train, test = data
+    p = protocol(lr=[0.01, 0.3], epochs=2, optimizer="lars", normalize="l2_standardize", best_on_test=True)
+    frozen = Frozen(Pixels(), torch.device("cpu"), tiny.evaluation, threads=1)
+
+    def train_both(checkpoints: Checkpoints) -> Score:
+        return linear_sgd("x", p, frozen, train, test, 0, checkpoints)
+
+    straight = train_both(Checkpoints(tmp_path / "straight", 1000, 60))
+    killed, kills = again_and_again(train_both, tmp_path / "killed")
+    assert killed == straight
+    assert kills > 4
+    assert len(last_states(tmp_path / "straight")) == 2  # classifiers for selection, classifiers for the score
+    assert equal(last_states(tmp_path / "killed"), last_states(tmp_path / "straight"))
 
 
 def test_labels_of_the_test_split_choose_nothing(data: Data):

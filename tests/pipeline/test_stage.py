@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -390,11 +391,12 @@ def test_a_finished_result_that_was_damaged_is_made_again(resuming: Project):
     assert resuming.files() == {"out/result.txt": "0"}
 
 
-def test_who_reads_a_result_ends_its_second_name(resuming: Project):
-    assert end(resuming.start()) == (0, "")
-    assert list((resuming.root / ".work/toy/out").rglob("result.txt"))
-    resuming.start(out="next", source="out/result.txt").communicate(timeout=60)
-    assert list((resuming.root / ".work/toy/out").rglob("result.txt")) == []
+@pytest.mark.parametrize(("out", "source"), [("out", "out/result.txt"), ("scores/out", "scores")])
+def test_who_reads_a_result_ends_its_second_name(resuming: Project, out: str, source: str):
+    assert end(resuming.start(out=out)) == (0, "")
+    assert list((resuming.root / ".work/toy" / quote(out, safe="")).rglob("result.txt"))
+    resuming.start(out="next", source=source).communicate(timeout=60)
+    assert list((resuming.root / ".work/toy" / quote(out, safe="")).rglob("result.txt")) == []
 
 
 def test_json_is_stable_and_has_no_nan(tmp_path: Path):
