@@ -10,6 +10,8 @@ from torch.nn import Parameter
 
 T = TypeVar("T")
 
+_gather_into = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # the newer name, the older name
+
 
 def rank() -> int:
     """Return the rank of this process."""
@@ -21,12 +23,17 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def _all_gather(x: Tensor) -> Tensor:
+    """Concatenate the contiguous tensors (B, ...) of all ranks, with one collective call and no copy."""
+    gathered = x.new_empty(world_size() * len(x), *x.shape[1:])
+    _gather_into(gathered, x)
+    return gathered
+
+
 class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(world_size())]
-        dist.all_gather(parts, x)
-        return torch.cat(parts)
+        return _all_gather(x)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
@@ -43,11 +50,7 @@ def all_gather_with_grad(x: Tensor) -> Tensor:
 @torch.no_grad()
 def all_gather_stack(x: Tensor) -> Tensor:
     """Stack the (small) tensors of all ranks, without gradient: (...) -> (ranks, ...)."""
-    if world_size() == 1:
-        return x[None]
-    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
-    dist.all_gather(parts, x.contiguous())
-    return torch.stack(parts)
+    return x[None] if world_size() == 1 else _all_gather(x.flatten()).view(world_size(), *x.shape)
 
 
 def all_reduce_mean(x: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
-"""Exact batch norm over the batches of all ranks, on GPUs and on CPUs, which torch.nn.SyncBatchNorm does not support.
+"""Batch norm over the batches of all ranks: N ranks compute the same as one rank with the global batch.
 
-N ranks compute the same as one rank with the global batch.
 Forward: mean and variance of all ranks are combined by the formula of Chan et al. 1979, with one collective call.
 Backward: with g the gradient of the output and x^ the normalised input, dx = w / std (g - mean(g) - x^ mean(g x^)); the means
 run over all ranks, with one collective call. Weight and bias get the local gradient, like every parameter.
+
+On GPUs this calls the kernels of torch.nn.SyncBatchNorm, whose own code makes the CPU wait for the GPU in every forward pass.
+There are no such kernels for CPUs, where the same formulae are put together from those of a plain batch norm.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +20,8 @@ from rsa.distributed import all_gather_stack, world_size
 
 
 class _Normalize(torch.autograd.Function):
+    """The form for CPUs, given the global statistics."""
+
     @staticmethod
     def forward(
         context: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, count: int
@@ -42,6 +48,46 @@ class _Normalize(torch.autograd.Function):
         return gx, gw, gb, None, None, None, None
 
 
+class _FusedNormalize(torch.autograd.Function):
+    """The form for GPUs, which also updates the running statistics."""
+
+    @staticmethod
+    def forward(
+        context: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        means, inverse_stds = all_gather_stack(torch.stack(torch.batch_norm_stats(x, eps))).unbind(1)  # (ranks, C)
+        counts, whole_counts = _counts(world_size(), x.numel() // x.shape[1], means.dtype, x.device)
+        mean, inverse_std = torch.batch_norm_gather_stats_with_counts(
+            x, means, inverse_stds, running_mean, running_var, momentum, eps, counts
+        )
+        context.save_for_backward(x, weight, mean, inverse_std, whole_counts)
+        return torch.batch_norm_elemt(x, weight, bias, mean, inverse_std, eps)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse_std, counts = context.saved_tensors
+        g = gradients[0].contiguous(memory_format=_format(x))
+        affine = weight is not None
+        sum_g, sum_gx, gw, gb = torch.batch_norm_backward_reduce(g, x, mean, inverse_std, weight, True, affine, affine)
+        sums = torch.stack([sum_g, sum_gx])
+        dist.all_reduce(sums)
+        gx = torch.batch_norm_backward_elemt(g, x, mean, inverse_std, weight, sums[0], sums[1], counts)
+        return gx, gw if affine else None, gb if affine else None, None, None, None, None
+
+
+@cache
+def _counts(ranks: int, count: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the number of values of each rank, which are equal, as each of two kernels wants them."""
+    return torch.full((ranks,), count, dtype=dtype, device=device), torch.full((ranks,), count, dtype=torch.int32, device=device)
+
+
 def _format(x: Tensor) -> torch.memory_format:
     channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if channels_last else torch.contiguous_format
@@ -58,16 +104,20 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Normalise (B, C, ...) over all ranks in training mode."""
         if not self.training or world_size() == 1:
             return super().forward(input)
-        mean, var, count = self._statistics(input)
-        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
-            momentum = self.momentum if self.momentum is not None else 0.1
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-            self.running_var.lerp_((var * count / (count - 1)).to(self.running_var.dtype), momentum)
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
+        running_mean, running_var = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+        if running_mean is not None and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        momentum = self.momentum if self.momentum is not None else 0.1
+        x = input.contiguous(memory_format=_format(input))
+        if x.is_cuda:
+            fused = (x, self.weight, self.bias, running_mean, running_var, momentum, self.eps)
+            return _FusedNormalize.apply(*fused)  # type: ignore[no-any-return]
+        mean, var, count = self._statistics(x)
+        if running_mean is not None and running_var is not None:
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_((var * count / (count - 1)).to(running_var.dtype), momentum)
         weight = torch.ones_like(mean) if self.weight is None else self.weight
         bias = torch.zeros_like(mean) if self.bias is None else self.bias
-        x = input.contiguous(memory_format=_format(input))
         return _Normalize.apply(x, weight, bias, mean, var, self.eps, count)  # type: ignore[no-any-return]
 
     @torch.no_grad()
