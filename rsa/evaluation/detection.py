@@ -38,6 +38,7 @@ def detection_scores(
     checkpoints: Checkpoints,
 ) -> Scores:
     """Train on one split of `data`, test on the other: task -> score. `seed` draws new layers, batches and regions."""
+    repeats = "exactly" if deterministic(device) else "to rounding"
     masks, raw = p.detector == "mask_rcnn", Path(p.data.raw)
     train = ObjectImages(data / "train.json", raw, masks=masks, training=True, flip_prob=p.flip_prob, seed=seed)
     test = ObjectImages(data / "test.json", raw, masks=masks, training=False)
@@ -48,8 +49,18 @@ def detection_scores(
     for kind, found in precision.items():
         for metric in METRICS:
             details = {"per_class": found["per_class"]} if metric == "AP" else {}
-            scores[f"{TASKS[kind]} {metric}"] = stamped(name, p, metric, found[metric], 0.0, **details)
+            scores[f"{TASKS[kind]} {metric}"] = stamped(name, p, metric, found[metric], 0.0, repeats=repeats, **details)
     return scores
+
+
+def deterministic(device: torch.device) -> bool:
+    """Return whether training on `device` repeats to the bit; on a GPU, allow the kernels that do not.
+
+    torchvision's deterministic roi_align materialises every sampling point of every region, which takes terabytes.
+    """
+    if device.type != "cpu":
+        torch.use_deterministic_algorithms(False)
+    return device.type == "cpu"
 
 
 def train_detector(

@@ -1,14 +1,17 @@
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torchvision.ops import roi_align
 
 from rsa.data.detection_data import write_objects
 from rsa.data.object_images import ObjectImages
-from rsa.evaluation.detection import average_precision, detection_scores, learning_rate, train_detector
+from rsa.evaluation.detection import average_precision, detection_scores, deterministic, learning_rate, train_detector
 from rsa.evaluation.score import Scores
 from rsa.models.detectors import build_detector
 from rsa.params.detection import COCO, VOC
@@ -51,7 +54,7 @@ def test_training_on_a_frozen_backbone_finds_shapes_and_leaves_it_as_it_was(tmp_
         assert found[task]["value"] > floor[kind]["AP50"] + 15
     assert found["detection AP"]["per_class"].keys() == set(CLASSES)
     for score in found.values():
-        assert score["protocol"] == "shapes"
+        assert (score["protocol"], score["repeats"]) == ("shapes", "exactly")
         assert score["settings"] == settings.model_dump(mode="json")
     for name, value in backbone.state_dict().items():
         assert torch.equal(value, before[name]), name
@@ -94,6 +97,34 @@ def test_killed_again_and_again_a_detector_ends_in_the_same_bits(tmp_path: Path)
     assert killed == straight
     assert kills == 2
     assert equal(last_states(tmp_path / "killed"), last_states(tmp_path / "straight"))
+
+
+def test_on_a_gpu_regions_are_cut_by_the_kernel_that_needs_no_terabytes(monkeypatch: pytest.MonkeyPatch):
+    """On fake CUDA tensors. torchvision takes its own path, which materialises all sampling points, if torch is deterministic."""
+    module = sys.modules["torchvision.ops.roi_align"]
+    own = []
+
+    def materialise(images: Tensor, regions: Tensor, *_: object) -> Tensor:
+        own.append(regions)
+        return images.new_empty(0)
+
+    monkeypatch.setattr(module, "is_compile_supported", lambda kind: True)  # as where torch has a GPU
+    monkeypatch.setattr(module, "_roi_align", materialise)
+
+    def cut() -> Tensor:
+        with FakeTensorMode():
+            return roi_align(torch.randn(2, 256, 200, 336, device="cuda"), torch.rand(512, 5, device="cuda"), (7, 7))
+
+    setup("cpu", 1, 0)
+    assert deterministic(CPU)
+    cut()
+    assert len(own) == 1
+    try:
+        assert not deterministic(torch.device("cuda"))
+        assert cut().shape == (512, 256, 7, 7)
+        assert len(own) == 1
+    finally:
+        setup("cpu", 1, 0)
 
 
 @pytest.mark.slow
