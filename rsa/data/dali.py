@@ -3,10 +3,12 @@
 No operator of a graph is random: every parameter is an input, drawn in numpy.
 """
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import torch
 import torch.utils.dlpack
 from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
@@ -31,8 +33,12 @@ def build(graph: Callable[[], Any], *, batch_size: int, threads: int, gpu: int |
 
 
 def decode(encoded: Any, gpu: int | None) -> Any:
-    """Decode images to upright RGB, uint8 (H, W, 3). This is the only operator that differs between CPU and GPU."""
-    return fn.decoders.image(encoded, device="cpu" if gpu is None else "mixed", output_type=types.RGB)
+    """Decode images to upright RGB, uint8 (H, W, 3). This is the only operator that is set up differently on CPU and GPU."""
+    if gpu is None:
+        return fn.decoders.image(encoded, device="cpu", output_type=types.RGB)
+    # A GPU's hardware decoder takes a share of each batch, so that an image's pixels would depend on the batch that it is in.
+    # libjpeg-turbo's upsampling of the colours is the CPU decoder's.
+    return fn.decoders.image(encoded, device="mixed", output_type=types.RGB, hw_decoder_load=0.0, jpeg_fancy_upsampling=True)
 
 
 def outputs(pipeline: Any, split: Split, in_flight: Callable[[], NDArray[np.int64]]) -> list[Tensor]:
@@ -47,6 +53,40 @@ def outputs(pipeline: Any, split: Split, in_flight: Callable[[], NDArray[np.int6
                 ) from why
         raise
     return [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in batch]
+
+
+class Copies:
+    """Copies of a pipeline's outputs, on a GPU.
+
+    DALI writes into a buffer again as soon as its last tensor is gone, even if kernels that read it are still queued on torch's
+    stream. So torch gets copies, and a buffer is held until the GPU has passed the event behind its copy.
+    """
+
+    def __init__(self, event: Callable[[], Any] = torch.cuda.Event) -> None:
+        self.event, self.held = event, deque[tuple[Any, list[Tensor]]]()
+
+    def __call__(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Return tensors that torch owns: CPU tensors as they are, as DALI leaves their buffers alone."""
+        if not tensors[0].is_cuda:
+            return tensors
+        copies = [tensor.clone() for tensor in tensors]
+        copied = self.event()
+        copied.record()
+        self.held.append((copied, tensors))
+        while self.held and (len(self.held) > PREFETCH or self.held[0][0].query()):
+            self._release()
+        return copies
+
+    def _release(self) -> None:
+        self.held[0][0].synchronize()  # before the buffer goes
+        self.held.popleft()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self.held:
+            self._release()
 
 
 def _decodes(encoded: NDArray[np.uint8]) -> bool:

@@ -36,9 +36,10 @@ def evaluation_images(
         return fn.slice(image, start=start, shape=[crop, crop], axes=[0, 1])
 
     pipeline = dali.build(images, batch_size=batch_size, threads=threads, gpu=gpu)
-    for number in range(len(batches)):
-        ahead = np.concatenate(batches[number : number + dali.PREFETCH + 1])
-        yield dali.outputs(pipeline, split, lambda: ahead)[0]  # noqa: B023
+    with dali.Copies() as copies:
+        for number in range(len(batches)):
+            ahead = np.concatenate(batches[number : number + dali.PREFETCH + 1])
+            yield copies(dali.outputs(pipeline, split, lambda: ahead))[0]  # noqa: B023
 
 
 def resized(heights: I64, widths: I64, short_side: int) -> I64:

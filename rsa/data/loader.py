@@ -120,10 +120,11 @@ class TrainingViews:
             gpu=self.gpu,
             prefetch=self.prefetch,
         )
-        with single_threads(max(1, self.threads // 2)) as coloring:  # colouring takes less time than decoding and resizing
+        # Colouring takes less time than decoding and resizing.
+        with single_threads(max(1, self.threads // 2)) as coloring, dali.Copies() as copies:
             ahead: deque[Future[Batch]] = deque()
             for iteration in itertools.count(self.start):
-                crops = dali.outputs(pipeline, self.split, partial(self._in_flight, iteration))
+                crops = copies(dali.outputs(pipeline, self.split, partial(self._in_flight, iteration)))
                 ahead.append(coloring.submit(self._batch, iteration, crops))
                 if len(ahead) > self.prefetch:
                     yield ahead.popleft().result()
