@@ -176,6 +176,8 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
         "health": health._asdict(),
         "collapsed": threshold_violation(health, p.pretrain.collapse) is not None,
     }
+    if device.type == "cuda":  # its JPEG decoder and its resizing round otherwise
+        described["views_differ_from_cpu"] = next(iter(views(0))).difference(next(iter(views(0, 1, None))))
     write_json(work / "run.json", described)
 
 

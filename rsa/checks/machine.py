@@ -14,12 +14,18 @@ FREE_GB = 10
 
 
 def devices(p: Params) -> str:
-    """torch finds the GPUs that params.yaml asks for."""
+    """torch finds the GPUs that params.yaml asks for, and how many of them a pretraining run gets."""
     if not torch.cuda.is_available():
         if p.runtime.device == "gpu":
             raise FailedError("runtime.device is gpu, and torch finds none")
         raise SkippedError("torch finds no GPU; training runs on the CPU")
-    return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    there, wanted = torch.cuda.device_count(), p.runtime.gpus
+    names = ", ".join(torch.cuda.get_device_name(i) for i in range(there))
+    if p.runtime.device == "cpu":
+        return f"{names}; unused, as runtime.device is cpu"
+    if wanted > there:
+        raise FailedError(f"runtime.gpus is {wanted}, and torch sees {there} here: {names}")
+    return f"{names}; a pretraining run gets {wanted} of {there}: {there // wanted} at once with --resources gpu={there}"
 
 
 def decoding(p: Params) -> str:

@@ -72,15 +72,19 @@ class Run:
 
 
 def ranks(p: Params) -> str:
-    """As many ranks as params.yaml asks for on a node, at least two, train like one, in float64 on the CPU."""
-    count, worst = max(RANKS, processes(p.runtime)), 0.0
+    """As many ranks as params.yaml asks for on a node, at least two, train like one, in float64.
+
+    They run on the run's GPUs, where there are at least two, otherwise on the CPU.
+    """
+    gpus = torch.cuda.device_count() if choose_device(p.runtime.device).type == "cuda" else 0
+    device, count, worst = "gpu" if gpus >= RANKS else "cpu", max(RANKS, processes(p.runtime)), 0.0
     for name in p.trained:
         with tempfile.TemporaryDirectory() as folder:
             for world in (1, count):
-                asked = {"nodes": 1, "processes": world, "timeout_minutes": 5, "device": "cpu"}
+                asked = {"nodes": 1, "processes": world, "timeout_minutes": 5, "device": device}
                 runtime = p.runtime.model_copy(update=asked)
                 pretrain = p.pretrain.model_copy(update={"batch_size": 4 * count, "accumulate": 1})
-                launch(pretrain, runtime, Path(folder), train_rank, p, name, 4 * count, Path(folder))
+                launch(pretrain, runtime, Path(folder), train_rank, p, name, 4 * count, device, Path(folder))
             torch.set_default_dtype(torch.float32)
             one, many = (torch.load(Path(folder) / f"{world}.pt") for world in (1, count))
         for key, value in one.items():
@@ -88,14 +92,15 @@ def ranks(p: Params) -> str:
                 worst = max(worst, float((many[key] - value).abs().max() / value.abs().max().clamp(min=1e-3)))
     if worst > TOLERANCE:
         raise FailedError(f"{count} ranks differ from one by {worst:.1e}")
-    return f"{count} ranks equal one to {worst:.0e} after 2 steps in float64"
+    where = "by NCCL on GPUs" if device == "gpu" else "by gloo on the CPU"
+    return f"{count} ranks equal one to {worst:.0e} after 2 steps in float64, {where}"
 
 
-def train_rank(p: Params, name: str, size: int, folder: Path) -> None:
+def train_rank(p: Params, name: str, size: int, device: str, folder: Path) -> None:
     """Take two steps in a process of `ranks`; the first process saves the model."""
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    run = Run(p, name, size, torch.device("cpu"), distributed.rank(), distributed.world_size())
+    run = Run(p, name, size, choose_device(device), distributed.rank(), distributed.world_size())
     run.train(0, 2, "float32")
     if distributed.rank() == 0:
         torch.save(run.state(), folder / f"{distributed.world_size()}.pt")
@@ -128,10 +133,18 @@ def step(p: Params) -> str:
     for name in p.trained:
         run = Run(p, name, size, device)
         run.train(0, 1, p.pretrain.precision)
+        wait_for(device)
         started = time.perf_counter()
         run.train(1, 3, p.pretrain.precision)
+        wait_for(device)
         words.append(f"{name} {2 * size / (time.perf_counter() - started):.0f} images/s")
     return f"{', '.join(words)}, forward, backward and optimiser, in batches of {size}"
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what was queued: kernels are launched asynchronously."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def memory(p: Params) -> str:

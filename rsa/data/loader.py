@@ -43,6 +43,12 @@ class Batch:
         """Return the first `count` samples."""
         return Batch(self.iteration, self.samples[:count], [view[:count] for view in self.views])
 
+    def difference(self, other: "Batch") -> dict[str, float]:
+        """Return the share of values that differ from another batch's views, and the mean difference in 255ths."""
+        ours, theirs = (torch.cat([view.cpu().flatten() for view in batch.views]).int() for batch in (self, other))
+        apart = (ours - theirs).abs().double()
+        return {"share": float((apart > 0).double().mean()), "mean": float(apart.mean())}
+
     def micro_batches(self, count: int) -> "list[Batch]":
         """Split into `count` micro-batches of equal size, whose gradients are accumulated."""
         if count == 1:

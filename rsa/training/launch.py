@@ -37,10 +37,19 @@ ERROR_FILE = "ended"  # file in the run's folder with the reason why a rank ende
 
 
 def processes(r: Runtime) -> int:
-    """Return the number of processes on this node: `auto` is one per GPU of the run, 1 on the CPU."""
-    if r.processes != "auto":
-        return r.processes
-    return max(1, min(r.gpus, torch.cuda.device_count())) if r.device != "cpu" else 1
+    """Return the number of processes on this node: `auto` is one per GPU of the run, 1 on the CPU.
+
+    Raises ValueError if they are more than the GPUs that this process sees: NCCL takes one process per GPU.
+    """
+    gpus = torch.cuda.device_count() if r.device != "cpu" and torch.cuda.is_available() else 0
+    if r.processes == "auto":
+        return max(1, min(r.gpus, gpus))
+    if gpus and r.processes > gpus:
+        raise ValueError(
+            f"runtime.processes must be at most the {gpus} GPUs that this job sees, got {r.processes}: "
+            "lower it, raise runtime.gpus to it, or train on the CPU with runtime.device cpu"
+        )
+    return r.processes
 
 
 def launch(p: Pretrain, r: Runtime, folder: Path, function: Callable[..., None], *arguments: Any) -> None:

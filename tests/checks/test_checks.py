@@ -8,6 +8,7 @@ from rsa.checks import machine, training, views
 from rsa.checks.outcome import FailedError
 from rsa.params.document import Params
 from rsa.training.checkpoint import load_training_state
+from rsa.training.launch import processes
 
 
 def test_a_resume_that_loses_something_fails(tiny: Params, monkeypatch: pytest.MonkeyPatch):
@@ -56,3 +57,62 @@ def test_a_full_disk_fails(tiny: Params, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(machine, "FREE_GB", 1e9)
     with pytest.raises(FailedError, match="GB free here, at least"):
         machine.disk(tiny)
+
+
+def test_a_step_is_timed_from_and_to_an_idle_gpu(tiny: Params, monkeypatch: pytest.MonkeyPatch):
+    order: list[str] = []
+    monkeypatch.setattr(training, "wait_for", lambda device: order.append("wait"))
+    monkeypatch.setattr(training.time, "perf_counter", lambda: order.append("clock") or float(len(order)))
+    monkeypatch.setattr(training.Run, "train", lambda *arguments: order.append("train"))
+    training.step(tiny)
+    assert order == ["train", "wait", "clock", "train", "wait", "clock"] * 2  # byol, rsa
+
+
+@pytest.fixture
+def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"GPU {i}")
+
+
+def asking(tiny: Params, **changes: object) -> Params:
+    return tiny.model_copy(update={"runtime": tiny.runtime.model_copy(update={"device": "auto", **changes})})
+
+
+def test_the_gpus_of_a_run_are_counted(tiny: Params, eight_gpus: None):
+    assert machine.devices(asking(tiny, gpus=2)).endswith(
+        "GPU 7; a pretraining run gets 2 of 8: 4 at once with --resources gpu=8"
+    )
+    assert machine.devices(asking(tiny, device="cpu")).endswith("unused, as runtime.device is cpu")
+    with pytest.raises(FailedError, match=r"runtime\.gpus is 16, and torch sees 8 here: GPU 0, "):
+        machine.devices(asking(tiny, gpus=16))
+
+
+@pytest.mark.parametrize(("device", "gpus", "where"), [("auto", 8, "gpu"), ("auto", 1, "cpu"), ("cpu", 8, "cpu")])
+def test_ranks_are_compared_on_the_gpus_of_the_run(
+    device: str, gpus: int, where: str, tiny: Params, eight_gpus: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    asked: list[tuple[int, str]] = []
+
+    def launch(pretrain, runtime, folder, function, p, name, size, device, out):
+        asked.append((runtime.processes, runtime.device))
+        assert device == runtime.device
+        torch.save({"weight": torch.ones(1)}, out / f"{runtime.processes}.pt")
+
+    monkeypatch.setattr(training, "launch", launch)
+    found = training.ranks(asking(tiny, device=device, gpus=min(gpus, 4)))
+    count = 4 if (device, gpus) == ("auto", 8) else 2
+    assert asked == [(1, where), (count, where)] * 2  # byol, rsa
+    assert found.endswith("by NCCL on GPUs" if where == "gpu" else "by gloo on the CPU")
+
+
+def test_more_processes_than_gpus_are_refused(tiny: Params, eight_gpus: None):
+    assert processes(asking(tiny, gpus=4).runtime) == 4
+    assert processes(asking(tiny, gpus=16).runtime) == 8
+    assert processes(asking(tiny, processes=8).runtime) == 8
+    assert processes(asking(tiny, processes=9, device="cpu").runtime) == 9
+    with pytest.raises(
+        ValueError, match=r"runtime\.processes must be at most the 8 GPUs that this job sees, got 9: lower it, raise"
+    ):
+        processes(asking(tiny, processes=9).runtime)
