@@ -19,7 +19,7 @@ import torch
 from benchmarks.input import sharded
 from rsa.data.index import Split
 from rsa.data.loader import Batch, TrainingViews
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.data.sources import open_source
 from rsa.methods import build_method
 from rsa.methods.hard_views import HardViews, Selection
@@ -85,7 +85,7 @@ def step_seconds(method: Method, views: list[Batch], p: Params, precision: str) 
             pretrain,
             schedule,
             total_steps=1,
-            device=CPU,
+            normalize=Normalize(p.views.normalize, CPU),
             stop_on_collapse=False,
             report=lambda rows: None,
         )
@@ -99,7 +99,7 @@ def trained(split: Split, p: Params, steps: int) -> Method:
     pretrain = p.pretrain.model_copy(update={"precision": "bf16", "batch_size": BATCH})
     train(
         method, batches(split, p, method), optimizer, pretrain, p.methods["byol"].optimizer,
-        total_steps=steps, device=CPU, stop_on_collapse=False, report=lambda rows: None,
+        total_steps=steps, normalize=Normalize(p.views.normalize, CPU), stop_on_collapse=False, report=lambda rows: None,
     )  # fmt: skip
     return method
 
@@ -109,7 +109,7 @@ def selections(method: Method, views: list[Batch], p: Params, form: dict[str, ob
     hard_views = HardViews(method, hard(form), p.views)
     hard_views.progress = 0.5
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        return [hard_views.select([as_input(view, CPU) for view in batch.views], batch.samples) for batch in views]
+        return [hard_views.select(list(map(Normalize(p.views.normalize, CPU), batch.views)), batch.samples) for batch in views]
 
 
 def quality(exact: list[Selection], other: list[Selection]) -> tuple[float, float]:

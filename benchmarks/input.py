@@ -29,7 +29,7 @@ from torchvision.transforms import v2
 
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
-from rsa.data.normalize import MEAN, STD, as_input
+from rsa.data.normalize import Normalize
 from rsa.data.shards import write_shards
 from rsa.data.sources import Sample, Source, open_source
 from rsa.data.views import candidate_view_pairs
@@ -63,7 +63,7 @@ class FourViews:
                 v2.RandomApply([blur], p.blur.prob[0]),
             ]
         )
-        to_float: list[nn.Module] = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+        to_float: list[nn.Module] = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(p.normalize.mean, p.normalize.std)]
         self.finish = v2.Compose(to_float if tensors else [v2.ToImage(), *to_float])
 
     def __call__(self, image: Any) -> list[torch.Tensor]:
@@ -105,7 +105,7 @@ def by_torchvision(data: bytes) -> torch.Tensor:
 
 def ours(split: Split, views: Views, batch_size: int) -> Iterator[Any]:
     for batch in TrainingViews(split, candidate_view_pairs(views), batch_size=batch_size, seed=0, threads=WORKERS):
-        yield [as_input(view, CPU) for view in batch.views]
+        yield list(map(Normalize(views.normalize, CPU), batch.views))
 
 
 def endless(loader: Iterable[Any]) -> Iterator[Any]:
@@ -206,7 +206,7 @@ def waiting_share(split: Split, p: Params) -> float:
     started = time.perf_counter()
     train(
         model, timed(), build_optimizer(model.parameters(), (), optimizer), pretrain, optimizer,
-        total_steps=12, device=CPU, stop_on_collapse=False, report=lambda rows: None,
+        total_steps=12, normalize=Normalize(p.views.normalize, CPU), stop_on_collapse=False, report=lambda rows: None,
     )  # fmt: skip
     return waited / (time.perf_counter() - started)
 

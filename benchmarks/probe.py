@@ -29,7 +29,7 @@ from benchmarks.input import sharded
 from benchmarks.scale import private_memory
 from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.data.sources import open_source
 from rsa.evaluation.encode import frozen
 from rsa.evaluation.features import Features, read_features, write_features
@@ -67,17 +67,17 @@ def encoded(archive: Path, folder: Path) -> None:
     }
     train_on(backbone, torch.cat([batch.cpu() for batch in images["train"]]), splits["train"].labels)
     for name, split in splits.items():
-        write_features(folder, name, split.labels, map(frozen(backbone, CPU), images[name]))
+        write_features(folder, name, split.labels, map(frozen(backbone, Normalize(p.views.normalize, CPU)), images[name]))
 
 
 def train_on(backbone: torch.nn.Module, images: torch.Tensor, labels: NDArray[np.int64]) -> None:
     model = torch.nn.ModuleList([backbone.to(memory_format=torch.channels_last), torch.nn.Linear(512, 10)]).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    random = np.random.default_rng(0)
+    random, normalize = np.random.default_rng(0), Normalize(load_recipe("cifar10_small").views.normalize, CPU)
     for _ in range(STEPS):
         chosen = random.integers(0, len(labels), BATCH)
         with torch.autocast("cpu", torch.bfloat16):
-            scores = model[1](representation(backbone, as_input(images[chosen], CPU)))
+            scores = model[1](representation(backbone, normalize(images[chosen])))
         optimizer.zero_grad()
         F.cross_entropy(scores.float(), torch.tensor(labels[chosen])).backward()
         optimizer.step()

@@ -27,7 +27,7 @@ from rsa import distributed
 from rsa.data import cache
 from rsa.data.cache import RemoteShards, link_shards
 from rsa.data.index import Split
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.data.order import Order
 from rsa.methods import build_method
 from rsa.models.sync_batch_norm import synchronize
@@ -72,14 +72,14 @@ class Step:
     def __call__(self) -> None:
         train(
             self.model, self.views, self.optimizer, self.p, self.schedule,
-            total_steps=1, device=CPU, stop_on_collapse=False, report=lambda rows: None,
+            total_steps=1, normalize=Normalize(P.views.normalize, CPU), stop_on_collapse=False, report=lambda rows: None,
         )  # fmt: skip
 
 
 def backbone_step() -> tuple[Callable[[], None], float]:
     """The backbone's forward and backward alone, and its operations."""
     network = backbone().to(memory_format=torch.channels_last).train()
-    x = as_input(next(batches(1)).views[0], CPU)
+    x = Normalize(P.views.normalize, CPU)(next(batches(1)).views[0])
 
     def step() -> None:
         network(x).sum().backward()
@@ -207,7 +207,7 @@ def exchanged(rank: int, meeting: str, answers: Any) -> None:
     real = {name: getattr(dist, name) for name in sent}
     dist.all_reduce = lambda x, *more: sent["all_reduce"].append(x.nbytes) or real["all_reduce"](x, *more)
     dist.all_gather = lambda parts, x: sent["all_gather"].append(x.nbytes) or real["all_gather"](parts, x)
-    model, views = step.model, [as_input(view, CPU) for view in next(step.views).views]
+    model, views = step.model, list(map(Normalize(P.views.normalize, CPU), next(step.views).views))
     embedded = model.embed(views, next(step.views).samples)
     model.losses(embedded, 0.5)["loss"].mean().backward()
     norms = sum(map(sum, sent.values()))

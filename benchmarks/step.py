@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rsa import distributed
 from rsa.data.loader import Batch
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.methods import method_class
 from rsa.methods.method import Method
@@ -47,6 +47,7 @@ from rsa.training.optim import build_optimizer
 THREADS, BATCH, STEPS, ROUNDS = 2, 64, 2, 3
 DEVICE = torch.device("cuda" if "gpu" in sys.argv else "cpu")
 RECIPE = load_recipe("cifar10")
+NORMALIZE = Normalize(RECIPE.views.normalize, DEVICE)
 VIEWS = {"byol": 2, "rsa": 4}
 
 
@@ -79,7 +80,7 @@ def ours(name: str, precision: str) -> Callable[[int], None]:
             pretrain,
             p,
             total_steps=steps,
-            device=DEVICE,
+            normalize=NORMALIZE,
             stop_on_collapse=False,
             report=lambda rows: None,
         )
@@ -99,7 +100,7 @@ def plain(name: str) -> Callable[[int], None]:
     predictor = PlainHead(128, 1024, 128).to(DEVICE).train()
     target = copy.deepcopy(online)
     optimizer = torch.optim.SGD([*online.parameters(), *predictor.parameters()], lr=0.03, momentum=0.9, weight_decay=5e-4)
-    views = [as_input(view, DEVICE).contiguous() for view in next(batches(VIEWS[name])).views]
+    views = [NORMALIZE(view).contiguous() for view in next(batches(VIEWS[name])).views]
 
     def d(q: Tensor, z: Tensor) -> Tensor:
         return (2 - 2 * F.cosine_similarity(q, z.detach())).mean()
@@ -146,7 +147,7 @@ def lightlys() -> Callable[[int], None]:
     torch.manual_seed(0)
     model, criterion = LightlyBYOL().to(DEVICE).train(), NegativeCosineSimilarity()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.06)
-    x0, x1 = (as_input(view, DEVICE).contiguous() for view in next(batches(2)).views)
+    x0, x1 = (NORMALIZE(view).contiguous() for view in next(batches(2)).views)
 
     def run(steps: int) -> None:
         momentum = cosine_schedule(0, 10, 0.996, 1)
@@ -171,7 +172,7 @@ def convolutions(name: str) -> Callable[[int], None]:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda layer, inputs, out: layers.append((layer, inputs[0].detach().bfloat16())))
-    network(as_input(next(batches(1)).views[0], DEVICE))
+    network(NORMALIZE(next(batches(1)).views[0]))
     network.bfloat16()
     outputs = [F.conv2d(x, layer.weight, None, layer.stride, layer.padding).detach() for layer, x in layers]
 
@@ -244,7 +245,7 @@ def outside_share(name: str, precision: str) -> float:
             pretrain,
             p,
             total_steps=6,
-            device=DEVICE,
+            normalize=NORMALIZE,
             stop_on_collapse=False,
             report=lambda rows: None,
         )
@@ -275,7 +276,7 @@ def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, l
             pretrain,
             p,
             total_steps=steps,
-            device=DEVICE,
+            normalize=NORMALIZE,
             stop_on_collapse=False,
             report=lambda rows: None,
         )

@@ -14,12 +14,14 @@ from rsa.params.detection import Detection
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
 from rsa.params.sections import At
+from rsa.params.views import ChannelStatistics
 from rsa.training.checkpoint import Checkpoints
 from rsa.training.device import setup
 
 
 def detect(
     model: Model,
+    normalize: Annotated[ChannelStatistics, At("views.normalize")],
     settings: Annotated[Detection, At("detection.{name}")],
     runtime: Runtime,
     name: str,
@@ -39,7 +41,9 @@ def detect(
         write_json(out, {})
         return
     checkpoints = Checkpoints(work, runtime.checkpoint.steps, runtime.checkpoint.minutes)
-    write_json(out, detection_scores(name, settings, backbone, data, runtime.threads.evaluation, seed, device, checkpoints))
+    write_json(
+        out, detection_scores(name, settings, backbone, normalize, data, runtime.threads.evaluation, seed, device, checkpoints)
+    )
 
 
 if __name__ == "__main__":

@@ -4,22 +4,34 @@ out/: train.npy, train_labels.npy, test.npy, test_labels.npy (see rsa.evaluation
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from pipeline.stage import run
 from rsa.data.index import Split
+from rsa.data.normalize import Normalize
 from rsa.evaluation.encode import encode_split, frozen
 from rsa.evaluation.features import write_features
 from rsa.models.encoder import open_encoder
 from rsa.params.evaluation import Evaluation
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
+from rsa.params.sections import At
+from rsa.params.views import ChannelStatistics
 from rsa.training.device import setup
 
 
-def extract(model: Model, evaluation: Evaluation, runtime: Runtime, encoder: Path, shards: Path, out: Path) -> None:
+def extract(
+    model: Model,
+    normalize: Annotated[ChannelStatistics, At("views.normalize")],
+    evaluation: Evaluation,
+    runtime: Runtime,
+    encoder: Path,
+    shards: Path,
+    out: Path,
+) -> None:
     """Write the features of both splits of the dataset with the manifest `shards`."""
     device = setup(runtime.device, runtime.threads.evaluation, seed=0)
-    encode = frozen(open_encoder(model, encoder), device)
+    encode = frozen(open_encoder(model, encoder), Normalize(normalize, device))
     for name in ("train", "test"):
         split = Split(shards.parent, name)
         write_features(out, name, split.labels, encode_split(encode, split, evaluation, runtime.threads.evaluation, device))

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pipeline.stage import run, write_json
 from rsa.data.index import Split
+from rsa.data.normalize import Normalize
 from rsa.evaluation.finetune import finetune as fine_tuned
 from rsa.evaluation.finetune import labelled
 from rsa.models.encoder import open_encoder
@@ -17,12 +18,14 @@ from rsa.params.finetune import FinetuneTraining
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
 from rsa.params.sections import At
+from rsa.params.views import ChannelStatistics
 from rsa.training.checkpoint import Checkpoints
 from rsa.training.device import setup
 
 
 def finetune(
     model: Model,
+    normalize: Annotated[ChannelStatistics, At("views.normalize")],
     evaluation: Evaluation,
     training: Annotated[FinetuneTraining, At("finetune.training")],
     runtime: Runtime,
@@ -44,8 +47,9 @@ def finetune(
     if not isinstance(backbone, Pixels):  # they have nothing to tune
         test, threads = Split(shards.parent, "test"), runtime.threads.evaluation
         checkpoints = Checkpoints(work, runtime.checkpoint.steps, runtime.checkpoint.minutes)
+        to_input = Normalize(normalize, device)
         scores[f"finetune_{percent}%"] = fine_tuned(
-            backbone, training, evaluation, threads, train, test, seed, device, checkpoints
+            backbone, training, evaluation, threads, train, test, seed, to_input, checkpoints
         )
     write_json(out / "scores.json", scores)
     (out / "samples.txt").write_text("".join(f"{key}\n" for key in train.keys))

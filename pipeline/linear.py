@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pipeline.stage import run, write_json
 from rsa.data.index import Split
+from rsa.data.normalize import Normalize
 from rsa.evaluation.linear_sgd import Frozen, linear_sgd
 from rsa.models.encoder import open_encoder
 from rsa.models.pixels import Pixels
@@ -16,12 +17,14 @@ from rsa.params.linear import ImageProtocol
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
 from rsa.params.sections import At
+from rsa.params.views import ChannelStatistics
 from rsa.training.checkpoint import Checkpoints
 from rsa.training.device import setup
 
 
 def linear(
     model: Model,
+    normalize: Annotated[ChannelStatistics, At("views.normalize")],
     evaluation: Evaluation,
     settings: Annotated[ImageProtocol, At("linear.protocols.{protocol}")],
     runtime: Runtime,
@@ -41,7 +44,7 @@ def linear(
     if isinstance(backbone, Pixels) and settings.pooling != ["avg"]:  # no class token
         write_json(out, {})
         return
-    frozen = Frozen(backbone, device, evaluation, runtime.threads.evaluation)
+    frozen = Frozen(backbone, Normalize(normalize, device), evaluation, runtime.threads.evaluation)
     train, test = Split(shards.parent, "train"), Split(shards.parent, "test")
     checkpoints = Checkpoints(work, runtime.checkpoint.steps, runtime.checkpoint.minutes)
     write_json(out, {protocol: linear_sgd(protocol, settings, frozen, train, test, seed, checkpoints)})

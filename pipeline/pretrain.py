@@ -16,7 +16,7 @@ from pipeline.stage import run, write_json
 from rsa import distributed, fingerprint, provenance
 from rsa.data.index import Split, pretraining_split
 from rsa.data.loader import Batch, TrainingViews
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.data.picture import save_views
 from rsa.data.views import Recipe, candidates
 from rsa.methods import build_method, check_accumulation, control_encoder, settings_of
@@ -88,7 +88,7 @@ def pretrain(
     first = first_batch(split, recipe, pretrain.batch_size, seed)
     save_views(first.views, PICTURED, out / "views.png")
     described = json.loads((work / "run.json").read_text())
-    cost = cost_per_image(trained.train(), first.head(PICTURED))
+    cost = cost_per_image(trained.train(), first.head(PICTURED), Normalize(views.normalize, torch.device("cpu")))
     images = described.pop("images_seen")
     described["cost"] = {"images_seen": images, **cost._asdict(), "flops": images * cost.flops_per_image}
     write_json(out / "run.json", described | hashes)
@@ -102,7 +102,7 @@ def first_batch(split: Split, recipe: Recipe, batch_size: int, seed: int) -> Bat
 def write_control(p: Sections, method: str, seed: int, split: Split, hashes: dict[str, str], out: Path) -> None:
     """Write the outputs of a control, which has an encoder but is not trained."""
     device = setup(p.runtime.device, p.runtime.threads.pretrain, seed)
-    encoder = control_encoder(p.settings, build_backbone(p.model))
+    encoder = control_encoder(p.settings, build_backbone(p.model), p.views)
     (out / "snapshots").mkdir()
     name = PIXELS if p.settings.method == PIXELS else p.model.backbone
     save_encoder(encoder, out / "snapshots" / f"{0:08d}.safetensors", name, 0.0)
@@ -134,6 +134,7 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
     """Train as one rank of a run; the first rank leaves the stage's files in `work`."""
     threads = max(1, p.runtime.threads.pretrain // processes(p.runtime))
     device = setup(p.runtime.device, threads, seed)
+    normalize = Normalize(p.views.normalize, device)
     backbone = build_backbone(p.model)
     started_from = warm_start(backbone, p.model, p.pretrain.start)
     model, recipe = build_method(p.settings, backbone, p.views)
@@ -154,14 +155,14 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
         schedule=p.settings.optimizer,
         pretrain=p.pretrain,
         runtime=p.runtime,
-        device=device,
+        normalize=normalize,
         work=work,
         save_encoder=lambda path, progress: save_encoder(model.backbone, path, p.model.backbone, progress),
     )
     steps = this.train(views)
     chosen = None
     if isinstance(model, HardViews):  # collective: batch norms reduce over all ranks
-        chosen = choices(model, next(iter(views(0, 1, None))), device, p.pretrain.precision)
+        chosen = choices(model, next(iter(views(0, 1, None))), normalize, p.pretrain.precision)
     if distributed.rank() > 0:
         return
     save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
@@ -216,10 +217,10 @@ def described_run(p: Sections, method: str, seed: int, encoder: nn.Module, split
     }
 
 
-def choices(model: HardViews, batch: Batch, device: torch.device, precision: str) -> dict[str, Any] | None:
+def choices(model: HardViews, batch: Batch, normalize: Normalize, precision: str) -> dict[str, Any] | None:
     """The choices of the trained method for the samples in views.png: see HardViews.choices."""
-    views = [as_input(view, device) for view in batch.views]
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    views = [normalize(view) for view in batch.views]
+    with torch.autocast(normalize.device.type, torch.bfloat16, enabled=precision == "bf16"):
         found = model.choices(views, batch.samples)
     return found and {name: values[:PICTURED] for name, values in found.items()}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.stage import run
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
+from rsa.data.normalize import Normalize
 from rsa.data.views import candidate_view_pairs
 from rsa.evaluation.encode import frozen
 from rsa.evaluation.representation_metrics import representation_metrics as measured
@@ -39,8 +40,9 @@ def representation_metrics(
     """Measure every snapshot on the same views of the same training images, which `seed` draws."""
     threads = runtime.threads.evaluation
     device = setup(runtime.device, threads, seed)
+    normalize = Normalize(views.normalize, device)
     paths = sorted(snapshots.glob("*.safetensors"), key=progress_of)
-    encoders = [frozen(open_encoder(model, path), device) for path in paths]
+    encoders = [frozen(open_encoder(model, path), normalize) for path in paths]
     split = Split(shards.parent, "train")
     samples = min(representation_metrics.samples, len(split))
     batch_size = min(evaluation.batch_size, samples)

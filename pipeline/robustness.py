@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.stage import run, write_json
 from rsa.data.index import Split
+from rsa.data.normalize import Normalize
 from rsa.evaluation.encode import frozen
 from rsa.evaluation.features import read_features
 from rsa.evaluation.robustness import robustness_scores
@@ -19,11 +20,13 @@ from rsa.params.model import Model
 from rsa.params.robustness import Robustness
 from rsa.params.runtime import Runtime
 from rsa.params.sections import At
+from rsa.params.views import ChannelStatistics
 from rsa.training.device import setup
 
 
 def robustness(
     model: Model,
+    normalize: Annotated[ChannelStatistics, At("views.normalize")],
     evaluation: Evaluation,
     settings: Annotated[Robustness, At("robustness.{dataset}")],
     runtime: Runtime,
@@ -37,7 +40,7 @@ def robustness(
     """Test a linear probe, fitted on the clean `features`, on corrupted images of `shards`; `seed` draws all randomness."""
     threads = runtime.threads.evaluation
     device = setup(runtime.device, threads, seed)
-    encode = frozen(open_encoder(model, encoder), device)
+    encode = frozen(open_encoder(model, encoder), Normalize(normalize, device))
     clean = read_features(features, "train"), read_features(features, "test")
     with threadpool_limits(threads):
         split = Split(shards.parent, "test")

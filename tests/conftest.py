@@ -12,8 +12,10 @@ from ruamel.yaml import YAML
 
 from rsa.params.document import Params
 from rsa.params.load import load
+from rsa.params.views import ChannelStatistics
 
 TINY = Path(__file__).parent / "tiny.yaml"
+IMAGENET = ChannelStatistics(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 # pytest-xdist already runs one worker per core: more threads than cores slow lbfgs tenfold.
 torch.set_num_threads(1)

@@ -40,7 +40,7 @@ def test_networks_views_optimisers_and_detectors_build(name: str, recipe: Callab
     p = recipe(name)
     for control in p.controls:
         with torch.device("meta"):
-            assert control_encoder(p.methods[control], build_backbone(p.model))
+            assert control_encoder(p.methods[control], build_backbone(p.model), p.views)
     for section in map(p.methods.get, p.trained):
         with torch.device("meta"):
             method, views = build_method(section, build_backbone(p.model), p.views)
@@ -50,7 +50,7 @@ def test_networks_views_optimisers_and_detectors_build(name: str, recipe: Callab
         assert trained > sum(parameter.numel() for parameter in method.backbone.parameters()) * 0.9
     for settings in p.detection.values():
         with torch.device("meta"):
-            detector = build_detector(build_backbone(p.model), 80, settings)
+            detector = build_detector(build_backbone(p.model), 80, settings, p.views.normalize)
         assert sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad) > 1e6
 
 
@@ -108,6 +108,20 @@ def test_a_protocol_of_a_published_name_has_its_published_settings(recipe: Calla
                 assert settings["schedule"] == SCHEDULES.get(name, {"schedule": "cosine"})
     assert found == set(PRESETS)
     assert len(recipe("imagenet_hard_dino").linear.protocols["dinov2"].lr) == 13
+
+
+CHANNELS = {  # dataset -> mean and standard deviation, as in RSA's code; ImageNet's elsewhere
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "stl10": ((0.4408, 0.4279, 0.3867), (0.2682, 0.2610, 0.2686)),
+    "tiny_imagenet": ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
+}
+
+
+def test_pixels_are_normalised_with_the_statistics_of_the_dataset(recipe: Callable[[str], Params]):
+    for p in map(recipe, recipes.names()):
+        channels = (p.views.normalize.mean, p.views.normalize.std)
+        assert channels == CHANNELS.get(p.experiment.dataset, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 
 def test_every_method_has_a_recipe(recipe: Callable[[str], Params]):

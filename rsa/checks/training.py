@@ -13,6 +13,7 @@ from torch import Tensor
 from rsa import distributed
 from rsa.checks.outcome import FailedError
 from rsa.data.loader import Batch
+from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone
@@ -36,7 +37,8 @@ class Run:
 
     def __init__(self, p: Params, name: str, size: int, device: torch.device, rank: int = 0, world: int = 1) -> None:
         torch.manual_seed(0)
-        self.p, self.name, self.device, self.size = p, name, device, size
+        self.p, self.name, self.size = p, name, size
+        self.normalize = Normalize(p.views.normalize, device)
         self.section = p.methods[name]
         self.model, recipe = build_method(self.section, build_backbone(p.model), p.views)
         self.model.to(device).to(memory_format=torch.channels_last).train()
@@ -62,7 +64,7 @@ class Run:
         pretrain = self.p.pretrain.model_copy(update=changes)
         train(
             self.model, itertools.islice(self.batches(), first, last), self.optimizer, pretrain, self.section.optimizer,
-            total_steps=4, device=self.device, start=first, stop_on_collapse=False,
+            total_steps=4, normalize=self.normalize, start=first, stop_on_collapse=False,
             report=lambda rows: None,
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ from rsa.data.object_images import ObjectImages, Place, Target, batches, trainin
 from rsa.evaluation.score import Scores, stamped
 from rsa.models.detectors import build_detector, norms, train_mode
 from rsa.params.detection import Detection, DetectionSchedule
+from rsa.params.views import ChannelStatistics
 from rsa.training.checkpoint import Checkpoints
 from rsa.training.resumable import Resumable
 
@@ -31,6 +32,7 @@ def detection_scores(
     name: str,
     p: Detection,
     backbone: nn.Module,
+    normalize: ChannelStatistics,
     data: Path,
     threads: int,
     seed: int,
@@ -42,7 +44,7 @@ def detection_scores(
     masks, raw = p.detector == "mask_rcnn", Path(p.data.raw)
     train = ObjectImages(data / "train.json", raw, masks=masks, training=True, flip_prob=p.flip_prob, seed=seed)
     test = ObjectImages(data / "test.json", raw, masks=masks, training=False)
-    detector = build_detector(backbone, len(train.classes), p).to(device)
+    detector = build_detector(backbone, len(train.classes), p, normalize).to(device)
     train_detector(detector, backbone, train, p, threads, device, checkpoints)
     precision = average_precision(detector, test, p, threads, device)
     scores: Scores = {}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.models.backbones import representation
 from rsa.params.evaluation import Evaluation
 from rsa.training.device import gpu_number
@@ -17,13 +17,13 @@ from rsa.training.device import gpu_number
 Encode = Callable[[Tensor], NDArray[np.float32]]  # uint8 images (B, H, W, 3) -> (B, D)
 
 
-def frozen(backbone: nn.Module, device: torch.device) -> Encode:
+def frozen(backbone: nn.Module, normalize: Normalize) -> Encode:
     """The representation of a frozen backbone: eval mode, so that its batch norms stay as they were trained."""
-    backbone.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    backbone.to(normalize.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
     @torch.no_grad()
     def encode(images: Tensor) -> NDArray[np.float32]:
-        return representation(backbone, as_input(images, device)).cpu().numpy()
+        return representation(backbone, normalize(images)).cpu().numpy()
 
     return encode
 

@@ -17,7 +17,7 @@ from torch import nn
 from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.data.splits import held_out
 from rsa.data.views import plain_crops
 from rsa.evaluation.score import Score, accuracy
@@ -45,10 +45,11 @@ def finetune(
     train: Split,
     test: Split,
     seed: int,
-    device: torch.device,
+    normalize: Normalize,
     checkpoints: Checkpoints,
 ) -> Score:
     """Fine-tune on `train`, score on `test`; `seed` draws the classifier, the batches and the crops."""
+    device = normalize.device
     torch.manual_seed(seed)
     classifier = nn.Linear(backbone.num_features, len(train.classes))  # type: ignore[arg-type]
     nn.init.normal_(classifier.weight, std=0.01)
@@ -64,8 +65,8 @@ def finetune(
         threads=threads,
         gpu=gpu_number(device),
     )
-    _fit(backbone, classifier, p, views, device, checkpoints)
-    predicted = _predict(backbone, classifier, e, threads, test, device)
+    _fit(backbone, classifier, p, views, normalize, checkpoints)
+    predicted = _predict(backbone, classifier, e, threads, test, normalize)
     details = {"train_images": len(train), "steps": p.epochs * views.steps_per_epoch}
     settings = p.model_dump(mode="json")
     return accuracy("finetune", settings, test.labels, predicted, **details)
@@ -76,7 +77,7 @@ def _fit(
     classifier: nn.Linear,
     p: FinetuneTraining,
     views: TrainingViews,
-    device: torch.device,
+    normalize: Normalize,
     checkpoints: Checkpoints,
 ) -> None:
     """Train in place; raise FloatingPointError with the step at which the loss was seen not to be finite."""
@@ -89,9 +90,9 @@ def _fit(
         rate = warmup_cosine((step + 1) / steps, p.warmup_epochs / p.epochs, peak, p.optimizer.end_lr)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
-        with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16"):
-            h = representation(backbone, as_input(batch.views[0], device))
-        loss = F.cross_entropy(classifier(h), batch.samples.labels.to(device), label_smoothing=p.label_smoothing)
+        with torch.autocast(normalize.device.type, torch.bfloat16, enabled=p.precision == "bf16"):
+            h = representation(backbone, normalize(batch.views[0]))
+        loss = F.cross_entropy(classifier(h), batch.samples.labels.to(normalize.device), label_smoothing=p.label_smoothing)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if p.optimizer.clip_norm is not None:
@@ -116,10 +117,10 @@ def _optimizer(backbone: nn.Module, classifier: nn.Linear, p: FinetuneTraining) 
 
 @torch.no_grad()
 def _predict(
-    backbone: nn.Module, classifier: nn.Linear, e: Evaluation, threads: int, split: Split, device: torch.device
+    backbone: nn.Module, classifier: nn.Linear, e: Evaluation, threads: int, split: Split, normalize: Normalize
 ) -> NDArray[np.int64]:
     backbone.eval()
-    gpu = gpu_number(device)
+    gpu = gpu_number(normalize.device)
     images = evaluation_images(split, resize=e.resize, crop=e.crop, batch_size=e.batch_size, threads=threads, gpu=gpu)
-    parts = [classifier(representation(backbone, as_input(batch, device))).argmax(1).cpu() for batch in images]
+    parts = [classifier(representation(backbone, normalize(batch))).argmax(1).cpu() for batch in images]
     return torch.cat(parts).numpy()

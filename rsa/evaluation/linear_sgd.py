@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.data.splits import held_out
 from rsa.data.views import plain_crops
 from rsa.evaluation.score import Score, accuracy, top1
@@ -62,18 +62,23 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A frozen backbone on a device, and how images are read for it."""
+    """A frozen backbone, and how images are read for it."""
 
     backbone: nn.Module
-    device: torch.device
+    normalize: Normalize
     evaluation: Evaluation
     threads: int
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the backbone."""
+        return self.normalize.device
 
     @torch.no_grad()
     def variants(self, images: Tensor, p: ImageProtocol) -> dict[tuple[int, str], Tensor]:
         """Representations of uint8 images (B, H, W, 3)."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=p.precision == "bf16"):
-            return variants(self.backbone, as_input(images, self.device), p.blocks, list(p.pooling))
+            return variants(self.backbone, self.normalize(images), p.blocks, list(p.pooling))
 
     def features(self, split: Split, p: ImageProtocol) -> dict[tuple[int, str], Tensor]:
         """Representations (N, D) of a whole split's central crops, on the CPU."""

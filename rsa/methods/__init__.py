@@ -42,9 +42,9 @@ def method_class(name: str) -> Callable[..., Method]:
     return subclass
 
 
-def control_encoder(p: ControlSettings, backbone: nn.Module) -> nn.Module:
+def control_encoder(p: ControlSettings, backbone: nn.Module, views: Views) -> nn.Module:
     """Build the encoder of a control from the random backbone."""
-    encoder: nn.Module = _module(p.method).encoder(backbone)
+    encoder: nn.Module = _module(p.method).encoder(backbone, views)
     return encoder
 
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import nn
 
-from rsa.data.normalize import MEAN, STD
 from rsa.methods.method import ControlSettings
 from rsa.models.pixels import Pixels
+from rsa.params.views import Views
 
 
 class Settings(ControlSettings):
@@ -15,6 +15,6 @@ class Settings(ControlSettings):
     method: Literal["pixels"]
 
 
-def encoder(backbone: nn.Module) -> nn.Module:
+def encoder(backbone: nn.Module, views: Views) -> nn.Module:
     """Return the pixel encoder, whatever the backbone is."""
-    return Pixels(MEAN, STD)
+    return Pixels(views.normalize.mean, views.normalize.std)

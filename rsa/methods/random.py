@@ -5,6 +5,7 @@ from typing import Literal
 from torch import nn
 
 from rsa.methods.method import ControlSettings
+from rsa.params.views import Views
 
 
 class Settings(ControlSettings):
@@ -13,6 +14,6 @@ class Settings(ControlSettings):
     method: Literal["random"]
 
 
-def encoder(backbone: nn.Module) -> nn.Module:
+def encoder(backbone: nn.Module, views: Views) -> nn.Module:
     """Return the backbone as it was initialised."""
     return backbone

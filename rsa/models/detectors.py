@@ -25,6 +25,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from rsa.params.detection import Detection
+from rsa.params.views import ChannelStatistics
 
 STAGES = 4
 C4_PROPOSALS = {  # detectron2's values for one feature map; torchvision's defaults are per pyramid level
@@ -35,14 +36,15 @@ C4_PROPOSALS = {  # detectron2's values for one feature map; torchvision's defau
 }
 
 
-def build_detector(backbone: nn.Module, classes: int, p: Detection) -> nn.Module:
+def build_detector(backbone: nn.Module, classes: int, p: Detection, normalize: ChannelStatistics) -> nn.Module:
     """Build the detector; it takes images in [0, 1] and normalises them as in pretraining."""
     stages = _stages(backbone)
     for parameter in _fixed(backbone, p):
         parameter.requires_grad_(False)
     parts = _c4(backbone, stages, classes, p) if p.features == "c4" else _fpn(backbone, stages, classes, p)
     build = MaskRCNN if p.detector == "mask_rcnn" else FasterRCNN
-    detector: nn.Module = build(min_size=p.short_side.train, max_size=p.long_side, **parts)
+    pixels = {"image_mean": list(normalize.mean), "image_std": list(normalize.std)}
+    detector: nn.Module = build(min_size=p.short_side.train, max_size=p.long_side, **pixels, **parts)
     return detector
 
 

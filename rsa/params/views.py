@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from rsa.params.section import Count, Fraction, Pair, Range, Section, require_ordered
+from rsa.params.section import Count, Fraction, Pair, Positive, Range, Section, require_ordered
 
 
 class Jitter(Section):
@@ -27,6 +27,13 @@ class Blur(Section):
     def _sigma(self) -> Self:
         require_ordered("sigma", self.sigma, 0.01, 100)
         return self
+
+
+class ChannelStatistics(Section):
+    """Mean and standard deviation of each channel of the pixels in [0, 1]."""
+
+    mean: Annotated[tuple[Fraction, Fraction, Fraction], Field(strict=False)]
+    std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]
 
 
 class LocalViews(Section):
@@ -56,6 +63,7 @@ class Views(Section):
     blur: Blur
     solarize_prob: Pair
     exact_color: bool
+    normalize: ChannelStatistics
     local: LocalViews | None
 
     @model_validator(mode="after")

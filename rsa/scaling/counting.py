@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsa.data.normalize import as_input
 from rsa.data.samples import Samples
 from rsa.methods import build_method
 from rsa.methods.method import Method
@@ -73,13 +72,13 @@ def with_hard_views(p: Params, name: str, candidates: int | None) -> Params:
 
 def _step(model: Method, sizes: list[int], images: int, bf16: bool) -> None:
     random = np.random.default_rng(0)
-    views = [torch.from_numpy(random.integers(0, 256, (images, size, size, 3), dtype=np.uint8)) for size in sizes]
+    views = [torch.randn(images, 3, size, size).to(memory_format=torch.channels_last) for size in sizes]
     boxes = random.integers(1, 9, (len(sizes), images, 5))
     samples = Samples(np.arange(images), torch.zeros(images, dtype=torch.long), boxes, 0, 0)
     model.zero_grad()
     model.before_step(0.5)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        embedded = model.embed([as_input(view, CPU) for view in views], samples)
+        embedded = model.embed(views, samples)
     model.losses(embedded, 0.5)["loss"].mean().backward()  # type: ignore[no-untyped-call]
 
 

@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rsa.data.loader import Batch
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.training.loop import Method
 
 
@@ -18,8 +17,8 @@ class CostPerImage(NamedTuple):
     flops_per_image: float  # of matrix products and convolutions, forward and backward; a multiply-add counts as two
 
 
-def cost_per_image(method: Method, batch: Batch) -> CostPerImage:
-    """Count one step of `method` on the CPU in float32; this changes its batch-norm statistics and gradients."""
+def cost_per_image(method: Method, batch: Batch, normalize: Normalize) -> CostPerImage:
+    """Count one step of `method` in float32, on the device of `normalize`; it changes batch-norm statistics and gradients."""
     images = len(batch.samples.ids)
     passes = 0
 
@@ -30,10 +29,9 @@ def cost_per_image(method: Method, batch: Batch) -> CostPerImage:
     assert isinstance(method, nn.Module)
     backbones = {module for name, module in method.named_modules() if name.rpartition(".")[2].endswith("backbone")}
     hooks = [backbone.register_forward_pre_hook(count) for backbone in backbones]
-    device = torch.device("cpu")
     with FlopCounterMode(display=False) as counter:
         method.before_step(1.0)
-        embedded = method.embed([as_input(view, device) for view in batch.views], batch.samples)
+        embedded = method.embed([normalize(view) for view in batch.views], batch.samples)
         method.losses(embedded, 1.0)["loss"].mean().backward()  # type: ignore[no-untyped-call]
     for hook in hooks:
         hook.remove()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rsa import distributed
 from rsa.data.loader import Batch
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.params.optimizer import Optimizer
 from rsa.params.pretrain import Pretrain
@@ -53,7 +53,7 @@ def train(
     schedule: Optimizer,
     *,
     total_steps: int,
-    device: torch.device,
+    normalize: Normalize,
     stop_on_collapse: bool,
     report: Callable[[list[Row]], None],
     start: int = 0,
@@ -73,8 +73,8 @@ def train(
         row |= method.before_step(progress)
         optimizer.zero_grad()
         for micro_batch in batch.micro_batches(p.accumulate):
-            views = [as_input(view, device) for view in micro_batch.views]
-            with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16"):
+            views = [normalize(view) for view in micro_batch.views]
+            with torch.autocast(normalize.device.type, torch.bfloat16, enabled=p.precision == "bf16"):
                 embedded = method.embed(views, micro_batch.samples)
             losses = {name: values.mean() / p.accumulate for name, values in method.losses(embedded, progress).items()}
             losses["loss"].backward()  # type: ignore[no-untyped-call]

@@ -10,6 +10,7 @@ from torch import nn
 
 from rsa import distributed
 from rsa.data.loader import Position, TrainingViews
+from rsa.data.normalize import Normalize
 from rsa.params.optimizer import Optimizer
 from rsa.params.pretrain import Pretrain
 from rsa.params.runtime import Runtime
@@ -32,7 +33,7 @@ class Run:
     schedule: Optimizer
     pretrain: Pretrain
     runtime: Runtime
-    device: torch.device
+    normalize: Normalize
     work: Path
     save_encoder: Callable[[Path, float], None]  # arguments: the path, and the fraction of training done
 
@@ -67,7 +68,7 @@ class Run:
                 self.pretrain,
                 self.schedule,
                 total_steps=self.total_steps,
-                device=self.device,
+                normalize=self.normalize,
                 stop_on_collapse=self.runtime.on_collapse == "stop",
                 report=self._report,
                 start=start,

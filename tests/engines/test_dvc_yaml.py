@@ -55,6 +55,11 @@ def test_params_are_the_sections_in_the_stages_signature(name: str):
     assert sorted(body.get("params", [])) == sorted(read)
 
 
+@pytest.mark.parametrize("name", [name for name in STAGES if {"encoder", "snapshots"} & set(given(STAGES[name]))])
+def test_an_encoder_sees_pixels_normalised_as_in_pretraining(name: str):
+    assert {"views", "views.normalize"} & set(STAGES[name]["params"])
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_the_command_names_the_stage_and_its_flags(name: str):
     assert STAGES[name]["cmd"].startswith(f"python -m pipeline.{name} ")

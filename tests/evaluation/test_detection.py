@@ -17,6 +17,7 @@ from rsa.models.detectors import build_detector
 from rsa.params.detection import COCO, VOC
 from rsa.training.checkpoint import Checkpoints
 from rsa.training.device import setup
+from tests.conftest import IMAGENET
 from tests.data.shapes import CLASSES, draw_coco, draw_voc
 from tests.evaluation.detectors import tiny_backbone, tiny_detection
 from tests.evaluation.killed import again_and_again, at_once, equal, last_states
@@ -35,7 +36,7 @@ def prepared(draw: Any, folder: Path, train: int, test: int) -> VOC | COCO:
 def scores(folder: Path, p: VOC | COCO, network: nn.Module, seed: int = 0, **changes: Any) -> Scores:
     setup("cpu", 1, seed)
     settings, data = tiny_detection(p, **changes), folder / "objects"
-    return at_once(lambda checkpoints: detection_scores("shapes", settings, network, data, 1, seed, CPU, checkpoints))
+    return at_once(lambda checkpoints: detection_scores("shapes", settings, network, IMAGENET, data, 1, seed, CPU, checkpoints))
 
 
 def test_training_on_a_frozen_backbone_finds_shapes_and_leaves_it_as_it_was(tmp_path: Path):
@@ -44,7 +45,7 @@ def test_training_on_a_frozen_backbone_finds_shapes_and_leaves_it_as_it_was(tmp_
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     settings = tiny_detection(p, iterations=60)
     setup("cpu", 1, 0)
-    untrained = build_detector(tiny_backbone(), 2, settings)
+    untrained = build_detector(tiny_backbone(), 2, settings, IMAGENET)
     test = ObjectImages(tmp_path / "objects/test.json", tmp_path / "raw", masks=True, training=False)
     floor = average_precision(untrained, test, settings, 1, CPU)
     found = scores(tmp_path, p, backbone, iterations=60)
@@ -70,7 +71,7 @@ def test_the_same_seed_trains_the_same_detector_and_encoder_and_seed_matter(tmp_
         file, raw = tmp_path / "objects/train.json", tmp_path / "raw"
         images = ObjectImages(file, raw, masks=False, training=True, flip_prob=0.5, seed=seed)
         setup("cpu", 1, seed)
-        detector = build_detector(backbone, 2, settings)
+        detector = build_detector(backbone, 2, settings, IMAGENET)
         at_once(lambda checkpoints: train_detector(detector, backbone, images, settings, 1, CPU, checkpoints))
         return [parameter.detach() for parameter in detector.parameters() if parameter.requires_grad]
 
@@ -90,7 +91,7 @@ def test_killed_again_and_again_a_detector_ends_in_the_same_bits(tmp_path: Path)
 
     def train(checkpoints: Checkpoints) -> Scores:
         setup("cpu", 1, 0)
-        return detection_scores("shapes", settings, tiny_backbone(), tmp_path / "objects", 1, 0, CPU, checkpoints)
+        return detection_scores("shapes", settings, tiny_backbone(), IMAGENET, tmp_path / "objects", 1, 0, CPU, checkpoints)
 
     straight = train(Checkpoints(tmp_path / "straight", 1000, 60))
     killed, kills = again_and_again(train, tmp_path / "killed")

@@ -7,21 +7,23 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from rsa.data.index import Split
+from rsa.data.normalize import Normalize
 from rsa.evaluation.finetune import _optimizer, finetune, labelled
 from rsa.models.backbones import build_backbone
 from rsa.params.document import Params
 from rsa.params.finetune import FinetuneTraining
 from rsa.training.checkpoint import Checkpoints
+from tests.conftest import IMAGENET
 from tests.evaluation.killed import again_and_again, at_once, equal, last_states
 
-CPU = torch.device("cpu")
+TO_INPUT = Normalize(IMAGENET, torch.device("cpu"))
 
 
 def fine_tuned(tiny: Params, train: Split, test: Split, **changes: object) -> dict:
     torch.manual_seed(0)
     p = tiny.finetune.training.model_copy(update={"epochs": 3, "crop_scale": (0.8, 1.0), **changes})
     backbone = build_backbone(tiny.model)
-    return at_once(lambda checkpoints: finetune(backbone, p, tiny.evaluation, 1, train, test, 0, CPU, checkpoints))
+    return at_once(lambda checkpoints: finetune(backbone, p, tiny.evaluation, 1, train, test, 0, TO_INPUT, checkpoints))
 
 
 @pytest.mark.parametrize("percent", [1, 10, 50])
@@ -46,7 +48,9 @@ def test_fine_tuning_learns_repeats_to_the_bit_and_moves_the_whole_network(tiny:
     torch.manual_seed(0)
     backbone = build_backbone(tiny.model)
     before = {name: tensor.clone() for name, tensor in backbone.named_parameters()}
-    first = at_once(lambda checkpoints: finetune(backbone, p, tiny.evaluation, 1, train_split, test_split, 0, CPU, checkpoints))
+    first = at_once(
+        lambda checkpoints: finetune(backbone, p, tiny.evaluation, 1, train_split, test_split, 0, TO_INPUT, checkpoints)
+    )
     assert not any(torch.equal(tensor, before[name]) for name, tensor in backbone.named_parameters())
     assert first == fine_tuned(tiny, train_split, test_split, epochs=p.epochs, crop_scale=p.crop_scale)
 
@@ -61,7 +65,7 @@ def test_killed_again_and_again_a_fine_tuning_ends_in_the_same_bits(
 
     def train(checkpoints: Checkpoints) -> dict:
         torch.manual_seed(0)
-        return finetune(build_backbone(model), p, tiny.evaluation, 1, train_split, test_split, 0, CPU, checkpoints)
+        return finetune(build_backbone(model), p, tiny.evaluation, 1, train_split, test_split, 0, TO_INPUT, checkpoints)
 
     straight = train(Checkpoints(tmp_path / "straight", 1000, 60))
     killed, kills = again_and_again(train, tmp_path / "killed")

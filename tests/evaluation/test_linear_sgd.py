@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rsa.data.index import Split
+from rsa.data.normalize import Normalize
 from rsa.data.splits import held_out
 from rsa.evaluation.linear_sgd import Frozen, Setting, _factor, linear_sgd
 from rsa.evaluation.score import Score
@@ -16,6 +17,7 @@ from rsa.models.backbones import build_backbone, variants
 from rsa.params.document import Params
 from rsa.params.linear import ImageProtocol
 from rsa.training.checkpoint import Checkpoints
+from tests.conftest import IMAGENET
 from tests.evaluation.killed import again_and_again, at_once, equal, last_states
 
 Data = tuple[Params, Split, Split]
@@ -62,7 +64,7 @@ def data(tiny: Params, train_split: Split, test_split: Split) -> Data:
 
 def scored(data: Data, p: ImageProtocol, backbone: nn.Module | None = None) -> Score:
     tiny, train, test = data
-    frozen = Frozen(backbone or Pixels(), torch.device("cpu"), tiny.evaluation, threads=1)
+    frozen = Frozen(backbone or Pixels(), Normalize(IMAGENET, torch.device("cpu")), tiny.evaluation, threads=1)
     return at_once(lambda checkpoints: linear_sgd("x", p, frozen, train, test, 0, checkpoints))
 
 
@@ -99,7 +101,7 @@ def test_of_several_rates_the_best_on_held_out_data_is_trained_again_on_everythi
 def test_killed_while_it_selects_and_while_it_trains_a_protocol_ends_in_the_same_bits(data: Data, tmp_path: Path):
     tiny, train, test = data
     p = protocol(lr=[0.01, 0.3], epochs=2, optimizer="lars", normalize="l2_standardize", best_on_test=True)
-    frozen = Frozen(Pixels(), torch.device("cpu"), tiny.evaluation, threads=1)
+    frozen = Frozen(Pixels(), Normalize(IMAGENET, torch.device("cpu")), tiny.evaluation, threads=1)
 
     def train_both(checkpoints: Checkpoints) -> Score:
         return linear_sgd("x", p, frozen, train, test, 0, checkpoints)

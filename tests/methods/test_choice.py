@@ -12,7 +12,7 @@ from rsa import methods
 from rsa.methods import control_encoder, method_class, settings_of
 from rsa.methods.method import ControlSettings, Method, MethodSettings
 from rsa.models.pixels import Pixels
-from rsa.params.document import CONTROLS
+from rsa.params.document import CONTROLS, Params
 from tests.methods.networks import Backbone
 from tests.methods.sections import SECTIONS
 
@@ -50,10 +50,10 @@ def test_a_section_of_no_method_is_refused(values: dict[str, Any], message: str)
         settings_of(values)
 
 
-def test_a_control_is_the_random_backbone_or_the_pixels():
+def test_a_control_is_the_random_backbone_or_the_pixels(tiny: Params):
     backbone = Backbone()
     sections = {name: settings_of({"method": name}).model_validate({"method": name}) for name in CONTROLS}
-    assert control_encoder(sections["random"], backbone) is backbone
-    pixels = control_encoder(sections["pixels"], backbone)
+    assert control_encoder(sections["random"], backbone, tiny.views) is backbone
+    pixels = control_encoder(sections["pixels"], backbone, tiny.views)
     assert isinstance(pixels, Pixels)
     assert pixels(torch.zeros(2, 3, 4, 4)).shape == (2, 48)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-from rsa.data.normalize import MEAN, STD
 from rsa.models.backbones import build_backbone
 from rsa.models.detectors import build_detector, norms, train_mode
 from rsa.models.encoder import load_encoder, save_encoder
 from rsa.params.detection import COCO, Detection
 from rsa.params.model import Model
+from tests.conftest import IMAGENET
 from tests.evaluation.detectors import MODEL, tiny_backbone, tiny_detection
 
 PLACES = {"images": "images", "annotations": "annotations.json"}
@@ -46,7 +46,7 @@ def step(detector: nn.Module, backbone: nn.Module, p: Detection) -> dict[str, Te
 @pytest.mark.parametrize("mode", ["frozen", "frozen_norms", "trained"])
 def test_a_step_moves_what_is_to_be_trained_and_nothing_else(mode: str, features: str, detector: str):
     p, backbone = settings(backbone=mode, features=features, detector=detector), tiny_backbone()
-    model = build_detector(backbone, 2, p)
+    model = build_detector(backbone, 2, p, IMAGENET)
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     others = {name: value.clone() for name, value in model.named_parameters() if value.requires_grad}
     losses = step(model, backbone, p)
@@ -67,7 +67,7 @@ def test_new_batch_norms_come_with_a_backbone_whose_features_are_not_normalised_
     for mode, count in (("trained", {"c4": 1, "fpn": 8}), ("frozen", {"c4": 1, "fpn": 8}), ("frozen_norms", {"c4": 0, "fpn": 0})):
         backbone = tiny_backbone()
         before = len(list(norms(backbone)))
-        model = build_detector(backbone, 2, settings(backbone=mode, features=features))
+        model = build_detector(backbone, 2, settings(backbone=mode, features=features), IMAGENET)
         assert len(list(norms(model))) - before == count[features]
 
 
@@ -76,14 +76,14 @@ def test_the_detector_sees_the_features_of_the_encoder_in_the_file(features: str
     trained = tiny_backbone(seed=1)
     save_encoder(trained, tmp_path / "encoder.safetensors", "resnet18")
     backbone = load_encoder(tiny_backbone(seed=2), tmp_path / "encoder.safetensors")
-    model = build_detector(backbone, 2, settings(features=features)).eval()
+    model = build_detector(backbone, 2, settings(features=features), IMAGENET).eval()
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     seen: dict[str, Tensor] = {}
     body = model.backbone.body if features == "fpn" else model.backbone
     body.register_forward_hook(lambda _, __, outputs: seen.update(outputs))
     with torch.no_grad():
         model(list(images))
-        x = (images - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+        x = (images - torch.tensor(IMAGENET.mean)[:, None, None]) / torch.tensor(IMAGENET.std)[:, None, None]
         want = timm.models.FeatureListNet(trained, out_indices=[int(stage[-1]) for stage in stages]).eval()(x)
     for level, feature in enumerate(want):
         torch.testing.assert_close(seen[str(level)], feature)
@@ -100,21 +100,21 @@ def test_it_is_torchvisions_mask_rcnn_to_the_parameter():
             hidden=1024,
             anchors={"sizes": [32, 64, 128, 256, 512], "ratios": [0.5, 1.0, 2.0]},
         )
-        ours = build_detector(timm.create_model("resnet50", num_classes=0), 90, p)
+        ours = build_detector(timm.create_model("resnet50", num_classes=0), 90, p, IMAGENET)
         theirs = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
 
     def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
         return {name: tuple(value.shape) for name, value in model.named_parameters()}
 
     assert shapes(ours) == shapes(theirs)
-    assert ours.transform.image_mean == theirs.transform.image_mean == list(MEAN)
-    assert ours.transform.image_std == list(STD)
+    assert ours.transform.image_mean == theirs.transform.image_mean == list(IMAGENET.mean)
+    assert ours.transform.image_std == list(IMAGENET.std)
 
 
 def test_c4_has_the_published_widths():
     with torch.device("meta"):
         p = settings(features="c4", anchors={"sizes": [32, 64, 128, 256, 512], "ratios": [0.5, 1.0, 2.0]}, channels=256)
-        model = build_detector(timm.create_model("resnet50", num_classes=0), 20, p)
+        model = build_detector(timm.create_model("resnet50", num_classes=0), 20, p, IMAGENET)
     assert model.rpn.head.cls_logits.weight.shape == (15, 1024, 1, 1)
     assert model.roi_heads.box_predictor.cls_score.weight.shape == (21, 2048)
     assert model.roi_heads.mask_predictor.conv5_mask.weight.shape == (2048, 256, 2, 2)
@@ -125,4 +125,4 @@ def test_c4_has_the_published_widths():
 def test_a_backbone_without_a_resnets_stages_is_refused(name: str):
     backbone = build_backbone(Model.model_validate({**MODEL, "backbone": name, "backbone_args": {}}))
     with pytest.raises(ValueError, match=r"model\.backbone must be one of timm's ResNets for detection, got a \w+"):
-        build_detector(backbone, 2, settings())
+        build_detector(backbone, 2, settings(), IMAGENET)

@@ -75,8 +75,8 @@ def test_a_change_of_the_schedule_leaves_the_objects_alone():
     assert [dotted for dotted, _ in stage.sections_of(detection_data).values()] == ["detection.{name}.data"]
 
 
-def test_pixels_have_no_detector(run: RunStage, shapes: dict[str, Any]):
-    save_encoder(control_encoder(pixels.Settings(method="pixels"), tiny_backbone()), Path(ENCODER), "pixels")
+def test_pixels_have_no_detector(run: RunStage, shapes: dict[str, Any], tiny: Params):
+    save_encoder(control_encoder(pixels.Settings(method="pixels"), tiny_backbone(), tiny.views), Path(ENCODER), "pixels")
     run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
     run("detect", name="shapes", seed=0, encoder=ENCODER, data="data/detection/shapes", out="scores/pixels.json")
     assert json.loads(Path("scores/pixels.json").read_text()) == {}

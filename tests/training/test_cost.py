@@ -5,13 +5,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rsa.data.loader import Batch
+from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone, representation
 from rsa.params.document import Params
 from rsa.params.views import LocalViews
 from rsa.training.cost import cost_per_image
+from tests.conftest import IMAGENET
 from tests.methods.sections import section
+
+NORMALIZE = Normalize(IMAGENET, torch.device("cpu"))
 
 
 def batch(views: int, size: int = 16, count: int = 4) -> Batch:
@@ -24,7 +28,7 @@ def batch(views: int, size: int = 16, count: int = 4) -> Batch:
 def test_every_forward_of_a_backbone_is_counted(tiny: Params, name: str, views: int, passes: int):
     """BYOL: two views through both networks; RSA: aggressive ones through the online, weak ones through the target network."""
     method, _ = build_method(tiny.methods[name], build_backbone(tiny.model), tiny.views)
-    assert cost_per_image(method, batch(views)).forward_passes == passes
+    assert cost_per_image(method, batch(views), NORMALIZE).forward_passes == passes
 
 
 @pytest.mark.parametrize(
@@ -32,7 +36,7 @@ def test_every_forward_of_a_backbone_is_counted(tiny: Params, name: str, views: 
 )
 def test_every_method_on_a_resnet_is_counted(tiny: Params, name: str, passes: int):
     method, recipe = build_method(section(name), build_backbone(tiny.model), tiny.views)
-    assert cost_per_image(method.train(), batch(len(recipe.views))).forward_passes == passes
+    assert cost_per_image(method.train(), batch(len(recipe.views)), NORMALIZE).forward_passes == passes
 
 
 def test_multi_crop_counts_local_views_too(tiny: Params):
@@ -42,7 +46,7 @@ def test_multi_crop_counts_local_views_too(tiny: Params):
     method, _ = build_method(section("dino"), vit, tiny.views.model_copy(update={"local": local}))
     several = batch(5)
     several.views[2:] = [view[:, :8, :8] for view in several.views[2:]]
-    assert cost_per_image(method.train(), several).forward_passes == 2 + 3 + 2
+    assert cost_per_image(method.train(), several, NORMALIZE).forward_passes == 2 + 3 + 2
 
 
 def test_flops_of_a_step_are_those_of_its_forward_and_backward_passes(tiny: Params):
@@ -52,7 +56,7 @@ def test_flops_of_a_step_are_those_of_its_forward_and_backward_passes(tiny: Para
         representation(backbone, torch.zeros(1, 3, 16, 16))
     one = counter.get_total_flops()
     method, _ = build_method(tiny.methods["byol"], build_backbone(tiny.model), tiny.views)
-    total = cost_per_image(method, batch(2)).flops_per_image
+    total = cost_per_image(method, batch(2), NORMALIZE).flops_per_image
     assert 2 * one + 2 * 2.5 * one < total < (2 + 2 * 3) * one * 1.2  # heads on top
 
 
@@ -66,4 +70,4 @@ def test_hard_views_pay_for_their_candidates(tiny: Params):
         }
     }
     method, _ = build_method(type(tiny.methods["byol"]).model_validate(hard), build_backbone(tiny.model), tiny.views)
-    assert cost_per_image(method, batch(4)).forward_passes == 2 * 4 + 2 * 2
+    assert cost_per_image(method, batch(4), NORMALIZE).forward_passes == 2 * 4 + 2 * 2

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsa.data.normalize import as_input
+from rsa.data.normalize import Normalize
 from rsa.methods import build_method
 from rsa.models.backbones import build_backbone, compile_copies
 from rsa.params.document import Params
@@ -12,6 +12,7 @@ from rsa.params.pretrain import Pretrain
 from rsa.training.device import setup
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
+from tests.conftest import IMAGENET
 from tests.training.test_loop import PRETRAIN, batches
 
 pytestmark = pytest.mark.gpu
@@ -40,7 +41,8 @@ def trained(
     losses: list[float] = []
     pretrain = Pretrain.model_validate({**PRETRAIN, "batch_size": 8, "precision": precision})
     train(
-        method, batches(size=8), optimizer, pretrain, section.optimizer, total_steps=STEPS, device=on, stop_on_collapse=False,
+        method, batches(size=8), optimizer, pretrain, section.optimizer,
+        total_steps=STEPS, normalize=Normalize(IMAGENET, on), stop_on_collapse=False,
         report=lambda rows: losses.extend(row["loss"] for row in rows),
     )  # fmt: skip
     return {name: tensor.cpu() for name, tensor in method.state_dict().items()}, losses
@@ -61,6 +63,6 @@ def test_two_runs_on_a_gpu_end_in_the_same_bits(tiny: Params, precision: str):
 
 def test_images_of_the_cpu_come_through_pinned_memory_unchanged():
     images = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
-    there = as_input(images, torch.device("cuda"))
+    there = Normalize(IMAGENET, torch.device("cuda"))(images)
     assert there.device.type == "cuda"
-    torch.testing.assert_close(there.cpu(), as_input(images, torch.device("cpu")))
+    torch.testing.assert_close(there.cpu(), Normalize(IMAGENET, torch.device("cpu"))(images))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rsa.data.loader import Batch
+from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.methods import method_class
 from rsa.methods.method import Method
@@ -15,6 +16,7 @@ from rsa.params.pretrain import Pretrain
 from rsa.training.collapse import CollapseError
 from rsa.training.loop import FLUSH_STEPS, Row, train
 from rsa.training.optim import build_optimizer
+from tests.conftest import IMAGENET
 from tests.methods.networks import Backbone
 from tests.methods.sections import SECTIONS, section
 
@@ -77,7 +79,7 @@ def run(
     p = Pretrain.model_validate({**PRETRAIN, **pretrain})
     train(
         method, batches(views), optimizer, p, schedule,
-        total_steps=steps, device=CPU, stop_on_collapse=stop_on_collapse, report=rows.extend,
+        total_steps=steps, normalize=Normalize(IMAGENET, CPU), stop_on_collapse=stop_on_collapse, report=rows.extend,
     )  # fmt: skip
     return rows
 

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from rsa.data.loader import Batch
+from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.methods import build_method
 from rsa.models.sync_batch_norm import SyncBatchNorm, synchronize
@@ -20,6 +21,7 @@ from rsa.params.pretrain import Pretrain
 from rsa.params.views import LocalViews, Views
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
+from tests.conftest import IMAGENET
 from tests.methods.networks import Backbone
 from tests.methods.sections import SECTIONS, section
 from tests.training.test_loop import PRETRAIN
@@ -28,7 +30,7 @@ STEPS, BATCH = 5, 8
 VIEWS = Views(
     size=16, crop_scale=(0.5, 1), crop_ratio=(0.75, 1.33), flip_prob=0.5,
     jitter={"prob": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}, gray_prob=0.2,
-    blur={"prob": (0.5, 0.5), "sigma": (0.1, 1.0)}, solarize_prob=(0, 0), exact_color=False,
+    blur={"prob": (0.5, 0.5), "sigma": (0.1, 1.0)}, solarize_prob=(0, 0), exact_color=False, normalize=IMAGENET,
     local=LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0),
 )  # fmt: skip
 HARD = {
@@ -73,7 +75,7 @@ def trained(kind: str, rank: int, world: int, dtype: torch.dtype) -> tuple[dict[
     pretrain = Pretrain.model_validate({**PRETRAIN, "batch_size": BATCH})
     train(
         method, batches(sizes, rank, world), optimizer, pretrain, p.optimizer,
-        total_steps=STEPS, device=torch.device("cpu"), stop_on_collapse=False, report=rows.extend,
+        total_steps=STEPS, normalize=Normalize(IMAGENET, torch.device("cpu")), stop_on_collapse=False, report=rows.extend,
     )  # fmt: skip
     return method.state_dict(), rows
 
