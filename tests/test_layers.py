@@ -51,7 +51,7 @@ def test_a_lower_layer_does_not_know_a_higher_one(folder: str, refused: tuple[st
 
 
 def test_methods_know_models_schedules_params_and_the_views_that_they_ask_for() -> None:
-    data = ("rsa.data.views", "rsa.data.samples", "rsa.data.masks", "rsa.data.philox", "rsa.data.normalize")
+    data = ("rsa.data.views", "rsa.data.samples", "rsa.data.masks", "rsa.data.philox", "rsa.data.normalize", "rsa.data.transfer")
     allowed = ("rsa.methods", "rsa.models", "rsa.schedules", "rsa.params", "rsa.distributed", *data)
     for file in files("rsa/methods"):
         ours = {name for name in imports(file) if below(name, ("rsa",))} - {"rsa", "rsa.data"}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rsa import distributed
 from rsa.data.masks import Masks, draw_masks
 from rsa.data.samples import Samples
+from rsa.data.transfer import upload
 from rsa.methods.dino import DINO, SelfDistillation, WarmedTemperature, warmed
 from rsa.methods.method import Combinations
 from rsa.models.backbones import full_precision
@@ -40,7 +41,7 @@ class Patches(NamedTuple):
     student: Tensor  # (M, K)
     teacher: Tensor  # (M, K), no gradient
     sample: Tensor  # (M,): index of each patch's sample
-    batch: int
+    per_sample: Tensor  # (B,): masked patches of each sample
     teacher_mean: Tensor  # (K,), over all patches
 
 
@@ -95,17 +96,19 @@ class IBOT(DINO):
                 patches.append(None)
                 continue
             grid = tuple(size // step for size, step in zip(view.shape[2:], self.backbone.patch_embed.patch_size, strict=True))  # type: ignore[union-attr, arg-type]
-            mask = torch.from_numpy(draw_masks(self.ibot.masks, samples, place, grid)).to(view.device)
+            drawn = torch.from_numpy(draw_masks(self.ibot.masks, samples, place, grid))
+            rows = drawn.flatten().nonzero()[:, 0]  # of the M masked patches; found on the CPU, which need not wait for the GPU
+            mask, rows, per_sample = (upload(x, view.device) for x in (drawn, rows, drawn.sum((1, 2))))
             with masked(self.backbone, self.mask_token, mask):
                 representation, tokens = self._tokens(self.backbone, view)
             students.append(full_precision(self.head(representation)))
-            where = mask.flatten(1)  # (B, N)
             with torch.no_grad():
                 representation, teacher_tokens = self._tokens(self.teacher_backbone, view)
                 teachers.append(full_precision(self.teacher_head(representation)))
                 all_logits = full_precision(self.teacher_head(teacher_tokens))  # (B, N, K)
-            student = full_precision(self.head(tokens[where]))
-            patches.append(Patches(student, all_logits[where], where.nonzero()[:, 0], len(view), all_logits.mean((0, 1))))
+            student = full_precision(self.head(tokens.flatten(0, 1)[rows]))
+            teacher, sample = all_logits.flatten(0, 1)[rows], rows // tokens.shape[1]
+            patches.append(Patches(student, teacher, sample, per_sample, all_logits.mean((0, 1))))
         return IBOTEmbeddings(tuple(students), tuple(teachers), tuple(patches))
 
     @staticmethod
@@ -135,8 +138,8 @@ class IBOT(DINO):
             if patches is not None:
                 target = F.softmax((patches.teacher - self.patch_center) / temperature, dim=1)
                 each = -(target * F.log_softmax(patches.student / self.p.student_temperature, dim=1)).sum(1)  # (M,)
-                total = each.new_zeros(patches.batch).index_add(0, patches.sample, each)
-                losses[view] = total / torch.bincount(patches.sample, minlength=patches.batch).clamp(min=1)
+                total = each.new_zeros(len(patches.per_sample)).index_add(0, patches.sample, each)
+                losses[view] = total / patches.per_sample.clamp(min=1)
         return losses
 
     def after_backward(self, embedded: Any) -> None:

@@ -6,6 +6,7 @@ import timm
 import torch
 from torch import nn
 
+from rsa.models.position_embeddings import use_matrices
 from rsa.params.model import Model
 from rsa.params.section import nearest
 
@@ -15,6 +16,7 @@ def build_backbone(params: Model) -> nn.Module:
     if not timm.is_model(params.backbone):
         hint = nearest(params.backbone, timm.list_models())
         raise ValueError(f"model.backbone must be a name that timm knows, got {params.backbone!r}{hint}")
+    use_matrices()
     for weights in ("pretrained", "checkpoint_path"):
         if params.backbone_args.get(weights):
             raise ValueError(f"model.backbone_args must not hold {weights}: use pretrain.start to load weights")

@@ -176,7 +176,8 @@ def test_ibots_patch_loss_is_the_papers():
     center = rng.normal(size=K)
     method = vit_ibot()
     method.patch_center.copy_(torch.tensor(center))
-    patches = ibot.Patches(*map(torch.tensor, (student, teacher, sample)), B, torch.zeros(K))
+    count = np.bincount(sample, minlength=B)
+    patches = ibot.Patches(*map(torch.tensor, (student, teacher, sample, count)), torch.zeros(K))
     (got,) = method._patch_losses(SimpleNamespace(patches=(patches, None)), 0.9).values()
     each = -(softmax((teacher - center) / 0.07) * np.log(softmax(student / 0.1))).sum(1)
     want = [each[sample == i].mean() if (sample == i).any() else 0 for i in range(B)]
@@ -240,7 +241,7 @@ def test_ibots_patch_loss_and_its_centre_are_lightlys():
     student = torch.tensor(rng.normal(size=(int(where.sum()), K)))
     theirs = IBOTPatchLoss(output_dim=K, teacher_temp=0.07, student_temp=0.1, center_momentum=0.9).double()
     want = float(theirs(everything[where], student, mask))
-    patches = ibot.Patches(student, everything[where], where.nonzero()[:, 0], B, everything[where].mean(0))
+    patches = ibot.Patches(student, everything[where], where.nonzero()[:, 0], where.sum(1), everything[where].mean(0))
     (got,) = vit_ibot()._patch_losses(SimpleNamespace(patches=(patches,)), 0.9).values()
     assert float(got.mean()) == pytest.approx(want, rel=1e-6)
 
