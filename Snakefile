@@ -62,6 +62,13 @@ def gpus(wildcards):
     return meta("gpu")(wildcards) * nodes(wildcards)
 
 
+def threads(wildcards):
+    processes = meta("processes", 1)(wildcards)
+    if processes == "auto":
+        processes = max(1, gpus(wildcards) // nodes(wildcards))
+    return processes * meta("threads")(wildcards)
+
+
 def several_nodes(family):
     """For Slurm: a job of several nodes starts its processes itself, by srun."""
     meta = next(stage["meta"] for name, stage in stages.items() if name.partition("@")[0] == family)
@@ -113,7 +120,7 @@ for family in dict.fromkeys(name.partition("@")[0] for name in names):
         params:
             stage=lambda wildcards: names[wildcards.stage],
             gpus=lambda wildcards, resources: resources.gpu // nodes(wildcards),
-        threads: meta("threads")
+        threads: threads
         resources:
             gpu=gpus,
             mem_mb=meta("mem_mb"),

@@ -35,7 +35,7 @@ from rsa.params.views import Views
 from rsa.training.collapse import Health, threshold_violation
 from rsa.training.cost import cost_per_image
 from rsa.training.device import gpu_number, setup
-from rsa.training.launch import ERROR_FILE, exec_torchrun, in_group, is_other_node, is_rank, launch, processes
+from rsa.training.launch import ERROR_FILE, exec_torchrun, in_group, is_other_node, is_rank, launch
 from rsa.training.optim import build_optimizer
 from rsa.training.run import Run, prepare
 
@@ -132,7 +132,7 @@ def rank() -> Callable[..., None] | None:
 
 def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) -> None:
     """Train as one rank of a run; the first rank leaves the stage's files in `work`."""
-    threads = max(1, p.runtime.threads.pretrain // processes(p.runtime))
+    threads = p.runtime.threads.pretrain
     device = setup(p.runtime.device, threads, seed)
     normalize = Normalize(p.views.normalize, device)
     backbone = build_backbone(p.model)

@@ -107,6 +107,8 @@ class TrainingViews:
         self.threads, self.gpu, self.prefetch = threads, gpu, prefetch
         self.rank, self.world, self.start = rank, world, start
         self._samples = lru_cache(maxsize=2 * prefetch + 3)(self._find_samples)  # called twice: for DALI and for the batch
+        self._reader = ThreadPoolExecutor(1)  # reads and checks shards while the calling thread launches kernels
+        self._encoded = lru_cache(maxsize=2)(lambda iteration: self._reader.submit(self._read, iteration))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -160,12 +162,16 @@ class TrainingViews:
         boxes = [draw_boxes(crop, i, self.seed, ids, epochs, height, width) for i, crop in enumerate(self.recipe.crops)]
         return ids, label, boxes
 
+    def _read(self, iteration: int) -> list[Any]:
+        """Return the encoded images of a batch, each checked."""
+        return [self.split.read(int(id)) for id in self._samples(iteration)[0]]
+
     def _source(self, done: int) -> list[Any]:
         """Return the inputs of `_graph` for batch number `done`, counted from `start`."""
         iteration = self.start + int(done)
-        ids, _, boxes = self._samples(iteration)
-        inputs: list[Any] = [[self.split.read(int(id)) for id in ids]]
-        for box in boxes:
+        encoded, _ = self._encoded(iteration), self._encoded(iteration + 1)  # the next batch is read ahead
+        inputs: list[Any] = [encoded.result()]
+        for box in self._samples(iteration)[2]:
             inputs += [box.start, box.shape, box.flip]
         return inputs
 

@@ -113,8 +113,8 @@ def _on_all_nodes(r: Runtime, note: Path) -> None:
             flush=True,
         )
     else:
-        nodes = r.nodes
-        start = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={r.threads.pretrain}"]
+        nodes, threads = r.nodes, processes(r) * r.threads.pretrain
+        start = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
         command = [*start, "--kill-on-bad-exit=1", *command]
     with catch_signals() as terminated:
         job = subprocess.Popen(command)

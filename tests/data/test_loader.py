@@ -5,6 +5,7 @@ import io
 import itertools
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,3 +177,14 @@ def test_how_far_views_are_from_other_views(train: Split, tiny: Params):
     changed[0][0, 0, 0, 0] = int(changed[0][0, 0, 0, 0]) ^ 16  # one value, by 16
     values = sum(view.numel() for view in batch.views)
     assert batch.difference(replace(batch, views=changed)) == pytest.approx({"share": 1 / values, "mean": 16 / values})
+
+
+def test_shards_are_read_and_checked_by_another_thread_than_the_one_that_trains(
+    train: Split, tiny: Params, monkeypatch: pytest.MonkeyPatch
+):
+    readers = set()
+    read = Split.read
+    monkeypatch.setattr(Split, "read", lambda split, id: readers.add(threading.get_ident()) or read(split, id))
+    next(iter(loader(train, tiny)))
+    assert len(readers) == 1
+    assert threading.get_ident() not in readers

@@ -183,3 +183,11 @@ def test_snakemake_asks_for_gpus_only_where_there_are_some(gpus: str, asked: set
     printed = written.snakemake("--dry-run", "--printshellcmds", CUDA_VISIBLE_DEVICES=gpus)
     commands = [line.split() for line in printed.splitlines() if "engines.devices" in line]
     assert {words[words.index("engines.devices") + 1] for words in commands} == asked
+
+
+@pytest.mark.slow
+def test_a_run_on_several_gpus_is_given_threads_for_each(written: Project) -> None:
+    written.edit("params.yaml", "gpus: 1", "gpus: 4")
+    written.edit("params.yaml", "pretrain: 1", "pretrain: 3")
+    printed = written.snakemake("--dry-run", "--cores", "16", CUDA_VISIBLE_DEVICES="2,3,4,5")
+    assert "threads: 12" in printed

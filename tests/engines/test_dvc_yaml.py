@@ -79,9 +79,10 @@ def test_paths_in_the_command_are_the_deps_and_outs(name: str):
 
 @pytest.mark.parametrize("name", DOCUMENT)
 def test_meta_says_what_a_job_needs(name: str):
-    """A cluster's scheduler is told; `nodes` is for what can use several."""
+    """A cluster's scheduler is told; `nodes` and `processes` are for what can use several."""
     meta = STAGES[name]["meta"] if name in STAGES else DOCUMENT[name]["meta"]
-    assert list(meta) == [*(["nodes"] if name == "pretrain" else []), "gpu", "threads", "mem_mb", "minutes"]
+    several = name == "pretrain"
+    assert list(meta) == [*["nodes"] * several, "gpu", *["processes"] * several, "threads", "mem_mb", "minutes"]
 
 
 def test_gpus_of_a_run_follow_params():
