@@ -39,7 +39,7 @@ TRAINING_STEPS = 120
 TIMED_STEPS = 4
 COMPARED = 4  # batches
 CPU = torch.device("cpu")
-EXACT = {"precision": "same", "predicted": None, "reuse": False}
+EXACT = {"joint_views": False, "precision": "same", "predicted": None, "reuse": False}
 FORMS: dict[str, dict[str, object]] = {
     "exact": {},
     "bf16": {"precision": "bf16"},

@@ -82,6 +82,7 @@ PRESETS = {  # as published
     "rsa-small": {"lr": [30.0], "momentum": 0.9, "nesterov": True, "weight_decay": 0.0, "epochs": 100, "batch_size": 256},
     "rsa-imagenet": {"lr": [0.01], "lr_per_256": False, "weight_decay": 1e-4, "epochs": 40, "normalize": "l2_standardize"},
     "hvp": {"optimizer": "lars", "lr": [0.1], "lr_per_256": True, "batch_size": 4096, "epochs": 90, "weight_decay": 0.0},
+    "hvp-simclr": {"optimizer": "sgd", "lr": [0.1], "lr_per_256": True, "batch_size": 4096, "epochs": 90, "weight_decay": 0.0},
     "hvp-vit": {"lr": [0.001], "lr_per_256": True, "batch_size": 1024, "epochs": 100, "blocks": [4], "pooling": ["cls"]},
     "lightly": {"lr": [0.1], "lr_per_256": True, "batch_size": 256, "epochs": 90, "weight_decay": 0.0},
     "dinov2": {"blocks": [1, 4], "pooling": ["cls", "cls_avg"], "lr_per_256": True, "weight_decay": 0.0},

@@ -5,7 +5,6 @@ Where there are several, each is trained on a part of the training split, the be
 one is trained again on the whole split. It is always the classifier after the last step; the epoch is not chosen.
 
 Differs: learning rates fall by step along half a cosine, where DINO's, SimSiam's and lightly's code lowers them by epoch.
-Weights start at N(0, 0.01^2) and biases at 0, as in MoCo's and DINO's code.
 """
 
 from collections.abc import Iterable
@@ -35,6 +34,8 @@ from rsa.training.device import gpu_number
 from rsa.training.lars import LARS
 from rsa.training.resumable import Resumable
 
+EPS = 1e-5  # added to the variance of features, as in a batch norm
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -50,10 +51,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Normalization:
-    """(h / |h| - mean) / sd with the training split's statistics (Koohpayegani et al. 2020, CompRess); or nothing."""
+    """(h / |h| - mean) / sqrt(var + 1e-5) with statistics of the training split (Koohpayegani et al. 2020, CompRess)."""
 
     mean: Tensor
-    sd: Tensor
+    sd: Tensor  # sqrt(var + 1e-5)
 
     def __call__(self, h: Tensor) -> Tensor:
         """(B, D) -> (B, D)."""
@@ -140,7 +141,7 @@ def _train(
     )
     fixed = frozen.features(judged, p)
     normalize = _normalizations(p, frozen, train) if p.normalize == "l2_standardize" else {}
-    heads = {s: _classifier(fixed[s.blocks, s.pooling].shape[1], len(train.classes), seed).to(frozen.device) for s in settings}
+    heads = {s: _classifier(p, fixed[s.blocks, s.pooling].shape[1], len(train.classes), seed).to(frozen.device) for s in settings}
     optimizer = _optimizer(p, heads, batch_size)
     steps = p.epochs * views.steps_per_epoch
     predictions = {str(s): list[Tensor]() for s in settings}
@@ -167,12 +168,13 @@ def _train(
     return {s: [predicted.numpy() for predicted in training.kept[str(s)]] for s in settings}
 
 
-def _classifier(dimension: int, classes: int, seed: int) -> nn.Linear:
+def _classifier(p: ImageProtocol, dimension: int, classes: int, seed: int) -> nn.Linear:
     """Initialise weights that do not depend on the other settings of the grid."""
     torch.manual_seed(seed)
     head = nn.Linear(dimension, classes)
-    nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(head.bias)
+    if p.start == "normal":
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
     return head
 
 
@@ -196,7 +198,7 @@ def _normalizations(p: ImageProtocol, frozen: Frozen, train: Split) -> dict[tupl
     found = {}
     for key, h in frozen.features(train, p).items():
         unit = F.normalize(h, dim=1).double()
-        sd = unit.std(0).clamp(min=1e-6).float()
+        sd = (unit.var(0) + EPS).sqrt().float()
         found[key] = Normalization(unit.mean(0).float().to(frozen.device), sd.to(frozen.device))
     return found
 

@@ -54,7 +54,11 @@ class BarlowTwins(Method):
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> BarlowTwinsEmbeddings:
         """Embed every view with the network."""
-        return BarlowTwinsEmbeddings(tuple(full_precision(self.projector(representation(self.backbone, view))) for view in views))
+        return BarlowTwinsEmbeddings(self.forward_views(self.project, views))
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return the projection z: (B, 3, H, W) -> (B, P)."""
+        return full_precision(self.projector(representation(self.backbone, x)))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return each sample's contribution to the loss, (B,)."""

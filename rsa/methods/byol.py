@@ -5,7 +5,7 @@
 
 q: prediction of the online network, z': projection of the target network, sg: stop-gradient.
 The target is the EMA of the online parameters only; its batch norms are in train mode. It is updated before the loss of
-the step is computed, as in the code of RSA's authors.
+the step is computed, and the last layer of both heads has no bias, as in the code of RSA's authors.
 """
 
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -56,8 +56,8 @@ class BYOL(Method):
         super().__init__()
         self.p = p
         self.backbone = backbone
-        self.projector = mlp(backbone.num_features, p.projector.hidden, p.projector.out)  # type: ignore[arg-type]
-        self.predictor = mlp(p.projector.out, p.predictor_hidden, p.projector.out)
+        self.projector = mlp(backbone.num_features, p.projector.hidden, p.projector.out, hidden_bias=True)  # type: ignore[arg-type]
+        self.predictor = mlp(p.projector.out, p.predictor_hidden, p.projector.out, hidden_bias=True)
         self.target_backbone = make_target(self.backbone)
         self.target_projector = make_target(self.projector)
 
@@ -72,19 +72,20 @@ class BYOL(Method):
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
         """Embed every view with both networks."""
-        return BYOLEmbeddings(tuple(map(self.predict, views)), tuple(map(self.target, views)))
+        return BYOLEmbeddings(self.forward_views(self.predict, views), self.forward_views(self.target, views))
 
     reusable: ClassVar[tuple[str, ...]] = ("targets",)
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Any:
         """Embed every view with the online network only."""
-        return BYOLEmbeddings(tuple(map(self.predict, views)), **targets)
+        return BYOLEmbeddings(self.forward_views(self.predict, views), **targets)
 
     def embed_predicting(self, views: list[Tensor], count: int) -> Any:
         """Predict the first `count` views with the online network, the others from the target network's projections."""
-        z = tuple(map(self.target, views))
-        q = [self.predict(view) for view in views[:count]] + [full_precision(self.predictor(x)) for x in z[count:]]
-        return BYOLEmbeddings(tuple(q), z)
+        z = self.forward_views(self.target, views)
+        q = self.forward_views(self.predict, views[:count])
+        predicted = self.forward_views(lambda x: full_precision(self.predictor(x)), z[count:])
+        return BYOLEmbeddings(q + predicted, z)
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return the loss of every sample, (B,) in [0, 8]."""

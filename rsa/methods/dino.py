@@ -150,21 +150,25 @@ class DINO(Method):
         return multi_crop(views, p.candidates, p.local_candidates)
 
     def combinations(self, views: Views, p: HardViews) -> Combinations:
-        """Return all pairs of global views, each combined with every choice of `views.local.count` local views."""
+        """Return pairs of global views, each combined with every choice of `views.local.count` local views.
+
+        A pair has one view of each colour recipe, which alternate among the candidates, as in Hard View Selection's code.
+        """
         assert views.local is not None
         needed = views.local.count
         count = needed if p.local_candidates is None else p.local_candidates
         if count < needed:
             raise ValueError(f"hard_views.local_candidates must be at least views.local.count ({needed}), got {count}")
-        pairs, choices = comb(p.candidates, 2), comb(count, needed)
-        if pairs * choices > MAX_COMBINATIONS:
+        pairs = [(i, j) for i in range(0, p.candidates, 2) for j in range(1, p.candidates, 2)]
+        choices = comb(count, needed)
+        if len(pairs) * choices > MAX_COMBINATIONS:
             raise ValueError(
                 f"hard_views must have at most {MAX_COMBINATIONS} combinations, got "
-                f"{pairs} pairs of global views x {choices} choices of "
+                f"{len(pairs)} pairs of global views x {choices} choices of "
                 f"{needed} of {count} local ones: lower candidates or local_candidates"
             )
         local = [tuple(p.candidates + i for i in chosen) for chosen in combinations(range(count), needed)]
-        return [pair + chosen for pair in combinations(range(p.candidates), 2) for chosen in local]
+        return [pair + chosen for pair in pairs for chosen in local]
 
 
 def warmed(progress: float, p: WarmedTemperature) -> float:

@@ -9,8 +9,13 @@ pair of a weak and an aggressive view. Scoring changes no state: batch norms use
 running ones, and random number generators are restored. If there are no more candidates than the method needs, nothing is
 scored and the method is unchanged.
 
-Scoring costs a forward pass of all candidates through both networks. The exact form is {precision: same, predicted: null,
-reuse: false}; benchmarks/hard_views.py measures the cost of the cheaper forms and the quality of their choices:
+Differences from the authors' code (https://github.com/automl/hvp): scoring there updates batch norms; of a limited number of
+combinations, here the plain method's is always one and none is drawn twice; the score is the loss that the method trains on.
+
+Scoring costs a forward pass of all candidates through both networks. The published form is {joint_views: true, precision: same,
+predicted: null, reuse: false}: all candidates are forwarded as one batch, whose statistics batch norms use. The other forms;
+benchmarks/hard_views.py measures the cost of the cheaper ones and the quality of their choices:
+    joint_views: false    forward one candidate after the other: 20 % of the choices of an untrained network differ
     precision: bf16       run the forward pass in bf16
     predicted: 3          forward only 3 candidates through the online network; the predictor predicts the others from the
                           target network's projections
@@ -189,12 +194,14 @@ class HardViews(Method):
 
 
 @contextmanager
-def scoring(method: nn.Module, p: Scoring, device: str) -> Iterator[None]:
+def scoring(method: Method, p: Scoring, device: str) -> Iterator[None]:
     """Context in which a forward pass changes no state of `method` and no random number generator."""
+    joint_views = method.joint_views
     norms = [module for module in method.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training]
     enabled = p.precision == "bf16" or torch.is_autocast_enabled(device)
     still = [parameter for parameter in method.parameters() if not parameter.requires_grad] if enabled else []
     try:
+        method.joint_views = p.joint_views
         for norm in norms:
             norm.track_running_stats = False  # use batch statistics, keep none
         for parameter in still:
@@ -202,6 +209,7 @@ def scoring(method: nn.Module, p: Scoring, device: str) -> Iterator[None]:
         with torch.random.fork_rng(), torch.autocast(device, torch.bfloat16, enabled=enabled):
             yield
     finally:
+        method.joint_views = joint_views
         torch.clear_autocast_cache()  # cached casts have no gradient: the training forward pass must not reuse them
         for parameter in still:
             parameter.requires_grad_(False)

@@ -5,11 +5,16 @@
 L_[CLS] is DINO's loss. The student sees global views with blocks of patches replaced by a mask token, u^; the teacher sees
 the unmasked views, u. The class token and the patches share one head. Patches have their own centre and teacher temperature.
 
-Difference from the paper: masks are drawn per view position, so a view scored with one mask may train with another.
+Hard View Selection chooses among global views only, of which the first is coloured as the first view of a pair and all others
+as the second.
+
+Differences from the papers: masks are drawn per view position, so a view scored with one mask may train with another; a
+combination is scored by the whole loss, local views and patches included.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -20,10 +25,13 @@ from rsa import distributed
 from rsa.data.masks import Masks, draw_masks
 from rsa.data.samples import Samples
 from rsa.data.transfer import upload
+from rsa.data.views import Recipe, View, color_of, multi_crop
 from rsa.methods.dino import DINO, SelfDistillation, WarmedTemperature, warmed
 from rsa.methods.method import Combinations
 from rsa.models.backbones import full_precision
+from rsa.params.hard_views import HardViews
 from rsa.params.section import NonNegative
+from rsa.params.views import Views
 
 
 class Settings(SelfDistillation):
@@ -55,7 +63,7 @@ class IBOTEmbeddings(NamedTuple):
 
 @contextmanager
 def masked(backbone: nn.Module, token: Tensor, mask: Tensor) -> Iterator[None]:
-    """Context in which the backbone sees `token` (D,) in place of the patches under `mask` (B, rows, columns)."""
+    """Context in which the backbone sees `token` (1, D) in place of the patches under `mask` (B, rows, columns)."""
 
     def replace(_: nn.Module, __: Any, out: Tensor) -> Tensor:
         where = mask if out.ndim == 4 else mask.flatten(1)  # patches as a grid or flattened
@@ -79,7 +87,7 @@ class IBOT(DINO):
                 raise ValueError(f"ibot must have a ViT of timm's as model.backbone: {type(backbone).__name__} has no {needed}")
         super().__init__(backbone, p)
         self.ibot = p
-        self.mask_token = nn.Parameter(torch.zeros(int(backbone.num_features)))  # type: ignore[arg-type]
+        self.mask_token = nn.Parameter(torch.zeros(1, int(backbone.num_features)))  # type: ignore[arg-type]  # a matrix: decayed
         self.register_buffer("patch_center", torch.zeros(p.head.out))
         self._patches_seen: list[Tensor] = []
 
@@ -110,6 +118,20 @@ class IBOT(DINO):
             teacher, sample = all_logits.flatten(0, 1)[rows], rows // tokens.shape[1]
             patches.append(Patches(student, teacher, sample, per_sample, all_logits.mean((0, 1))))
         return IBOTEmbeddings(tuple(students), tuple(teachers), tuple(patches))
+
+    def candidate_recipe(self, views: Views, p: HardViews) -> Recipe:
+        """Return a recipe with more global views than one view combination needs."""
+        recipe = multi_crop(views, p.candidates)
+        further = [View(i, color_of(views, 1)) for i in range(2, p.candidates)]
+        return Recipe(recipe.crops, recipe.views[:2] + further + recipe.views[p.candidates :])
+
+    def combinations(self, views: Views, p: HardViews) -> Combinations:
+        """Return all pairs of global views, each combined with all local views."""
+        if p.local_candidates is not None:
+            raise ValueError(f"hard_views.local_candidates must be null for ibot, got {p.local_candidates}")
+        assert views.local is not None
+        local = tuple(range(p.candidates, p.candidates + views.local.count))
+        return [pair + local for pair in combinations(range(p.candidates), 2)]
 
     @staticmethod
     def _tokens(backbone: Any, view: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ first item of the first tuple is the online network's embedding (B, P), on which
 change no state except batch-norm statistics.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any, ClassVar
 
@@ -49,6 +49,13 @@ class Method(nn.Module):
     recipe: Callable[..., Recipe] = staticmethod(candidates)
     needs_full_batch: ClassVar[bool] = False  # the loss depends on the whole batch: no gradient accumulation
     reusable: ClassVar[tuple[str, ...]] = ()  # fields of `embed`'s result computed by target networks, without gradient
+    joint_views: bool = False  # all views are forwarded as one batch
+
+    def forward_views(self, network: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Apply `network` to each view (B, ...), or with `joint_views` to all as one batch, whose statistics batch norms see."""
+        if self.joint_views and views:
+            return network(torch.cat(list(views))).chunk(len(views))
+        return tuple(map(network, views))
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
         """Embed every view (B, 3, H, W) once."""

@@ -4,7 +4,8 @@
 
 q: prediction of the online network, k: projection of the momentum network, both of unit length; k+: the key of the same sample;
 the sum runs over the global batch. The momentum network is updated before its keys are computed; 1 - m decays as a cosine.
-`freeze_patch_embed`: the random patch projection of a ViT is not trained (section 4.2).
+`freeze_patch_embed`: the random patch projection of a ViT is not trained (section 4.2). `predictor.out_norm`: the predictor ends
+in a batch norm on a ViT, and in a linear layer on a ResNet (https://github.com/facebookresearch/moco-v3, moco/builder.py).
 """
 
 from typing import Any, Literal, NamedTuple
@@ -18,7 +19,7 @@ from rsa.data.samples import Samples
 from rsa.methods.method import Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
 from rsa.models.ema import ema_update, make_target
-from rsa.models.heads import DeepHead, mlp
+from rsa.models.heads import DeepHead, NormedHead, mlp
 from rsa.params.section import Fraction, Positive
 
 
@@ -27,7 +28,7 @@ class Settings(MethodSettings):
 
     method: Literal["moco_v3"]
     projector: DeepHead
-    predictor: DeepHead
+    predictor: NormedHead
     temperature: Positive
     ema_start: Fraction
     freeze_patch_embed: bool
@@ -50,8 +51,9 @@ class MoCoV3(Method):
         self.p = p
         self.backbone = backbone
         head, predictor = p.projector, p.predictor
-        self.projector = mlp(backbone.num_features, head.hidden, head.out, head.layers, normalize_out=True)  # type: ignore[arg-type]
-        self.predictor = mlp(head.out, predictor.hidden, predictor.out, predictor.layers, normalize_out=True)
+        self.projector = mlp(backbone.num_features, head.hidden, head.out, head.layers, out_norm="fixed")  # type: ignore[arg-type]
+        out_norm: Literal["fixed", "none"] = "fixed" if predictor.out_norm else "none"
+        self.predictor = mlp(head.out, predictor.hidden, predictor.out, predictor.layers, out_norm=out_norm)
         self.target_backbone = make_target(backbone)
         self.target_projector = make_target(self.projector)
         if p.freeze_patch_embed:
@@ -62,14 +64,18 @@ class MoCoV3(Method):
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> MoCoEmbeddings:
         """Embed every view with both networks."""
         with torch.no_grad():
-            k = tuple(full_precision(self.target_projector(representation(self.target_backbone, view))) for view in views)
+            k = self.forward_views(
+                lambda view: full_precision(self.target_projector(representation(self.target_backbone, view))), views
+            )
         return self.embed_reusing(views, {"keys": k})
 
     reusable = ("keys",)
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> MoCoEmbeddings:
         """Embed every view with the online network only."""
-        q = tuple(full_precision(self.predictor(self.projector(representation(self.backbone, view)))) for view in views)
+        q = self.forward_views(
+            lambda view: full_precision(self.predictor(self.projector(representation(self.backbone, view)))), views
+        )
         return MoCoEmbeddings(q, **targets)
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:

@@ -56,15 +56,15 @@ class RSA(BYOL):
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> RSAEmbeddings:
         """Embed the weak views with the target network and the aggressive views with the online network."""
         weak, aggressive = views[: len(views) // 2], views[len(views) // 2 :]
-        q = tuple(map(self.predict, aggressive))
-        targets = tuple(x.detach() for x in q) if self.online_target else tuple(map(self.target, aggressive))
-        return RSAEmbeddings(q, tuple(map(self.target, weak)), targets)
+        q = self.forward_views(self.predict, aggressive)
+        targets = tuple(x.detach() for x in q) if self.online_target else self.forward_views(self.target, aggressive)
+        return RSAEmbeddings(q, self.forward_views(self.target, weak), targets)
 
     reusable = ("weak_targets", "aggressive_targets")
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> RSAEmbeddings:
         """Embed the aggressive views with the online network only."""
-        q = tuple(map(self.predict, views[len(views) // 2 :]))
+        q = self.forward_views(self.predict, views[len(views) // 2 :])
         own = {"aggressive_targets": tuple(x.detach() for x in q)} if self.online_target else {}
         return RSAEmbeddings(q, **{**targets, **own})
 

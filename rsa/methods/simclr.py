@@ -3,6 +3,9 @@
     l(i, j) = -log exp(s_ij / T) / sum over k != i of exp(s_ik / T),   L_i = (l(i, j) + l(j, i)) / 2     (equation 1)
 
 s: cosine of two projections; i, j: the two views of a sample; k: all 2 N views of the global batch.
+As in the authors' code (https://github.com/google-research/simclr, model_util.py) both views are forwarded as one batch, and
+the projector has no biases and ends in a batch norm with a scale but no shift. Others forward each view by itself
+(`joint_views: false`: lightly) or leave the last norm out (`out_norm: false`: VISSL).
 """
 
 from typing import Any, Literal, NamedTuple
@@ -15,7 +18,7 @@ from rsa import distributed
 from rsa.data.samples import Samples
 from rsa.methods.method import Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
-from rsa.models.heads import DeepHead, mlp
+from rsa.models.heads import NormedHead, mlp
 from rsa.params.section import Positive
 
 
@@ -23,7 +26,8 @@ class Settings(MethodSettings):
     """SimCLR's section of `methods`."""
 
     method: Literal["simclr"]
-    projector: DeepHead
+    projector: NormedHead
+    joint_views: bool
     temperature: Positive
 
 
@@ -41,12 +45,18 @@ class SimCLR(Method):
     def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projector = mlp(backbone.num_features, p.projector.hidden, p.projector.out, p.projector.layers)  # type: ignore[arg-type]
+        head, norm = p.projector, "scale" if p.projector.out_norm else "none"
+        self.projector = mlp(backbone.num_features, head.hidden, head.out, head.layers, out_norm=norm)  # type: ignore[arg-type]
+        self.joint_views = p.joint_views
         self.temperature = p.temperature
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> SimCLREmbeddings:
         """Embed every view with the network."""
-        return SimCLREmbeddings(tuple(full_precision(self.projector(representation(self.backbone, view))) for view in views))
+        return SimCLREmbeddings(self.forward_views(self.project, views))
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return the projection z: (B, 3, H, W) -> (B, P)."""
+        return full_precision(self.projector(representation(self.backbone, x)))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return the loss of every sample of this rank against the views of all ranks, (B,)."""

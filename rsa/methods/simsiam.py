@@ -42,16 +42,15 @@ class SimSiam(Method):
         super().__init__()
         self.backbone = backbone
         head = p.projector
-        self.projector = mlp(backbone.num_features, head.hidden, head.out, head.layers, normalize_out=True)  # type: ignore[arg-type]
-        self.predictor = mlp(head.out, p.predictor_hidden, head.out)
+        self.projector = mlp(backbone.num_features, head.hidden, head.out, head.layers, out_norm="fixed")  # type: ignore[arg-type]
+        self.predictor = mlp(head.out, p.predictor_hidden, head.out, out_bias=True)
         self.fixed_predictor_lr = p.fixed_predictor_lr
 
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> SimSiamEmbeddings:
         """Embed every view with the network."""
-        projections = [self.projector(representation(self.backbone, view)) for view in views]
-        return SimSiamEmbeddings(
-            tuple(full_precision(self.predictor(z)) for z in projections), tuple(full_precision(z.detach()) for z in projections)
-        )
+        z = self.forward_views(lambda view: self.projector(representation(self.backbone, view)), views)
+        p = self.forward_views(self.predictor, z)
+        return SimSiamEmbeddings(tuple(map(full_precision, p)), tuple(full_precision(x.detach()) for x in z))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return the loss of every sample, (B,) in [-1, 1]."""

@@ -53,7 +53,7 @@ class Supervised(Method):
         low, high = int(samples.labels.min()), int(samples.labels.max())
         if low < 0 or high >= self.p.classes:
             raise ValueError(f"labels must be 0 to {self.p.classes - 1} (methods.*.classes), got {low} to {high}")
-        logits = tuple(full_precision(self.classifier(representation(self.backbone, view))) for view in views)
+        logits = self.forward_views(lambda view: full_precision(self.classifier(representation(self.backbone, view))), views)
         return SupervisedEmbeddings(logits, (samples.labels.to(logits[0].device),) * len(views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:

@@ -30,14 +30,15 @@ def build_backbone(params: Model) -> nn.Module:
 
 
 def _small_stem(backbone: nn.Module, name: str) -> None:
-    """Adapt the stem to small images: 3x3 first convolution, stride 1, no max-pool (Chen et al. 2020, appendix B.9)."""
+    """Adapt the stem to small images: 3x3 first convolution, stride 1, no max-pool (Chen et al. 2020, appendix B.9).
+
+    Its weights start as torch's default, with a standard deviation of 0.111, as in the code of RSA's authors.
+    """
     if not hasattr(backbone, "maxpool") or not isinstance(getattr(backbone, "pretrained_cfg", {}).get("first_conv"), str):
         raise ValueError(f"model.small_stem must be false for {name}: it has no first convolution with a max-pool behind it")
     path = first_convolution(backbone)
     out_channels = cast(nn.Conv2d, backbone.get_submodule(path)).out_channels
-    new = nn.Conv2d(3, out_channels, 3, stride=1, padding=1, bias=False)
-    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    backbone.set_submodule(path, new)
+    backbone.set_submodule(path, nn.Conv2d(3, out_channels, 3, stride=1, padding=1, bias=False))
     backbone.maxpool = nn.Identity()
 
 

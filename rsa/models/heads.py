@@ -1,6 +1,7 @@
 """Projection and prediction heads."""
 
 import itertools
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,19 +22,37 @@ class DeepHead(Head):
     layers: Count
 
 
-def mlp(inputs: int, hidden: int, outputs: int, layers: int = 2, *, normalize_out: bool = False) -> nn.Sequential:
+class NormedHead(DeepHead):
+    """An MLP of several layers that may end in a batch norm."""
+
+    out_norm: bool
+
+
+def mlp(
+    inputs: int,
+    hidden: int,
+    outputs: int,
+    layers: int = 2,
+    *,
+    hidden_bias: bool = False,
+    out_bias: bool = False,
+    out_norm: Literal["none", "scale", "fixed"] = "none",
+) -> nn.Sequential:
     """Build an MLP (B, inputs) -> (B, outputs) of `layers` linear layers with batch norm and ReLU between them.
 
-    The last layer is linear only (Grill et al. 2020, section 3.3) or, with `normalize_out`, followed by a batch norm without
-    scale and shift (Chen et al. 2021, MoCo v3 and SimSiam).
+    `out_norm` is the batch norm behind the last layer: none (Grill et al. 2020, section 3.3), with a scale but no shift
+    (SimCLR), or with neither (SimSiam, MoCo v3). Biases as in the code of each method's authors.
     """
     sizes = [inputs, *[hidden] * (layers - 1)]
     modules: list[nn.Module] = []
     for before, after in itertools.pairwise(sizes):
-        modules += [nn.Linear(before, after, bias=not normalize_out), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
-    modules.append(nn.Linear(sizes[-1], outputs, bias=not normalize_out))
-    if normalize_out:
-        modules.append(nn.BatchNorm1d(outputs, affine=False))
+        modules += [nn.Linear(before, after, bias=hidden_bias), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+    modules.append(nn.Linear(sizes[-1], outputs, bias=out_bias))
+    if out_norm != "none":
+        norm = nn.BatchNorm1d(outputs, affine=out_norm == "scale")
+        if out_norm == "scale":
+            norm.bias.requires_grad_(False)
+        modules.append(norm)
     return nn.Sequential(*modules)
 
 

@@ -10,6 +10,7 @@ from rsa.params.section import Count, Section
 class Scoring(Section):
     """Scoring of candidates."""
 
+    joint_views: bool
     precision: Literal["same", "bf16"]
     predicted: Annotated[int, Field(ge=0)] | None
     reuse: bool

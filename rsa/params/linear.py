@@ -45,6 +45,7 @@ class ImageProtocol(Section):
     batch_size: Count
     schedule: Annotated[Steps | HalfCosine, Field(discriminator="schedule")]
     normalize: Literal["none", "l2_standardize"]
+    start: Literal["normal", "torch"]
     blocks: Annotated[list[Count], Field(min_length=1)]
     pooling: Annotated[list[Literal["avg", "cls", "cls_avg"]], Field(min_length=1)]
     crop_scale: Range

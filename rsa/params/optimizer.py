@@ -15,6 +15,7 @@ class SGD(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: NonNegative
     clip_each: Positive | None
+    clip_norm: Positive | None
 
 
 class LARS(Section):
@@ -26,6 +27,7 @@ class LARS(Section):
     weight_decay: NonNegative
     trust: Positive
     clip_each: Positive | None
+    clip_norm: Positive | None
 
 
 class AdamW(Section):
@@ -37,7 +39,9 @@ class AdamW(Section):
     betas: Pair
     weight_decay: NonNegative
     end_weight_decay: NonNegative
+    decay_all: bool
     clip_each: Positive | None
+    clip_norm: Positive | None
 
 
 Optimizer = Annotated[SGD | LARS | AdamW, Field(discriminator="name")]

@@ -64,7 +64,7 @@ def count(p: Params, name: str) -> Counts:
 
 def with_hard_views(p: Params, name: str, candidates: int | None) -> Params:
     """Return the params with `name` training on the hardest of that many exactly scored candidates; None disables it."""
-    scoring = Scoring(precision="same", predicted=None, reuse=False)
+    scoring = Scoring(joint_views=True, precision="same", predicted=None, reuse=False)
     hard = candidates and HardViews(candidates=candidates, local_candidates=None, max_combinations=64, scoring=scoring)
     section = p.methods[name].model_copy(update={"hard_views": hard or None})
     return p.model_copy(update={"methods": {**p.methods, name: section}})

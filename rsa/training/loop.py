@@ -82,8 +82,7 @@ def train(
             for name, value in losses.items():
                 row[name] = row.get(name, 0.0) + value.detach()
         distributed.average_gradients(method.parameters())
-        if schedule.clip_each is not None:
-            clip_gradients(method.parameters(), schedule.clip_each)
+        clip_gradients(method.parameters(), schedule)
         optimizer.step()
         method.after_step(progress)
         unreported.append(row)

@@ -19,13 +19,13 @@ def build_optimizer(
     """Build the optimiser of all parameters that require a gradient; `set_schedules` sets its rates before each step.
 
     SGD applies weight decay to every parameter, as RSA's and SimSiam's authors do. LARS and AdamW exclude biases and norms
-    (1-D parameters).
+    (1-D parameters); MoCo v3's authors have AdamW decay those, too: `decay_all`.
     """
     constant = {id(parameter) for parameter in constant_lr}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in parameters:
         if parameter.requires_grad:
-            decayed = isinstance(p, SGD) or parameter.ndim > 1
+            decayed = parameter.ndim > 1 or isinstance(p, SGD) or (isinstance(p, AdamW) and p.decay_all)
             groups.setdefault((decayed, id(parameter) in constant), []).append(parameter)
     param_groups: list[dict[str, Any]] = [
         {"params": members, "decayed": decayed, "constant_lr": fixed, "weight_decay": p.weight_decay if decayed else 0.0}
@@ -61,8 +61,12 @@ def learning_rate(p: Optimizer, pretrain: Pretrain, progress: float) -> float:
 
 
 @torch.no_grad()
-def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
-    """Clip each parameter's gradient separately to the norm `most`, as DINO's authors do."""
-    gradients: list[Any] = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norms = torch._foreach_norm(gradients)
-    torch._foreach_mul_(gradients, [(most / (norm + 1e-6)).clamp(max=1.0) for norm in norms])
+def clip_gradients(parameters: Iterable[nn.Parameter], p: Optimizer) -> None:
+    """Clip gradients: each parameter's to the norm `clip_each` (DINO's authors), all of them together to `clip_norm` (HVP's)."""
+    parameters = [parameter for parameter in parameters if parameter.grad is not None]
+    if p.clip_each is not None:
+        gradients: list[Any] = [parameter.grad for parameter in parameters]
+        norms = torch._foreach_norm(gradients)
+        torch._foreach_mul_(gradients, [(p.clip_each / (norm + 1e-6)).clamp(max=1.0) for norm in norms])
+    if p.clip_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, p.clip_norm)

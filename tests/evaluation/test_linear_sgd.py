@@ -11,7 +11,7 @@ from torch import nn
 from rsa.data.index import Split
 from rsa.data.normalize import Normalize
 from rsa.data.splits import held_out
-from rsa.evaluation.linear_sgd import Frozen, Setting, _factor, linear_sgd
+from rsa.evaluation.linear_sgd import Frozen, Setting, _classifier, _factor, _normalizations, linear_sgd
 from rsa.evaluation.score import Score
 from rsa.models.backbones import build_backbone, variants
 from rsa.params.document import Params
@@ -33,6 +33,7 @@ PROTOCOL = {
     "batch_size": 32,
     "schedule": {"schedule": "cosine"},
     "normalize": "none",
+    "start": "normal",
     "blocks": [1],
     "pooling": ["avg"],
     "crop_scale": [0.8, 1.0],
@@ -186,3 +187,30 @@ def test_a_network_without_class_token_has_only_its_own_representation(tiny: Par
         variants(build_backbone(tiny.model), torch.zeros(2, 3, 16, 16), [4], ["cls"])
     with pytest.raises(ValueError, match=r"blocks must be \[1\] for pooling avg, got \[1, 4\]"):
         variants(build_backbone(tiny.model), torch.zeros(2, 3, 16, 16), [1, 4], ["avg"])
+
+
+def test_features_are_standardised_as_rsas_authors_do(data: Data):
+    """By the unbiased variance plus 1e-5: a dimension that hardly varies stays small."""
+    tiny, train, _ = data
+
+    class Flat(Pixels):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([super().forward(x).flatten(1), 1e-3 * x[:, 0, :1, 0], x.new_ones(len(x), 1)], 1)
+
+    p = protocol(normalize="l2_standardize")
+    frozen = Frozen(Flat(), Normalize(IMAGENET, torch.device("cpu")), tiny.evaluation, threads=1)
+    (h,) = frozen.features(train, p).values()
+    unit = h.double() / h.double().norm(dim=1, keepdim=True)
+    want = (unit - unit.mean(0)) / (unit.var(0) + 1e-5) ** 0.5
+    torch.testing.assert_close(_normalizations(p, frozen, train)[1, "avg"](h), want.float(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_classifier_starts_as_told():
+    torch.manual_seed(3)
+    usual = nn.Linear(4096, 5)
+    same = _classifier(protocol(start="torch"), 4096, 5, seed=3)
+    assert torch.equal(same.weight, usual.weight)
+    assert torch.equal(same.bias, usual.bias)
+    small = _classifier(protocol(), 4096, 5, seed=3)
+    assert small.weight.std().item() == pytest.approx(0.01, rel=0.03)
+    assert not small.bias.any()

@@ -21,7 +21,7 @@ from tests.methods.networks import Backbone, images
 from tests.methods.sections import SECTIONS, section
 
 COUNT = 6
-EXACT = {"precision": "same", "predicted": None, "reuse": False}
+EXACT = {"joint_views": False, "precision": "same", "predicted": None, "reuse": False}
 PAIRWISE = [name for name in SECTIONS if name not in ("dino", "ibot", "supervised")]
 
 
@@ -43,7 +43,8 @@ def build(name: str, p: HardViewParams, views: Views) -> HardViews:
     if name == "ibot":
         small = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 1, "num_heads": 2, "dynamic_img_size": True}
         backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, **small)
-    method, _ = build_method(section(name, hard_views=p.model_dump()), backbone, views)
+    separate = {"joint_views": False} if name == "simclr" else {}  # as candidates are scored here
+    method, _ = build_method(section(name, hard_views=p.model_dump(), **separate), backbone, views)
     method.train()
     method.before_step(0.5)
     return method
@@ -110,12 +111,13 @@ def test_with_no_choice_it_is_the_method_to_the_bit(name: str, tiny: Params):
     assert all(torch.equal(tensor, base.state_dict()[key]) for key, tensor in method.method.state_dict().items())
 
 
-@pytest.mark.parametrize("form", [{}, {"precision": "bf16"}], ids=str)
+@pytest.mark.parametrize("form", [{}, {"precision": "bf16"}, {"joint_views": True}], ids=str)
 @pytest.mark.parametrize("name", SECTIONS)
 def test_scoring_moves_nothing(name: str, form: dict, tiny: Params):
     local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
-    method = build(name, hard(3, 3, **form), tiny.views.model_copy(update={"local": local}))
-    views = candidates_of(name, 3, 3)
+    own = None if name == "ibot" else 3
+    method = build(name, hard(3, own, **form), tiny.views.model_copy(update={"local": local}))
+    views = candidates_of(name, 3, own or 2)
     before, random = copy.deepcopy(method.state_dict()), torch.get_rng_state()
     found = method.select(views, samples(6))
     assert all(torch.equal(tensor, before[key]) for key, tensor in method.state_dict().items())
@@ -152,14 +154,21 @@ def test_single_views_of_supervised_training(tiny: Params):
 
 @pytest.mark.parametrize("name", ["dino", "ibot"])
 def test_the_sets_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Params):
-    """Pairs of 3 global views, each with 2 of 3 local ones: 9 combinations, each loss computed on its own embedding."""
+    """DINO: pairs of 3 global views, one of each colour recipe, each with 2 of 3 local ones. iBOT: all pairs with all local ones.
+
+    Each loss is computed on its own embedding.
+    """
     local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
-    method = build("ibot", hard(3, 3), tiny.views.model_copy(update={"local": local}))
+    method = build("ibot", hard(3), tiny.views.model_copy(update={"local": local}))
+    count = 2
     if name == "dino":
-        method.method = method_class("dino")(method.method.backbone, section("dino")).train()
-    views = candidates_of("ibot", 3, 3)
+        vit, count = method.method.backbone, 3
+        method = build("dino", hard(3, 3), tiny.views.model_copy(update={"local": local}))
+        method.method = method_class("dino")(vit, section("dino")).train()
+    views = candidates_of("ibot", 3, count)
     found = method.select(views, samples(6))
-    want_sets = [pair + local for pair in itertools.combinations(range(3), 2) for local in itertools.combinations(range(3, 6), 2)]
+    pairs = [(0, 1), (2, 1)] if name == "dino" else [(0, 1), (0, 2), (1, 2)]
+    want_sets = [pair + local for pair in pairs for local in itertools.combinations(range(3, 3 + count), 2)]
     assert [tuple(row) for row in found.combinations.tolist()] == want_sets
     with torch.no_grad():
         embedded = method.method.embed(views, samples(6))
@@ -171,7 +180,7 @@ def test_the_sets_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Pa
 def test_a_limited_number_of_sets_is_drawn_for_each_step_and_holds_the_plain_one(tiny: Params):
     local = LocalViews(count=4, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
     method = build("dino", hard(4, 8, max_combinations=16), tiny.views.model_copy(update={"local": local}))
-    assert len(method.all_combinations) == 6 * 70
+    assert len(method.all_combinations) == 4 * 70  # pairs of one even and one odd view
     drawn = []
     for progress in (0.1, 0.1, 0.2):
         method.progress = progress
@@ -260,7 +269,7 @@ def test_too_few_or_too_many_local_candidates_are_refused(tiny: Params):
     with pytest.raises(ValueError, match=r"local_candidates must be at least views.local.count \(4\), got 3"):
         build("dino", hard(4, 3), views)
     with pytest.raises(
-        ValueError, match=r"must have at most 100000 combinations, got 6 pairs of global views x 91390 choices of 4 of 40"
+        ValueError, match=r"must have at most 100000 combinations, got 4 pairs of global views x 91390 choices of 4 of 40"
     ):
         build("dino", hard(4, 40), views)
 
@@ -286,3 +295,32 @@ def test_choices_to_look_at_are_those_that_are_trained_on(name: str, tiny: Param
 
 def test_without_a_choice_there_is_nothing_to_look_at(tiny: Params):
     assert build("byol", hard(2), tiny.views).choices(candidates_of("byol", 2), samples(2)) is None
+
+
+@pytest.mark.parametrize("name", ["byol", "rsa", "simsiam", "simclr", "barlow_twins", "moco_v3"])
+def test_joint_scoring_forwards_all_candidates_as_one_batch(name: str, tiny: Params):
+    """Which any network without state shows: its input is seen once, whole; training forwards the chosen views as before."""
+    method, views = build(name, hard(4, joint_views=True), tiny.views), candidates_of(name, 4)
+    sizes: list[int] = []
+    method.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    method.embed(views, samples(4))
+    assert sizes == [4 * COUNT, COUNT, COUNT]
+    seen = torch.cat(views[4:] if name == "rsa" else views)
+    if name == "byol":
+        base = copy.deepcopy(method.method)
+        with torch.no_grad():
+            q, z = base.predict(seen).chunk(4), base.target(seen).chunk(4)
+            want = torch.stack([distance(q[i], z[j]) + distance(q[j], z[i]) for i, j in itertools.combinations(range(4), 2)])
+        torch.testing.assert_close(method.select(views, samples(4)).losses, want)
+
+
+def test_candidates_of_multi_crop_are_coloured_as_published(tiny: Params):
+    """DINO's global candidates alternate between both colour recipes; of iBOT's only the first has the first recipe."""
+    local = LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.3, solarize_prob=0.0)
+    blur = tiny.views.blur.model_copy(update={"prob": (1.0, 0.1)})
+    views = tiny.views.model_copy(update={"local": local, "blur": blur})
+    colors = [[view.color.blur_prob for view in build(name, hard(4), views).candidate_views.views] for name in ("dino", "ibot")]
+    assert colors == [[1.0, 0.1, 1.0, 0.1, 0.3, 0.3], [1.0, 0.1, 0.1, 0.1, 0.3, 0.3]]
+    assert [view.crop for view in build("ibot", hard(4), views).candidate_views.views] == list(range(6))
+    with pytest.raises(ValueError, match=r"hard_views.local_candidates must be null for ibot, got 3"):
+        build("ibot", hard(4, 3), views)

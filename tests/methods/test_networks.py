@@ -14,10 +14,10 @@ from rsa.methods import check_accumulation, method_class
 from rsa.methods.dino import DINO
 from rsa.methods.ibot import IBOT, masked
 from rsa.methods.method import Method
-from rsa.models.heads import PrototypeHead, mlp
+from rsa.models.heads import PrototypeHead
 from rsa.params.document import Params
 from tests.methods.networks import Backbone, images
-from tests.methods.sections import SECTIONS, section
+from tests.methods.sections import DEEP, SECTIONS, section
 
 
 def samples(count: int = 8, views: int = 2) -> Samples:
@@ -52,7 +52,8 @@ def test_every_parameter_but_targets_gets_gradient_and_samples_average_to_the_lo
     assert all(term.shape == (8,) for term in losses.values())
     losses["loss"].mean().backward()
     for key, parameter in method.named_parameters():
-        frozen = key.startswith(TARGETS) or key.endswith("original0")  # the prototypes' lengths
+        unshifted = name == "simclr" and key == "projector.4.bias"
+        frozen = key.startswith(TARGETS) or key.endswith("original0") or unshifted  # the prototypes' lengths
         assert (parameter.grad is None) == frozen, key
 
 
@@ -210,12 +211,82 @@ def test_gradients_of_parts_add_up_to_the_large_batchs():
         torch.testing.assert_close(gradient, want, rtol=1e-9, atol=1e-12)
 
 
-def test_a_head_may_end_in_a_norm_without_scale():
-    head = mlp(6, 8, 4, 3, normalize_out=True)
-    assert [type(module).__name__ for module in head] == ["Linear", "BatchNorm1d", "ReLU"] * 2 + ["Linear", "BatchNorm1d"]
-    out = head(torch.randn(64, 6))
-    torch.testing.assert_close(out.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
-    assert not head[-1].affine
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("byol", "0.weight 0.bias 1.weight 1.bias 3.weight"),
+        ("simclr", "0.weight 1.weight 1.bias 3.weight 4.weight"),
+        ("simsiam", "0.weight 1.weight 1.bias 3.weight"),
+        ("barlow_twins", "0.weight 1.weight 1.bias 3.weight"),
+        ("moco_v3", "0.weight 1.weight 1.bias 3.weight"),
+    ],
+)
+def test_projectors_have_the_authors_trained_parameters(name: str, keys: str):
+    projector = build(name).projector
+    assert " ".join(key for key, parameter in projector.named_parameters() if parameter.requires_grad) == keys
+    out = projector(torch.randn(64, 5))
+    normed = name in ("simclr", "simsiam", "moco_v3")
+    assert torch.allclose(out.mean(0), torch.zeros(8), atol=1e-5) == normed
+    assert torch.allclose(out.std(0, correction=0), torch.ones(8), atol=1e-2) == normed
+
+
+def test_moco_v3s_predictor_ends_in_a_norm_only_on_request():
+    kinds = {
+        norm: [type(module).__name__ for module in build("moco_v3", predictor={**DEEP, "out_norm": norm}).predictor]
+        for norm in (False, True)
+    }
+    assert kinds[False] == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
+    assert kinds[True] == [*kinds[False], "BatchNorm1d"]
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_simclrs_views_share_a_batch(joint: bool):
+    method, views = build("simclr", joint_views=joint), images(8, 2)
+    with torch.no_grad():
+        want = method.project(torch.cat(views)).chunk(2) if joint else tuple(map(method.project, views))
+        got = method.embed(views).projections
+    for ours, theirs in zip(got, want, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def block_mask(random: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """iBOT's block-wise mask written again: a share of 0.1 to 0.5 for half of the images, block by block, 10 tries for each."""
+    mask = np.zeros((rows, columns), bool)
+    wanted = rows * columns * random.uniform(0.1, 0.5) if random.random() < 0.5 else 0
+    while mask.sum() < wanted:
+        for _ in range(10):
+            area = random.uniform(*sorted([(min(rows, columns) // 3) ** 2, wanted - mask.sum()]))
+            aspect = np.exp(random.uniform(np.log(0.3), -np.log(0.3)))
+            h, w = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+            if h >= rows or w >= columns:
+                continue
+            grown = mask.copy()
+            y, x = random.integers(0, rows - h + 1), random.integers(0, columns - w + 1)
+            grown[y : y + h, x : x + w] = True
+            if 0 < grown.sum() - mask.sum() <= wanted - mask.sum():
+                mask = grown
+                break
+        else:
+            return mask
+    return mask
+
+
+def test_masks_are_distributed_as_ibots_and_never_exceed_their_share():
+    count = 2000
+    drawn = draw_masks(Masks(prob=0.5, ratio=(0.1, 0.5)), some_samples(count), 0, (14, 14))
+    random = np.random.default_rng(0)
+    want = np.stack([block_mask(random, 14, 14) for _ in range(count)])
+    shares, others = np.sort(drawn.mean((1, 2))), np.sort(want.mean((1, 2)))
+    assert shares.max() <= 0.5
+    assert np.abs(shares - others).mean() < 0.015
+    assert (shares == 0).mean() == pytest.approx(0.5, abs=0.04)
+    assert np.abs(drawn.mean(0) - want.mean(0)).mean() < 0.012  # where patches are masked
+    edges = [np.count_nonzero(np.diff(masks.astype(int), axis=2)) / masks.sum() for masks in (drawn, want)]
+    assert edges[0] == pytest.approx(edges[1], rel=0.05)  # blocks are as large
+
+
+def some_samples(count: int) -> Samples:
+    return Samples(np.arange(count), torch.zeros(count), np.zeros((1, count, 5), int), 3, 1)
 
 
 def test_a_label_out_of_range_and_a_backbone_that_is_no_vit_are_refused():

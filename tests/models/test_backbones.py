@@ -29,6 +29,12 @@ def test_small_stem_is_a_3x3_convolution_of_stride_1_without_max_pool(tiny: Para
     assert isinstance(backbone.maxpool, nn.Identity)
 
 
+def test_small_stem_starts_as_a_torch_convolution(tiny: Params):
+    torch.manual_seed(0)
+    backbone = build_backbone(tiny.model.model_copy(update={"backbone": "resnet18", "backbone_args": {}, "small_stem": True}))
+    assert backbone.conv1.weight.std().item() == pytest.approx(1 / (3 * 27) ** 0.5, rel=0.03)  # 0.111
+
+
 def test_small_stem_of_a_deep_stem_changes_its_first_convolution(tiny: Params):
     backbone = build_backbone(tiny.model)  # stem_type: deep
     assert (backbone.conv1[0].kernel_size, backbone.conv1[0].stride) == ((3, 3), (1, 1))

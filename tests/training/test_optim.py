@@ -10,7 +10,9 @@ from rsa.training.optim import build_optimizer, clip_gradients, learning_rate, s
 
 
 def sgd(**changes: object) -> SGD:
-    return SGD(**{"name": "sgd", "base_lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "clip_each": None, **changes})
+    return SGD(
+        **{"name": "sgd", "base_lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "clip_each": None, "clip_norm": None, **changes}
+    )
 
 
 def pretrain(tiny: Params, **changes: object) -> Pretrain:
@@ -70,7 +72,16 @@ def test_target_networks_are_left_out():
 
 def lars(**changes: object) -> LARS:
     return LARS(
-        **{"name": "lars", "base_lr": 0.2, "momentum": 0.9, "weight_decay": 1e-3, "trust": 0.01, "clip_each": None, **changes}
+        **{
+            "name": "lars",
+            "base_lr": 0.2,
+            "momentum": 0.9,
+            "weight_decay": 1e-3,
+            "trust": 0.01,
+            "clip_each": None,
+            "clip_norm": None,
+            **changes,
+        }
     )
 
 
@@ -78,7 +89,7 @@ def adamw(**changes: object) -> AdamW:
     return AdamW(
         **{
             "name": "adamw", "base_lr": 1e-3, "end_lr": 1e-5, "betas": (0.9, 0.999), "weight_decay": 0.04,
-            "end_weight_decay": 0.4, "clip_each": None, **changes,
+            "end_weight_decay": 0.4, "decay_all": False, "clip_each": None, "clip_norm": None, **changes,
         }
     )  # fmt: skip
 
@@ -119,6 +130,11 @@ def test_adamw_decays_matrices_only():
     assert torch.equal(module.bias.detach(), before[1])
 
 
+def test_adamw_decays_everything_on_request():
+    optimizer = build_optimizer(nn.Linear(3, 2).parameters(), (), adamw(decay_all=True))
+    assert [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups] == [(2, 0.04)]
+
+
 @pytest.mark.parametrize(
     ("progress", "lr", "decay"), [(0.1, 0.5e-3, 0.048809), (0.2, 1e-3, 0.074377), (0.6, 0.505e-3, 0.275623), (1.0, 1e-5, 0.4)]
 )
@@ -149,6 +165,9 @@ def test_a_constant_rate_stays_at_the_peak(tiny: Params):
 def test_gradients_are_clipped_one_by_one():
     long, short = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(2))
     long.grad, short.grad = torch.full((4,), 5.0), torch.tensor([0.3, 0.4])
-    clip_gradients([long, short], 3.0)
+    clip_gradients([long, short], sgd(clip_each=3.0))
     torch.testing.assert_close(long.grad, torch.full((4,), 1.5))  # from 10 to 3
     torch.testing.assert_close(short.grad, torch.tensor([0.3, 0.4]))
+    clip_gradients([long, short], sgd(clip_norm=1.0))  # the whole norm is sqrt(9.25)
+    torch.testing.assert_close(long.grad, torch.full((4,), 1.5 / 9.25**0.5))
+    torch.testing.assert_close(short.grad, torch.tensor([0.3, 0.4]) / 9.25**0.5)

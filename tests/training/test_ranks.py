@@ -35,7 +35,7 @@ VIEWS = Views(
 )  # fmt: skip
 HARD = {
     "candidates": 3, "local_candidates": 3, "max_combinations": 8,
-    "scoring": {"precision": "same", "predicted": None, "reuse": False},
+    "scoring": {"joint_views": True, "precision": "same", "predicted": None, "reuse": False},
 }  # fmt: skip
 ADAPTIVE = {"schedule": "adaptive", "start": 0.4, "end": 0.0, "window": 64, "after": 0.0}
 KINDS = {name: (name, {}) for name in SECTIONS}
