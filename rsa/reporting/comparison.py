@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from ruamel.yaml import YAML
 
+from rsa.reporting.numbers import interval, signed
 from rsa.reporting.statistics import Difference, holm, paired_difference
 
 COLUMN = ["dataset", "task", "protocol", "metric"]
@@ -136,11 +137,11 @@ def line(row: ComparisonRow) -> tuple[str, ...]:
     """Format a row."""
     d = row.difference
     if d.n == 1:
-        return row.method, row.column, "1", f"{d.mean:+.2f}", ABSENT, ABSENT, ABSENT
+        return row.method, row.column, "1", signed(d.mean, 2), ABSENT, ABSENT, ABSENT
     p = "<0.001" if row.p < 0.001 else f"{row.p:.3f}"
     if d.tied:
-        return row.method, row.column, str(d.n), f"{d.mean:+.2f}", ABSENT, p, ABSENT
-    return row.method, row.column, str(d.n), f"{d.mean:+.2f}", f"[{d.low:+.2f}, {d.high:+.2f}]", p, f"{d.detectable:.2f}"
+        return row.method, row.column, str(d.n), signed(d.mean, 2), ABSENT, p, ABSENT
+    return row.method, row.column, str(d.n), signed(d.mean, 2), interval(d.low, d.high), p, f"{d.detectable:.2f}"
 
 
 def verdict(found: Comparison, level: float) -> str:

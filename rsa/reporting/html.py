@@ -51,13 +51,28 @@ def page(markdown: str, folder: Path) -> str:
 
 
 class _Renderer(RendererHTML):
-    """Tables that scroll by themselves, a picture on its own as a figure, headings with a link to themselves."""
+    """Cells that carry their column's heading for narrow screens, a picture on its own as a figure, headings with a link to
+    themselves."""
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: object) -> str:
+        self.headings: list[str] = []
         return '<div class="table" role="region" aria-label="Table" tabindex="0">\n<table>\n'
 
     def table_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: object) -> str:
         return "</table>\n</div>\n"
+
+    def th_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: object) -> str:
+        self.headings.append(tokens[idx + 1].content)
+        return self.renderToken(tokens, idx, options, env)  # type: ignore[arg-type]
+
+    def tr_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: object) -> str:
+        self.cell = 0
+        return "<tr>\n"
+
+    def td_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: object) -> str:
+        tokens[idx].attrSet("data-heading", self.headings[self.cell])
+        self.cell += 1
+        return self.renderToken(tokens, idx, options, env)  # type: ignore[arg-type]
 
     def paragraph_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: object) -> str:
         if tokens[idx].hidden:

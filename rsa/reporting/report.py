@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from rsa.params.document import Document
 from rsa.reporting.cost import costs, equal_compute
 from rsa.reporting.grid import command
+from rsa.reporting.numbers import MISSING, interval, number, signed
 from rsa.reporting.provenance import run_provenance, runtime_differences
 from rsa.reporting.reference import beside_ours, dataset_name, described
 from rsa.reporting.results import Comparison, Results, Scores
@@ -19,7 +20,6 @@ from rsa.reporting.runs import Runs, require_same
 from rsa.reporting.semantic_shift import METRICS, shift_sentences, snapshots
 from rsa.reporting.statistics import POWER, Summary, bootstrap_coverage, smallest_p
 
-MISSING = "–"
 PLACED = ("scores", "cost", "representation")  # sections of figures that the template places itself; the others follow
 NEAREST = 12  # number of published results to list although they are not comparable
 
@@ -37,16 +37,8 @@ def difference(comparison: Comparison) -> str:
     d = comparison.difference
     if d is None:
         return MISSING
-    text = f"{d.mean:+.1f}" if d.n == 1 or d.tied else f"{d.mean:+.1f} ± {d.half:.1f}"
+    text = signed(d.mean, 1) if d.n == 1 or d.tied else f"{signed(d.mean, 1)} ± {d.half:.1f}"
     return f"**{text}**" if comparison.significant else text
-
-
-def number(value: float, digits: int = 2) -> str:
-    """Format a number that may be NaN; small ones become `<0.001` and the like."""
-    if math.isnan(value):
-        return MISSING
-    least = 10**-digits
-    return f"<{least:.{digits}f}" if 0 < value < least else f"{value:.{digits}f}"
 
 
 class AnyFigure(Protocol):
@@ -87,6 +79,7 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         results=results,
         scores=scores,
         comparisons=results.comparisons(),
+        answer=_answer(p, results),
         summary=summary(p, scores, results, runs),
         missing=missing,
         percent=f"{100 * p.report.confidence:g}",
@@ -97,6 +90,8 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         cell=cell,
         difference=difference,
         number=number,
+        signed=signed,
+        interval=interval,
         datasets={task.dataset: [t for t in results.tasks if t.dataset == task.dataset] for task in results.tasks},
         short={task: results.name(task).removeprefix(f"{task.dataset} ") for task in results.tasks},
         optimism=[(m, t, found) for m in results.rows for t in results.tasks if (found := results.optimism(m, t))],
@@ -104,7 +99,7 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         equal_compute=equal_compute(cost, p.experiment.baseline, p.pretrain.epochs),
         snapshots=shift,
         shift_sentences=shift_sentences(shift),
-        metric_names=[name for name in METRICS if any(name in snapshot.metrics for snapshot in shift)],
+        metric_names={k: v for k, v in METRICS.items() if any(k in snapshot.metrics for snapshot in shift)},
         published=same,
         not_comparable=others[:NEAREST],
         not_comparable_count=len(others),
@@ -161,6 +156,25 @@ def _question(p: Document) -> str:
     return (
         f"is {' or '.join(others)} better than {p.experiment.baseline}?" if others else f"what is {p.experiment.baseline} worth?"
     )
+
+
+def _answer(p: Document, results: Results) -> str:
+    """Answer the report's question: which methods differ significantly from the baseline, in how many columns."""
+    baseline, differ, same = p.experiment.baseline, [], []
+    for method in results.compared:
+        tested = [c for c in results.comparisons() if c.method == method and c.difference]
+        better = sum(c.significant and c.difference.mean > 0 for c in tested if c.difference)
+        worse = sum(c.significant for c in tested) - better
+        words = [f"{word} in {count}" for word, count in (("better", better), ("worse", worse)) if count]
+        differ += [f"{method} {' and '.join(words)} of {len(tested)} columns"] if words else []
+        same += [] if words else [method]
+    parts = [f"Significantly different from {baseline}: {'; '.join(differ)}."] if differ else []
+    parts += (
+        [f"No significant difference from {baseline} in any column: {', '.join(same)} ({_seeds(p.experiment.seeds)})."]
+        if same
+        else []
+    )
+    return " ".join(parts) or f"{' and '.join(results.trained)} alone: there is no other method to compare with."
 
 
 def _epochs(count: int) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from rsa.params.document import Document
 from rsa.reporting.grid import command, score_files
+from rsa.reporting.numbers import signed
 from rsa.reporting.statistics import Difference, Summary, holm, paired_difference, summarize
 
 TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "step", "best_on_test", "settings", "file"]
@@ -156,7 +157,7 @@ class Comparison(NamedTuple):
         if self.significant_uncorrected:
             return f"{where}: {size}, {d.n} seeds; significant before, but not after, correction for {self.among} comparisons."
         least = f"with {d.n} seeds, the minimum detectable difference is {d.detectable:.1f} points"
-        return f"{where}: no significant difference between {pair} ({d.mean:+.1f} ± {d.half:.1f} points); {least}."
+        return f"{where}: no significant difference between {pair} ({signed(d.mean, 1)} ± {d.half:.1f} points); {least}."
 
 
 class Results:

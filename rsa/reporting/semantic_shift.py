@@ -10,11 +10,18 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from rsa.reporting.numbers import signed
 from rsa.reporting.runs import Frames
 from rsa.reporting.statistics import Summary, summarize
 
 STEPS = 25  # number of steps before a snapshot that are averaged
-METRICS = ("rankme", "lidar", "alpha", "alignment", "uniformity")
+METRICS = {  # column of representation.csv -> heading, with the direction that is better
+    "rankme": "RankMe (higher)",
+    "lidar": "LiDAR (higher)",
+    "alpha": "α-ReQ (nearer 1)",
+    "alignment": "alignment (lower)",
+    "uniformity": "uniformity (lower)",
+}
 
 
 class Snapshot(NamedTuple):
@@ -80,7 +87,7 @@ def shift_sentences(found: list[Snapshot]) -> list[str]:
             text += f"; beta went from {betas[0]:.2f} to {betas[-1]:.2f}"
         gaps = [snapshot.gap for snapshot in mine if not math.isnan(snapshot.gap)]
         if gaps:
-            text += f", the aggressive loss less the weak one from {gaps[0]:+.3f} to {gaps[-1]:+.3f}"
+            text += f", the aggressive loss less the weak one from {signed(gaps[0], 3)} to {signed(gaps[-1], 3)}"
         sentences.append(text + ".")
     return sentences
 

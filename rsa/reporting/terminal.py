@@ -24,7 +24,7 @@ def scores(p: Document, results: Results) -> Table:
     for method in results.compared:
         found = [comparison for comparison in results.comparisons() if comparison.method == method]
         texts = [f"[bold]{difference(c).strip('*')}[/]" if c.significant else difference(c) for c in found]
-        table.add_row(f"{method} - {e.baseline}", *texts)
+        table.add_row(f"{method} − {e.baseline}", *texts)
     return table
 
 

@@ -116,9 +116,9 @@ def test_every_figure_is_within_it_as_it_is(folder: Path):
 def test_every_table_and_cell_is_within_it(folder: Path):
     text = page(REPORT, folder)
     assert len(Reader(text).of("table")) == 2
-    assert '<td style="text-align:right">75.5 ± 0.7 (2)</td>' in text
+    assert '<td style="text-align:right" data-heading="digits knn">75.5 ± 0.7 (2)</td>' in text
     assert "1 &amp; 2 &lt; 3" in text
-    assert "<td>hidden</td>" in text
+    assert '<td data-heading="key">hidden</td>' in text
 
 
 def test_details_survive_and_what_is_in_them_is_markdown(folder: Path):

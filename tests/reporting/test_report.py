@@ -8,7 +8,8 @@ from ruamel.yaml import YAML
 from rsa.params.document import Document, Params
 from rsa.params.load import load
 from rsa.params.sections import plain
-from rsa.reporting.report import cell, difference, number, render
+from rsa.reporting.numbers import number
+from rsa.reporting.report import cell, difference, render
 from rsa.reporting.results import Comparison, Results, read_scores
 from rsa.reporting.runs import read_runs
 from rsa.reporting.statistics import paired_difference, summarize
@@ -63,12 +64,14 @@ def test_numbers_are_never_rounded_to_nothing():
     assert number(0.0004, 3) == "<0.001"
     assert number(0.0, 3) == "0.000"
     assert number(float("nan")) == "–"
-    assert number(-1.239) == "-1.24"
+    assert number(-1.239) == "−1.24"
 
 
-def test_the_summary_is_five_lines_on_top(made: Path, tiny: Params):
+def test_the_answer_stands_first_and_a_summary_of_five_lines_follows(made: Path, tiny: Params):
     lines = text_of(made, tiny).splitlines()
     assert lines[0] == "# byol, rsa on digits"
+    assert lines[2] == "**No significant difference from byol in any column: rsa (2 seeds, paired).**"
+    lines = lines[2:]
     assert [line.partition("**: ")[0] for line in lines[2:7]] == [
         "- **Question",
         "- **Finding",
@@ -90,13 +93,14 @@ def test_significant_differences_stand_in_the_summary(made: Path, tiny: Params):
         edit_score(made / f"scores/rsa/s{seed}/probe.json", "knn", value=75.0 + seed + gain)
     text = text_of(made, tiny)
     assert "- **Finding**: rsa: better than byol in 1 (digits knn), in 6 comparisons" in text
+    assert text.splitlines()[2] == "**Significantly different from byol: rsa better in 1 of 6 columns.**"
     assert "| rsa − byol | **+5.0 ± 0.0** |" in text
 
 
 def test_the_tables_hold_every_score_and_difference(made: Path, tiny: Params):
     scores = section(text_of(made, tiny), "## Scores")
-    assert rows(scores, "digits") == [["knn", "sklearn"]]
-    assert rows(scores, "photo_tiles") == [["knn", "sklearn", "1_shot", "2_shot"]]
+    assert rows(scores, "digits (%, higher is better)") == [["knn", "sklearn"]]
+    assert rows(scores, "photo_tiles (%, higher is better)") == [["knn", "sklearn", "1_shot", "2_shot"]]
     assert rows(scores, "pixels")[0] == ["45.0 ± 0.0 (2)", "50.0 ± 0.0 (2)"]
     assert rows(scores, "random")[0] == ["56.0 ± 1.4 (2)", "61.0 ± 1.4 (2)"]
     assert rows(scores, "byol") == [
@@ -109,10 +113,11 @@ def test_the_tables_hold_every_score_and_difference(made: Path, tiny: Params):
 
 def test_the_differences_are_counted_in_full(made: Path, tiny: Params):
     text = section(text_of(made, tiny), "## Differences")
-    first = next(row for row in rows(text, "rsa − byol") if row[0] == "digits sklearn")
+    first, others = (row[1:] for row in rows(text, "rsa − byol") if row[0] == "digits sklearn")
     # mean 2.05, sd 0.0707, t = 41, p = 0.0155, six times that by Holm, 2/4 by signs; detectable 11.55 x 0.0707
-    assert first[1:] == ["2", "+2.05", "[+1.41, +2.69]", "[+2.00, +2.10]", "0.016", "0.093", "0.500", "–", "0.82"]
-    assert len(rows(text, "rsa − byol")) == 6
+    assert first == ["2", "+2.05", "[+1.41, +2.69]", "0.093", "0.82"]
+    assert others == ["[+2.00, +2.10]", "0.016", "0.500", "–"]
+    assert len(rows(text, "rsa − byol")) == 12
     assert "With 2 seeds it cannot be less than 0.5, so this test alone cannot be significant." in text
     assert "with 2 seeds it covers the true difference in at most 50 % of experiments, not in 95 %" in text
     assert text.count("\n- digits") + text.count("\n- photo_tiles") == 6
@@ -168,18 +173,17 @@ def test_a_collapsed_run_is_marked(made: Path, tiny: Params):
     edit_run(made / "runs/rsa/s1/run.json", collapsed=True)
     text = text_of(made, tiny)
     assert "**1 runs collapsed**" in text
-    assert rows(text, "rsa s1")[0][3] == "**yes**"
+    assert rows(text, "rsa s1")[1][1] == "**yes**"
 
 
 def test_every_run_has_a_row_of_provenance(made: Path, tiny: Params):
     edit_run(made / "runs/byol/s0/run.json", code_sha256="0123456789ab")
     text = section(text_of(made, tiny), "### Provenance")
     first, *others = [rows(text, f"{method} s{seed}")[0] for method in ("byol", "rsa") for seed in (0, 1)]
-    assert first[0] == "random"
-    assert first[1:6] == ["62 tensors", "embedding std 0.90, effective rank 40.50", "no", "4 of 6", "4 of 6"]
-    assert first[6:9] == ["`aaaaaaaa`", "`dddddddd`", "`01234567`"]
-    assert {row[8] for row in others} == {"`cccccccc`"}
-    assert len({row[9] for row in (first, *others)}) == 1  # one environment
+    assert first[:5] == ["random", "62 tensors", "`aaaaaaaa`", "`dddddddd`", "`01234567`"]
+    assert {row[4] for row in others} == {"`cccccccc`"}
+    assert len({row[5] for row in (first, *others)}) == 1  # one environment
+    assert rows(text, "byol s0")[1] == ["embedding std 0.90, effective rank 40.50", "no", "4 of 6", "4 of 6"]
 
 
 def test_every_column_says_its_file_and_command(made: Path, tiny: Params):
@@ -234,7 +238,7 @@ def test_report_says_how_it_came_about(made: Path, tiny: Params):
 def test_every_table_has_as_many_cells_in_each_row(made: Path, tiny: Params):
     text = text_of(made, tiny).partition("```yaml")[0]
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert len(tables) == 9  # two of scores, differences, cost, two of metrics, files, protocols, provenance
+    assert len(tables) == 11  # two of scores, two of differences, cost, two of metrics, files, protocols, two of provenance
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
         assert re.fullmatch(r"(\| -+:? )+\|", table.splitlines()[1]), table

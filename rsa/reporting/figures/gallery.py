@@ -58,7 +58,7 @@ def _of_scores(
     if len(table):
         draw_scores(table, controls, methods, folder / "scores.svg")
         caption = (
-            "A point per seed, a bar and the number on the right for the mean over seeds; grey lines join the same seed of all "
+            "A point per seed, a bar and its number for the mean over seeds; grey lines join the same seed of all "
             "methods, dotted lines continue the controls."
         )
         drawn.append(Figure("scores", "scores.svg", f"Scores of every seed: {_listed(methods)}", caption))
@@ -107,7 +107,7 @@ def _of_metrics(metrics: Curves, curves: Curves, folder: Path) -> list[Figure]:
         caption = "Metrics of the representation without labels, at every snapshot: mean and range over seeds."
         drawn.append(
             Figure(
-                "representation_metrics",
+                "representation",
                 "representation.svg",
                 f"Metrics of the representations of {_having(metrics)}",
                 caption,

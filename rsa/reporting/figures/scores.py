@@ -6,14 +6,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rsa.reporting.figures.style import FAINT, INK, MARKERS, PAPER, WIDTH, arranged, color, drawing, legend, panels
+from rsa.reporting.figures.style import FAINT, MARKERS, PAPER, WIDTH, arranged, color, drawing, legend, panels
 
 METRICS = {"top1": "top-1 (%)", "mean_per_class": "mean per class (%)"}
 SPREAD = 0.3  # rows, from the first to the last seed of a method
 
 
 def draw_scores(scores: pd.DataFrame, controls: list[str], methods: list[str], path: Path) -> None:
-    """A panel per task, a row per control and method: a point per seed, a bar and a number for the mean.
+    """A panel per task, a row per control and method: a point per seed, a bar for the mean, and its number beside them.
 
     `scores` are rows of method, seed, dataset, task, metric, value. A grey line joins the same seed of all methods, as
     comparisons are paired; controls continue as dotted lines.
@@ -44,13 +44,16 @@ def _panel(axis: Axes, scores: pd.DataFrame, rows: list[str], methods: list[str]
         shade = color(methods.index(name)) if name in methods else FAINT
         axis.plot(values, [row + offsets[seed] for seed in values.index], "o", ms=4, mec=PAPER, mew=0.5, color=shade, zorder=3)
         axis.plot([values.mean()] * 2, [row - 0.36, row + 0.36], color=shade, lw=2, solid_capstyle="butt", zorder=2)
-        axis.text(1.02, row, f"{values.mean():.1f}", transform=axis.get_yaxis_transform(), va="center", size=8, color=INK)
+        text = axis.annotate(f"{values.mean():.1f}", (values.max(), row), (6, 0), textcoords="offset points", va="center", size=8)
+        text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "pad": 0.8})  # lines behind the number stay behind it
         if name not in methods:
             axis.axvline(values.mean(), color=FAINT, ls=":", lw=0.9, zorder=0)
     axis.set_ylim(len(rows) - 0.45, -0.55)
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
     axis.margins(x=0.08)
+    left, right = axis.get_xlim()
+    axis.set_xlim(left, right + 0.35 * (right - left))  # room for the numbers
     axis.locator_params(axis="x", nbins=4)
 
 
