@@ -113,7 +113,7 @@ def test_an_experiment_is_compared_with_the_commit_that_it_came_from(project: Pr
 
 
 def test_the_other_way_round_the_sign_is_the_other(project: Project, run: Compare) -> None:
-    assert "| rsa | digits knn | 2 | -2.10 | [-3.37, -0.83] |" in run(project, "small", "first", "--markdown")
+    assert "| rsa | digits knn | 2 | −2.10 | [−3.37, −0.83] |" in run(project, "small", "first", "--markdown")
 
 
 def test_the_terminal_shows_the_same_numbers(project: Project) -> None:
@@ -150,7 +150,7 @@ def test_the_workspace_is_the_other_side_where_none_is_named(project: Project, r
     table.to_csv(scores, index=False)
     text = run(copy, "first", "--markdown")
     assert text.startswith("# workspace (B) against first (A)\n")
-    assert "| rsa | digits knn | 2 | -10.50 |" in text
+    assert "| rsa | digits knn | 2 | −10.50 |" in text
 
 
 @pytest.mark.parametrize(
