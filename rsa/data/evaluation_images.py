@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from torch import Tensor
 
-from rsa.data import dali
+from rsa.data import dali, decoding
 from rsa.data.index import Split
 
 I64 = NDArray[np.int64]
@@ -32,13 +32,13 @@ def evaluation_images(
 
     def images() -> Any:
         encoded, size, start = fn.external_source(source, num_outputs=3, batch=True)
-        image = fn.resize(dali.decode(encoded, gpu), size=size, interp_type=types.INTERP_LINEAR, antialias=True)
+        image = fn.resize(decoding.decode(encoded, gpu), size=size, interp_type=types.INTERP_LINEAR, antialias=True)
         return fn.slice(image, start=start, shape=[crop, crop], axes=[0, 1])
 
-    pipeline = dali.build(images, batch_size=batch_size, threads=threads, gpu=gpu)
+    pipeline = decoding.build(images, batch_size=batch_size, threads=threads, gpu=gpu)
     with dali.Copies() as copies:
         for number in range(len(batches)):
-            ahead = np.concatenate(batches[number : number + dali.PREFETCH + 1])
+            ahead = np.concatenate(batches[number : number + decoding.PREFETCH + 1])
             yield copies(dali.outputs(pipeline, split, lambda: ahead))[0]  # noqa: B023
 
 

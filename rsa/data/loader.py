@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from torch import Tensor
 
-from rsa.data import dali
+from rsa.data import dali, decoding
 from rsa.data.coloring import apply_colors
 from rsa.data.index import Split
 from rsa.data.order import Order
@@ -100,7 +100,7 @@ class TrainingViews:
         rank: int = 0,
         world: int = 1,
         start: int = 0,
-        prefetch: int = dali.PREFETCH,
+        prefetch: int = decoding.PREFETCH,
     ) -> None:
         self.split, self.recipe, self.seed = split, recipe, seed
         self.order = Order(len(split), batch_size, seed)
@@ -121,7 +121,7 @@ class TrainingViews:
         return Position(iteration, self.seed, self.order.batch_size, self.split.index_sha256, recipe)
 
     def __iter__(self) -> Iterator[Batch]:
-        pipeline = dali.build(
+        pipeline = decoding.build(
             self._graph,
             batch_size=-(-self.order.batch_size // self.world),
             threads=self.threads,
@@ -178,7 +178,7 @@ class TrainingViews:
     def _graph(self) -> tuple[Any, ...]:
         """Define the DALI graph: decode every image once, then cut, resize and flip each crop."""
         encoded, *inputs = fn.external_source(self._source, num_outputs=1 + 3 * len(self.recipe.crops), batch=True)
-        images = dali.decode(encoded, self.gpu)
+        images = decoding.decode(encoded, self.gpu)
         crops = []
         for i, crop in enumerate(self.recipe.crops):
             start, shape, flip = inputs[3 * i : 3 * i + 3]

@@ -7,7 +7,7 @@
 
 The samples of a split are shuffled once by seed and distributed over shards, which are then written independently. The bytes
 therefore do not depend on the number of workers, and an interrupted run resumes with the missing shards. Every image is fully
-decoded here, and undecodable ones are left out, so that later stages never see one.
+decoded here, by Pillow and by the decoder that later stages use (rsa.data.stored_image); undecodable ones are left out.
 """
 
 import io
@@ -20,16 +20,18 @@ import shutil
 import tarfile
 import zlib
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 from rich.progress import track
 
+from rsa.data.decoding import Decoder
 from rsa.data.files import INDEX, MANIFEST, SOURCE, sha256
 from rsa.data.index import index_dtype
 from rsa.data.sources import Sample, Source
+from rsa.data.stored_image import Stored, stored
 from rsa.params.shards import Resize, Shards
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # address of a Python object in Pillow's messages, different in each run
@@ -78,34 +80,44 @@ def _write_split(
     work.mkdir(parents=True, exist_ok=True)
     order = np.random.Generator(np.random.Philox(key=[p.seed, 1])).permutation(len(samples))
     shuffled = [samples[i] for i in order]
-    size = _samples_per_shard(source, shuffled, p)
-    name_length = max(len(_member(sample, p.resize)) for sample in samples)
-    starts = range(0, len(samples), size)
-    tasks = [
-        (work / f"{number:06d}.tar", number, shuffled[start : start + size], p.resize, name_length)
-        for number, start in enumerate(starts)
-    ]
+    name_length = max(len(_member(sample.key, sample.extension)) for sample in samples)
     # fork: the workers share the list of samples, which may have millions of entries
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _use_source, (source,)) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker, (source,)) as pool:
+        size = _samples_per_shard(pool, shuffled, p)
+        starts = range(0, len(samples), size)
+        tasks = [
+            (work / f"{number:06d}.tar", number, shuffled[start : start + size], p.resize, name_length)
+            for number, start in enumerate(starts)
+        ]
         written = pool.map(_write_shard, *zip(*tasks, strict=True))
         return list(track(written, f"shards of {split}", len(tasks), disable=not os.isatty(2)))
 
 
-def _samples_per_shard(source: Source, shuffled: list[Sample], p: Shards) -> int:
+def _samples_per_shard(pool: ProcessPoolExecutor, shuffled: list[Sample], p: Shards) -> int:
     if p.samples_per_shard is not None:
         return p.samples_per_shard
     assert p.bytes_per_shard is not None  # checked by the params schema
-    probed = shuffled[:PROBED]
-    mean = sum(len(_encoded(source, sample, p.resize)[0]) + 4 * tarfile.BLOCKSIZE for sample in probed) / len(probed)
-    return max(1, math.floor(p.bytes_per_shard / mean))
+    probed = pool.map(_stored, shuffled[:PROBED], repeat(p.resize), chunksize=20)
+    sizes = [len(image.data) + 4 * tarfile.BLOCKSIZE for image in probed if isinstance(image, Stored)]
+    return max(1, math.floor(p.bytes_per_shard / np.mean(sizes))) if sizes else PROBED  # without any, all are listed as bad
 
 
 _source: Source  # of a worker
+_decode: Decoder
 
 
-def _use_source(source: Source) -> None:
-    global _source
-    _source = source
+def _start_worker(source: Source) -> None:
+    global _source, _decode
+    _source, _decode = source, Decoder()
+
+
+def _stored(sample: Sample, resize: Resize | None) -> Stored | str:
+    """Return what to store of a sample, or its origin and why it cannot be decoded."""
+    try:
+        return stored(_source.read(sample), sample.extension, resize, _decode)
+    except Exception as why:  # whatever Pillow raises for a damaged file, and that is anything
+        reason = " ".join(ADDRESS.sub("", str(why)).split()) or type(why).__name__
+        return f"{sample.origin}: {reason}"
 
 
 def _write_shard(path: Path, number: int, samples: list[Sample], resize: Resize | None, name_length: int) -> dict[str, Any]:
@@ -118,16 +130,15 @@ def _write_shard(path: Path, number: int, samples: list[Sample], resize: Resize 
     rows, bad = [], []
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
-            try:
-                data, height, width = _encoded(_source, sample, resize)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as why:  # what Pillow raises for broken files
-                bad.append(f"{sample.origin}: {ADDRESS.sub('', str(why))}")
+            image = _stored(sample, resize)
+            if isinstance(image, str):
+                bad.append(image)
                 continue
-            name = _member(sample, resize)
+            name, data = _member(sample.key, image.extension), image.data
             _add(tar, name, data)
             offset = tar.offset - (len(data) + tarfile.BLOCKSIZE - 1) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
             _add(tar, f"{sample.key}.cls", str(sample.label).encode())
-            rows.append((number, offset, len(data), zlib.crc32(data), sample.label, height, width, name.encode()))
+            rows.append((number, offset, len(data), zlib.crc32(data), sample.label, image.height, image.width, name.encode()))
     np.save(_rows(path), np.array(rows, index_dtype(name_length)))
     record = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path), "samples": len(rows), "bad": bad}
     partial = done.with_suffix(".partial")
@@ -140,29 +151,8 @@ def _rows(shard: Path) -> Path:
     return shard.with_suffix(".npy")
 
 
-def _encoded(source: Source, sample: Sample, resize: Resize | None) -> tuple[bytes, int, int]:
-    """Return the bytes to store and the upright height and width in px, after decoding the image in full."""
-    data = source.read(sample)
-    with Image.open(io.BytesIO(data)) as opened:
-        opened.load()
-        upright = ImageOps.exif_transpose(opened)
-    width, height = upright.size
-    if resize is None or (min(width, height) <= resize.short_side and sample.extension in ("jpg", "png")):
-        return data, height, width
-    factor = min(1.0, resize.short_side / min(width, height))
-    width, height = round(width * factor), round(height * factor)
-    buffer = io.BytesIO()
-    small = upright.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-    if sample.extension == "jpg":
-        small.save(buffer, "JPEG", quality=resize.jpeg_quality)
-    else:
-        small.save(buffer, "PNG")
-    return buffer.getvalue(), height, width
-
-
-def _member(sample: Sample, resize: Resize | None) -> str:
-    """Return the name of a sample's image in the tar; resized images are written as JPEG or PNG."""
-    return f"{sample.key}.{sample.extension if resize is None or sample.extension == 'jpg' else 'png'}"
+def _member(key: str, extension: str) -> str:
+    return f"{key}.{extension}"
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

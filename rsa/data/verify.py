@@ -1,15 +1,15 @@
-"""Full check of a sharded dataset: files against the manifest and the index, and every image decoded."""
+"""Full check of a sharded dataset: files against the manifest and the index, and every image decoded as training will."""
 
-import io
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from rsa.data.decoding import Decoder
 from rsa.data.files import INDEX, REMOTE, sha256
 from rsa.data.index import Split, read_manifest
+from rsa.data.stored_image import shows, upright
 
 
 def verify(folder: Path) -> list[str]:
@@ -48,16 +48,19 @@ def _sample_faults(folder: Path, name: str, shard: int) -> list[str]:
         split.open_shard(shard).close()  # fetches and checks a remote shard
     except OSError as why:
         return [str(why)]
-    faults = []
+    faults, decode = [], Decoder()
     for id in np.flatnonzero(split.rows["shard"] == shard):
+        row = split.rows[id]
         try:
-            with Image.open(io.BytesIO(split.read(int(id)).tobytes())) as image:
-                image.load()
-                size = ImageOps.exif_transpose(image).size
-        except (OSError, ValueError, SyntaxError) as why:
+            encoded = split.read(int(id))
+            image = upright(encoded.tobytes())
+        except Exception as why:  # whatever Pillow raises for a damaged file, and that is anything
             faults.append(f"{split.describe(int(id))}: {why}")
             continue
-        row = split.rows[id]
-        if size != (row["width"], row["height"]):
-            faults.append(f"{split.describe(int(id))}: must be {row['width']}x{row['height']} px, got {size[0]}x{size[1]}")
+        if image.size != (row["width"], row["height"]):
+            faults.append(
+                f"{split.describe(int(id))}: must be {row['width']}x{row['height']} px, got {image.width}x{image.height}"
+            )
+        elif not shows(decode(encoded), image):
+            faults.append(f"{split.describe(int(id))}: Pillow and the decoder of training must show the same, got other pixels")
     return faults

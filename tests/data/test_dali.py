@@ -11,7 +11,7 @@ import pytest
 import torch
 from nvidia.dali import fn
 
-from rsa.data import dali
+from rsa.data import dali, decoding
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.views import candidate_view_pairs
@@ -98,8 +98,8 @@ def test_tensors_of_the_cpu_are_handed_on():
 def test_the_decoder_of_a_gpu_leaves_no_image_to_hardware_that_decodes_a_share_of_a_batch(monkeypatch: pytest.MonkeyPatch):
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(fn.decoders, "image", lambda encoded, **settings: asked.append(settings))
-    dali.decode(None, None)
-    dali.decode(None, 0)
+    decoding.decode(None, None)
+    decoding.decode(None, 0)
     cpu, gpu = asked
     assert gpu == cpu | {"device": "mixed", "hw_decoder_load": 0.0, "jpeg_fancy_upsampling": True}
 

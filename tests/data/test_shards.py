@@ -20,7 +20,7 @@ import webdataset
 from nvidia.dali import fn, types
 from PIL import Image, ImageOps
 
-from rsa.data import dali
+from rsa.data import decoding
 from rsa.data.evaluation_images import evaluation_images
 from rsa.data.files import sha256
 from rsa.data.index import Split
@@ -75,6 +75,24 @@ def test_shards_of_about_so_many_bytes(images, tmp_path):
     assert 30_000 < np.mean(sizes[:-1]) < 90_000
 
 
+def test_bad_images_do_not_count_for_the_size_of_a_shard(images, tmp_path):
+    broken = {**images, "photo_007": b"junk", "photo_008": b""}
+    folder = write(broken, tmp_path / "bytes", samples_per_shard=None, bytes_per_shard=60_000, max_bad_samples=2)
+    assert len(Split(folder, "train").shards) > 2
+    assert len(Split(folder, "train")) == 48
+
+
+def test_what_training_cannot_decode_is_stored_as_png_and_other_pixels_are_found(images, tmp_path):
+    gif = encoded(photographs(1)[0], "GIF")
+    folder = write({**images, "photo_007": gif}, tmp_path / "gif")
+    split = Split(folder, "train")
+    id = split.keys.index("photo_007")
+    assert split.rows[id]["name"] == b"photo_007.png"
+    want = np.asarray(Image.open(io.BytesIO(gif)).convert("RGB"))
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(split.read(id).tobytes()))), want)
+    assert verify(folder) == []
+
+
 def test_resized_on_request_and_recorded(images, tmp_path):
     folder = write(images, tmp_path / "small", resize={"short_side": 48, "jpeg_quality": 95})
     split = Split(folder, "train")
@@ -109,7 +127,7 @@ def test_dalis_own_reader_reads_them(images, shards):
         data, label = fn.readers.webdataset(paths=urls, ext=["jpg", "cls"], dtypes=[types.UINT8, types.UINT8])
         return data, label
 
-    pipeline = dali.build(read, batch_size=50, threads=1, gpu=None)
+    pipeline = decoding.build(read, batch_size=50, threads=1, gpu=None)
     data, labels = pipeline.run()
     found = {data.at(i).tobytes(): int(labels.at(i).tobytes()) for i in range(50)}
     assert found == {images[key]: int(key[-3:]) % 2 for key in list(images)[:50]}
