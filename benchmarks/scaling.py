@@ -34,6 +34,7 @@ from rsa.models.sync_batch_norm import synchronize
 from rsa.params.document import Params
 from rsa.scaling import counting, formulae
 from rsa.training.checkpoint import Checkpoints, training_state
+from rsa.training.forward import forward_of_ranks
 from rsa.training.loop import train
 from rsa.training.memory import peak_above
 from rsa.training.optim import build_optimizer
@@ -198,24 +199,31 @@ def plain_copy(block: bytes, path: Path) -> None:
     os.close(folder)
 
 
+def noted(sizes: list[int], bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """Note the size of a message of gradients instead of sending it."""
+    sizes.append(bucket.buffer().nbytes)
+    kept: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+    kept.set_result(bucket.buffer())
+    return kept
+
+
 def exchanged(rank: int, meeting: str, answers: Any) -> None:
     """What two real ranks send in a step: bytes of gradients, bytes of batch norms."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     step = Step(P, "rsa", 8, 2)
-    sent = {"all_reduce": [], "all_gather": []}
-    real = {name: getattr(dist, name) for name in sent}
-    dist.all_reduce = lambda x, *more: sent["all_reduce"].append(x.nbytes) or real["all_reduce"](x, *more)
-    dist.all_gather = lambda parts, x: sent["all_gather"].append(x.nbytes) or real["all_gather"](parts, x)
-    model, views = step.model, list(map(Normalize(P.views.normalize, CPU), next(step.views).views))
-    embedded = model.embed(views, next(step.views).samples)
-    model.losses(embedded, 0.5)["loss"].mean().backward()
-    norms = sum(map(sum, sent.values()))
-    sent["all_reduce"].clear()
-
-    distributed.average_gradients(model.parameters())
+    norms: list[int] = []
+    gather, reduce = distributed._gather_into, dist.all_reduce
+    distributed._gather_into = lambda out, x: norms.append(x.nbytes) or gather(out, x)
+    dist.all_reduce = lambda x, *more: norms.append(x.nbytes) or reduce(x, *more)
+    gradients: list[int] = []
+    forward: Any = forward_of_ranks(step.model, "float32")
+    forward.register_comm_hook(gradients, noted)
+    batch = next(step.views)
+    losses, _ = forward(list(map(Normalize(P.views.normalize, CPU), batch.views)), batch.samples, 0.5, 1.0)
+    losses["loss"].backward()
     if rank == 0:
-        answers.put((sum(sent["all_reduce"]), norms))
+        answers.put((sum(gradients), sum(norms)))
     dist.destroy_process_group()
 
 

@@ -40,7 +40,9 @@ from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.models.sync_batch_norm import synchronize
 from rsa.recipes import load_recipe
+from rsa.training import loop
 from rsa.training.device import setup
+from rsa.training.forward import Forward
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 
@@ -262,7 +264,7 @@ def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, l
     if world > 1 and told != "nothing":
         synchronize(model)
     if told != "all":
-        distributed.average_gradients = lambda parameters: None
+        loop.forward_of_ranks = Forward
     p = RECIPE.methods["rsa"].optimizer
     optimizer = build_optimizer(model.parameters(), (), p)
     pretrain = RECIPE.pretrain.model_copy(update={"precision": precision})

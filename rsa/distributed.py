@@ -1,12 +1,11 @@
 """Collective operations between the ranks of a run. Without a process group there is one rank and they do nothing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn import Parameter
 
 T = TypeVar("T")
 
@@ -56,19 +55,6 @@ def all_gather_stack(x: Tensor) -> Tensor:
 def all_reduce_mean(x: Tensor) -> Tensor:
     """Return the mean over ranks, without gradient."""
     return all_gather_stack(x).mean(0) if world_size() > 1 else x
-
-
-@torch.no_grad()
-def average_gradients(parameters: Iterable[Parameter]) -> None:
-    """Replace every gradient by its mean over ranks, which is the gradient of the global batch's mean loss."""
-    if world_size() == 1:
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])  # a single all-reduce
-    dist.all_reduce(flat)
-    flat /= world_size()
-    for gradient, part in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 def any_rank(flag: bool) -> bool:

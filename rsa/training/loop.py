@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from rsa import distributed
 from rsa.data.loader import Batch
@@ -15,6 +17,7 @@ from rsa.params.optimizer import Optimizer
 from rsa.params.pretrain import Pretrain
 from rsa.training.collapse import health, require_health
 from rsa.training.curve import Row
+from rsa.training.forward import forward_of_ranks
 from rsa.training.optim import clip_gradients, set_schedules
 
 FLUSH_STEPS = 25  # steps between transfers of the losses from the device and between checks for collapse
@@ -66,22 +69,22 @@ def train(
     the number of each finished step and a function that returns the rows not yet reported.
     Raises FloatingPointError with the step and term of a non-finite loss, CollapseError with the step of a collapse.
     """
+    forward: Any = forward_of_ranks(method, p.precision)
     unreported: list[dict[str, float | Tensor]] = [dict(row) for row in pending]
     for step, batch in zip(range(start, total_steps), batches, strict=False):
         progress = (step + 1) / total_steps
         row: dict[str, float | Tensor] = {"step": step + 1, **set_schedules(optimizer, schedule, p, progress)}
         row |= method.before_step(progress)
         optimizer.zero_grad()
-        for micro_batch in batch.micro_batches(p.accumulate):
+        for number, micro_batch in enumerate(batch.micro_batches(p.accumulate), 1):
             views = [normalize(view) for view in micro_batch.views]
-            with torch.autocast(normalize.device.type, torch.bfloat16, enabled=p.precision == "bf16"):
-                embedded = method.embed(views, micro_batch.samples)
-            losses = {name: values.mean() / p.accumulate for name, values in method.losses(embedded, progress).items()}
-            losses["loss"].backward()  # type: ignore[no-untyped-call]
+            last = number == p.accumulate or not isinstance(forward, DistributedDataParallel)
+            with nullcontext() if last else forward.no_sync():  # gradients are averaged over ranks once a step
+                losses, embedded = forward(views, micro_batch.samples, progress, 1 / p.accumulate)
+                losses["loss"].backward()
             method.after_backward(embedded)
             for name, value in losses.items():
                 row[name] = row.get(name, 0.0) + value.detach()
-        distributed.average_gradients(method.parameters())
         clip_gradients(method.parameters(), schedule)
         optimizer.step()
         method.after_step(progress)

@@ -23,6 +23,7 @@ from rsa.params.document import Params
 from rsa.params.load import load
 from rsa.scaling import counting, formulae, prediction
 from rsa.training.checkpoint import Checkpoints, training_state
+from rsa.training.forward import forward_of_ranks
 from rsa.training.optim import build_optimizer
 from tests.conftest import TINY
 from tests.data.photos import encoded, photographs, shard_params, source_of
@@ -127,21 +128,37 @@ def test_a_checkpoint_has_the_predicted_bytes(method: tuple[str, Method], tiny_p
     assert predicted < next(tmp_path.glob("*.ckpt")).stat().st_size < predicted + 1000 * len(list(tensors_in(state)))
 
 
+def bytes_of_buckets(model: Method) -> list[int]:
+    """The sizes of the messages by which DistributedDataParallel averages gradients."""
+    sent: list[int] = []
+
+    def note(_: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        sent.append(bucket.buffer().nbytes)
+        averaged: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        averaged.set_result(bucket.buffer())
+        return averaged
+
+    forward = forward_of_ranks(model, "float32")
+    forward.register_comm_hook(None, note)
+    every = sum(parameter.sum() for parameter in model.parameters() if parameter.requires_grad)
+    forward.module.method.embed = lambda views, samples: ()
+    forward.module.method.losses = lambda embedded, progress: {"loss": every}
+    forward([torch.zeros(1)], None, 0.5, 1.0)[0]["loss"].backward()
+    return sent
+
+
 def test_ranks_send_the_predicted_bytes(method: tuple[str, Method], tiny_params: Params, monkeypatch: pytest.MonkeyPatch):
     name, model = method
     sent: list[int] = []
     dist.init_process_group("fake", rank=0, world_size=WORLD, store=FakeStore())  # sends nothing to nobody
     try:
         monkeypatch.setattr(dist, "all_reduce", lambda x, *more: sent.append(x.nbytes))
-        monkeypatch.setattr(
-            dist, "all_gather", lambda parts, x: sent.append(x.nbytes) or ([part.copy_(x) for part in parts] and None)
-        )
+        monkeypatch.setattr(distributed, "_gather_into", lambda out, x: sent.append(x.nbytes) or out.copy_(x.repeat(WORLD)))
         synchronize(model)
         take_step(tiny_params, model)
         norms = sum(sent)
         sent.clear()
-        distributed.average_gradients(model.parameters())
-        gradients = sum(sent)
+        gradients = sum(bytes_of_buckets(model))
     finally:
         dist.destroy_process_group()
     counts = counting.count(tiny_params, name)

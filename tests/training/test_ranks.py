@@ -1,7 +1,9 @@
 """1, 2 and 4 ranks compute the same: real processes, gloo, every method, hard views too."""
 
+import copy
 import multiprocessing
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from rsa.methods import build_method
 from rsa.models.sync_batch_norm import SyncBatchNorm, synchronize
 from rsa.params.pretrain import Pretrain
 from rsa.params.views import LocalViews, Views
+from rsa.training.checkpoint import load_training_state, training_state
 from rsa.training.loop import train
 from rsa.training.optim import build_optimizer
 from tests.conftest import IMAGENET
@@ -46,14 +49,14 @@ server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["tests.training.test_ranks"])
 
 
-def batches(sizes: list[int], rank: int, world: int) -> Iterator[Batch]:
+def batches(sizes: list[int], rank: int, world: int, size: int = BATCH) -> Iterator[Batch]:
     """This rank's block of global batches."""
     random = np.random.default_rng(0)
-    mine = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
+    mine = slice(rank * size // world, (rank + 1) * size // world)
     for iteration in range(STEPS):
-        views = [torch.from_numpy(random.integers(0, 256, (BATCH, size, size, 3), dtype=np.uint8)) for size in sizes]
-        boxes = random.integers(4, 9, (len(sizes), BATCH, 5))
-        whole = Samples(np.arange(BATCH) + iteration * BATCH, torch.arange(BATCH) % 3, boxes, 0, 0)
+        views = [torch.from_numpy(random.integers(0, 256, (size, s, s, 3), dtype=np.uint8)) for s in sizes]
+        boxes = random.integers(4, 9, (len(sizes), size, 5))
+        whole = Samples(np.arange(size) + iteration * size, torch.arange(size) % 3, boxes, 0, 0)
         yield Batch(iteration, whole[mine], [view[mine] for view in views])
 
 
@@ -119,6 +122,43 @@ def test_n_ranks_end_where_one_does(world: int, dtype: torch.dtype, tolerance: f
             assert state.keys() == want_state.keys()
             for key, value in want_state.items():
                 np.testing.assert_allclose(state[key], value, rtol=tolerance, atol=tolerance, err_msg=f"{kind} {key}")
+
+
+def resumed(rank: int, folder: Path) -> None:
+    """Train as one of three ranks, straight and in two parts with everything built anew in between."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=3)
+    torch.set_num_threads(1)
+    p = section("byol")
+    pretrain = Pretrain.model_validate({**PRETRAIN, "batch_size": 12, "accumulate": 2})
+
+    def part(first: int, last: int, state: dict[str, Any] | None) -> dict[str, Any]:
+        torch.manual_seed(0)
+        method, recipe = build_method(p, Backbone(), VIEWS)
+        synchronize(method.train())
+        optimizer = build_optimizer(method.parameters(), method.constant_lr(), p.optimizer)
+        if state is not None:
+            load_training_state(copy.deepcopy(state), method, optimizer)
+        sizes = [recipe.crops[view.crop].size for view in recipe.views]
+        train(
+            method, islice(batches(sizes, rank, 3, 12), first, last), optimizer, pretrain, p.optimizer, total_steps=STEPS,
+            normalize=Normalize(VIEWS.normalize, torch.device("cpu")), stop_on_collapse=False,
+            report=lambda rows: None, start=first,
+        )  # fmt: skip
+        return training_state(method, optimizer)
+
+    straight, again = part(0, STEPS, None)["model"], part(2, STEPS, part(0, 2, None))["model"]
+    assert all(torch.equal(again[key], tensor) for key, tensor in straight.items())
+    dist.destroy_process_group()
+
+
+def test_three_ranks_that_resume_end_in_the_same_bits(tmp_path: Path):
+    """With accumulation, too. A sum of three depends on its order, and so on the order of gradients in a bucket."""
+    ranks = [server.Process(target=resumed, args=(rank, tmp_path)) for rank in range(3)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+        assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("affine", [True, False])
