@@ -20,8 +20,8 @@ def export(params_file: Path, encoder: Path, out: Path) -> None:
     """Write an encoder for timm, torchvision and ONNX.
 
     \b
-    timm.pth         state dict for timm.create_model(NAME, num_classes=0)
-    torchvision.pth  the same weights under torchvision's names, for its plain ResNets
+    timm.pth         state dict for timm's model, loaded by the lines of timm_loader.py
+    torchvision.pth  the same for torchvision's plain ResNets, loaded by those of torchvision_loader.py
     encoder.onnx     images (B, 3, size, size), normalised, to representations (B, D), for any B
 
     Each file is loaded back and compared with the encoder before it stays.

@@ -1,15 +1,19 @@
-"""Export of an encoder to other formats. Each file is loaded back and compared; functions return a line for the user."""
+"""Export of an encoder to other formats. Each file is loaded back and compared; functions return a line for the user.
 
+timm's and torchvision's exports have a loader beside them, a script that needs that library alone. A state dict of a small stem
+fits timm's plain model and gives other features there, without an error: the loader is what was compared.
+"""
+
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from rsa.models.backbones import build_backbone, representation
+from rsa.models.backbones import first_convolution, representation
 from rsa.params.model import Model
 
 TOLERANCE = 1e-4  # relative to the largest absolute value of a representation
@@ -20,6 +24,7 @@ def _compare(path: Path, ours: Tensor, theirs: Tensor) -> float:
     difference = float((ours - theirs).abs().max() / ours.abs().max())
     if not difference <= TOLERANCE:
         path.unlink()
+        loader_of(path).unlink(missing_ok=True)
         raise ValueError(f"{path} must give the encoder's representations, got others by {difference:.1e} of the largest number")
     return difference
 
@@ -28,33 +33,51 @@ def _images(size: int) -> Tensor:
     return torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
+def loader_of(path: Path) -> Path:
+    """Return the script beside an export that loads it as `model`: NAME_loader.py."""
+    return path.with_name(f"{path.stem}_loader.py")
+
+
+def _loaded(path: Path, library: str, lines: list[str]) -> nn.Module:
+    """Write the loader of `path` beside it, and return the model that it loads with the plain library."""
+    load = f'model.load_state_dict(torch.load(Path(__file__).with_name("{path.name}"), weights_only=True))'
+    imports = f"from pathlib import Path\n\nimport {library}\nimport torch\n"
+    loader_of(path).write_text("\n".join([imports, *lines, load, "model.eval()", ""]))
+    model: nn.Module = runpy.run_path(str(loader_of(path)))["model"]
+    return model
+
+
 @torch.no_grad()
 def export_timm(backbone: nn.Module, p: Model, path: Path) -> str:
-    """Write a state dict for timm's model (with the small stem of rsa.models.backbones if params.yaml asks for it)."""
+    """Write a state dict for timm's model, and its loader, which changes the stem as rsa.models.backbones does."""
     torch.save(backbone.state_dict(), path)
-    other = build_backbone(p) if p.small_stem else timm.create_model(p.backbone, num_classes=0, **p.backbone_args)
-    other.load_state_dict(torch.load(path, weights_only=True))
+    lines = [f"model = timm.create_model({p.backbone!r}, num_classes=0, **{p.backbone_args!r})"]
+    if p.small_stem:
+        name = first_convolution(backbone)
+        out_channels = backbone.get_submodule(name).out_channels
+        lines.append(f"model.set_submodule({name!r}, torch.nn.Conv2d(3, {out_channels}, 3, padding=1, bias=False))")
+        lines.append("model.maxpool = torch.nn.Identity()")
+    other = _loaded(path, "timm", lines)
     x = _images(backbone.patch_embed.img_size[0] if _fixed(backbone) else ANY_SIZE)  # type: ignore[union-attr, index, arg-type]
-    difference = _compare(path, representation(backbone, x), representation(other.eval(), x))
-    stem = ", first convolution 3x3, no max-pool" if p.small_stem else ""
-    return f"{path}: timm's {p.backbone} with {p.backbone_args or 'no arguments'}{stem}; loaded back, differs by {difference:.0e}"
+    difference = _compare(path, representation(backbone, x), representation(other, x))
+    stem = " and a small stem" if p.small_stem else ""
+    return f"{path}: timm's {p.backbone}{stem}, loaded by {loader_of(path)}; differs by {difference:.0e}"
 
 
 @torch.no_grad()
 def export_torchvision(backbone: nn.Module, p: Model, size: int, path: Path) -> str:
-    """Write a state dict for torchvision's model of the same name, if there is one."""
+    """Write a state dict for torchvision's model of the same name, if there is one, and its loader."""
     build: Callable[..., nn.Module] | None = getattr(torchvision.models, p.backbone, None)
     if build is None or p.small_stem or p.backbone_args:
         return f"{path}: not written, torchvision has no {p.backbone} with these arguments and stem"
-    other = build(weights=None)
-    other.fc = nn.Identity()
-    names, ours = set(other.state_dict()), backbone.state_dict()
-    if names != set(ours):
+    ours = backbone.state_dict()
+    if {name for name in build(weights=None).state_dict() if not name.startswith("fc.")} != set(ours):
         return f"{path}: not written, torchvision's {p.backbone} has other layers"
     torch.save(ours, path)
-    other.load_state_dict(torch.load(path, weights_only=True))
-    difference = _compare(path, representation(backbone, _images(size)), representation(other.eval(), _images(size)))
-    return f"{path}: torchvision's {p.backbone} without fc; loaded back, differs by {difference:.0e}"
+    lines = [f"model = torchvision.models.{p.backbone}(weights=None)", "model.fc = torch.nn.Identity()"]
+    other = _loaded(path, "torchvision", lines)
+    difference = _compare(path, representation(backbone, _images(size)), representation(other, _images(size)))
+    return f"{path}: torchvision's {p.backbone} without fc, loaded by {loader_of(path)}; differs by {difference:.0e}"
 
 
 def export_onnx(backbone: nn.Module, size: int, path: Path) -> str:

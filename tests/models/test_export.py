@@ -1,6 +1,9 @@
 """Exported encoders, loaded by the libraries they are for, give the representations of the encoder."""
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -42,11 +45,25 @@ def test_a_plain_resnet_goes_to_timm_torchvision_and_onnx(tmp_path: Path):
         np.testing.assert_allclose(got, want[:count], rtol=1e-3, atol=1e-5)
 
 
-def test_a_small_stem_has_no_torchvision_twin(tmp_path: Path):
-    p = Model(backbone="resnet18", backbone_args={}, small_stem=True)
-    assert "first convolution 3x3" in export_timm(trained(p), p, tmp_path / "timm.pth")
-    assert "not written, torchvision has no resnet18" in export_torchvision(trained(p), p, 32, tmp_path / "tv.pth")
-    assert not (tmp_path / "tv.pth").exists()
+@pytest.mark.parametrize("arguments", [{}, {"stem_type": "deep", "stem_width": 8}])
+def test_a_small_stem_goes_to_plain_timm_by_its_loader_and_has_no_torchvision_twin(arguments: dict[str, Any], tmp_path: Path):
+    p = Model(backbone="resnet18", backbone_args=arguments, small_stem=True)
+    backbone, x = trained(p), torch.randn(5, 3, 48, 48)
+    assert "a small stem, loaded by" in export_timm(backbone, p, tmp_path / "timm.pth")
+    moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}_moved"))
+    script = (
+        "import sys, runpy, torch\n"
+        "model = runpy.run_path(sys.argv[1])['model']\n"
+        "assert 'rsa' not in sys.modules\n"
+        "torch.save(model(torch.load(sys.argv[2])), sys.argv[3])\n"
+    )
+    torch.save(x, moved / "x.pt")
+    files = [str(moved / name) for name in ("timm_loader.py", "x.pt", "h.pt")]
+    subprocess.run([sys.executable, "-c", script, *files], cwd=moved, check=True)  # as somebody without this project
+    with torch.no_grad():
+        torch.testing.assert_close(torch.load(moved / "h.pt"), backbone(x))
+    assert "not written, torchvision has no resnet18" in export_torchvision(backbone, p, 32, moved / "tv.pth")
+    assert not (moved / "tv.pth").exists()
 
 
 def test_an_export_that_differs_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -55,4 +72,4 @@ def test_an_export_that_differs_does_not_stay(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(backbone, "forward", lambda x: torch.randn(len(x), 512))
     with pytest.raises(ValueError, match=r"timm.pth must give the encoder's representations, got others by"):
         export_timm(backbone, p, tmp_path / "timm.pth")
-    assert not (tmp_path / "timm.pth").exists()
+    assert list(tmp_path.iterdir()) == []
