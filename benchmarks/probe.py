@@ -62,9 +62,7 @@ def encoded(archive: Path, folder: Path) -> None:
     torch.manual_seed(0)
     backbone = build_backbone(Model(backbone="resnet18", backbone_args={}, small_stem=False))
     splits = {name: Split(folder / "shards", name) for name in ("train", "test")}
-    images = {
-        name: list(evaluation_images(split, resize=32, crop=32, batch_size=500, threads=2)) for name, split in splits.items()
-    }
+    images = {name: list(evaluation_images(split, p.evaluation, batch_size=500, threads=2)) for name, split in splits.items()}
     train_on(backbone, torch.cat([batch.cpu() for batch in images["train"]]), splits["train"].labels)
     for name, split in splits.items():
         write_features(folder, name, split.labels, map(frozen(backbone, Normalize(p.views.normalize, CPU)), images[name]))

@@ -124,7 +124,7 @@ def test_bad_value_is_refused_with_key_contract_and_value(write_params: WritePar
             {"experiment.methods": ["byol", "byol"]},
             "experiment: methods must not name anything twice, got ['byol', 'byol']",
         ),
-        ({"evaluation.crop": 24}, "evaluation.crop must be at most evaluation.resize (8), got 24"),
+        ({"evaluation.crop": 24}, "evaluation: crop must be at most resize (8), got 24"),
         (
             {"experiment.dataset": "digit"},
             "experiment.dataset must be a section of `datasets`, got 'digit' (did you mean digits?)",

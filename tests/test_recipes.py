@@ -125,6 +125,32 @@ def test_pixels_are_normalised_with_the_statistics_of_the_dataset(recipe: Callab
         assert channels == CHANNELS.get(p.experiment.dataset, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 
+def test_colours_are_torchvisions_where_a_recipe_is_a_papers(recipe: Callable[[str], Params]):
+    fast = {name for name in recipes.names() if not recipe(name).views.exact_color}
+    assert fast == {"quickstart", "cifar10_small", "cifar10_hard"}
+
+
+INTERPOLATION = {"imagenet_hard_dino": ("bicubic",) * 2, "imagenet_hard_ibot": ("bicubic",) * 2}  # of crops, in evaluation
+INTERPOLATION["imagenet_hard_simclr"] = ("linear", "bicubic")
+
+
+def test_images_are_resized_as_the_authors_do(recipe: Callable[[str], Params]):
+    for name in recipes.names():
+        p = recipe(name)
+        assert (p.views.interpolation, p.evaluation.interpolation) == INTERPOLATION.get(name, ("linear", "linear"))
+        assert p.views.blur.kernel == (9 if name == "imagenet_hard_simclr" else "pillow")
+    assert recipe("imagenet_hard_dino").linear.protocols["dinov2"].crop_interpolation == "bicubic"
+
+
+def test_stl10_is_seen_whole_by_knn_and_in_its_centre_by_the_linear_protocol(recipe: Callable[[str], Params]):
+    """Its images are 96 px: neither is a resize."""
+    p = recipe("stl10")
+    assert (p.evaluation.resize, p.evaluation.crop) == (96, 96)
+    geometry = p.linear.protocols["rsa-small"].geometry
+    assert geometry is not None
+    assert (geometry.resize, geometry.crop) == (96, 64)
+
+
 def test_every_method_has_a_recipe(recipe: Callable[[str], Params]):
     used = {p.methods[name].method for p in map(recipe, recipes.names()) for name in p.experiment.methods}
     assert used == set(methods.names())

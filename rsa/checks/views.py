@@ -59,7 +59,9 @@ def colors(p: Params) -> str:
         factors = [np.full(count, factor) if i == operation else ones for i in range(BRIGHTNESS, HUE)]
         steps = jitter_steps(factors[0], factors[1], factors[2], order)
         turns = [np.full(count, turn) if i == operation == HUE else none for i in range(4)]
-        ours = apply_colors(torch.from_numpy(tiles), Colors([*steps, identity(count)], turns, none, none > 0))
+        ours = apply_colors(
+            torch.from_numpy(tiles), Colors([*steps, identity(count)], turns, none, p.views.blur.kernel, none > 0)
+        )
         want = theirs(torch.from_numpy(tiles).permute(0, 3, 1, 2), turn if operation == HUE else factor).permute(0, 2, 3, 1)
         worst = max(worst, float((ours.int() - want.int()).abs().float().mean()))
     if worst > 2:

@@ -6,17 +6,18 @@ Pixels therefore do not depend on the kernel, batch, number of threads or device
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsa.data.blur import blur
 from rsa.data.views import Colors
 
 MATRIX_BITS = 14  # of a matrix's largest entry: 8 bits of a pixel, 3 products and the offset make 24, float32's mantissa
 MEAN_BITS = 20  # of the mean matrix, in float64
-BLUR_BITS, BETWEEN_BITS = 12, 4  # of a blur's weights; of a pixel's fraction between the two passes: 12 + 8 + 4 = 24
 PIXELS_IN_CACHE = 2**18  # of the images that are processed together
 PIXELS_AT_ONCE = 8  # a product with a 24 x 24 matrix is faster than eight with 3 x 3
 
@@ -38,7 +39,7 @@ def _apply(x: Tensor, colors: Colors) -> Tensor:
             x = _affine(x, *step)
         if i < len(colors.turns):
             _replace(x, colors.turns[i] != 0, _turn_hue, colors.turns[i])
-    _replace(x, colors.sigma > 0, _blur, colors.sigma)
+    _replace(x, colors.sigma > 0, partial(blur, kernel=colors.kernel), colors.sigma)
     _replace(x, colors.solarize, _solarize)
     return x
 
@@ -76,41 +77,6 @@ def _turn_hue(x: Tensor, turns: NDArray[np.float64]) -> Tensor:
     h += 6 * torch.from_numpy(turns).to(x.device)[:, None, None]
     k = (torch.remainder(h + n, 6) for n in (5, 3, 1))
     return torch.stack([v - c * torch.minimum(k_, 4 - k_).clamp(0, 1) for k_ in k], 3).add_(0.5).floor_().float()
-
-
-def _blur(x: Tensor, sigma: NDArray[np.float64]) -> Tensor:
-    """Blur with a Gaussian of `sigma` px along the columns, then along the rows, with reflection padding."""
-    _, height, width, _ = x.shape
-    reach = min(math.ceil(3 * sigma.max()), height - 1, width - 1)
-    weights = torch.from_numpy(_gaussians(sigma, reach)).float().to(x.device)[..., None, None, None]  # (B, taps, 1, 1, 1)
-    x = _weighted(_mirrored(x, 1, reach), 1, weights).mul_(2**BETWEEN_BITS).round_().div_(2**BETWEEN_BITS)
-    return _weighted(_mirrored(x, 2, reach), 2, weights).round_()
-
-
-def _weighted(x: Tensor, dim: int, weights: Tensor) -> Tensor:
-    """Convolve `x` along `dim` with `weights`, tap by tap; in cache this is as fast as a convolution kernel."""
-    taps = weights.shape[1]
-    size = x.shape[dim] - taps + 1
-    total = x.narrow(dim, 0, size) * weights[:, 0]
-    for i in range(1, taps):
-        total.addcmul_(x.narrow(dim, i, size), weights[:, i])
-    return total
-
-
-def _gaussians(sigma: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
-    """Return weights (B, 2 reach + 1) with BLUR_BITS that sum to exactly 1; beyond 3 sigma, where 0.3 % lie, they are 0."""
-    place = np.arange(-reach, reach + 1)
-    weights: NDArray[np.float64] = np.exp(-0.5 * (place / sigma[:, None]) ** 2) * (np.abs(place) <= np.ceil(3 * sigma[:, None]))
-    weights = np.round(weights / weights.sum(1, keepdims=True) * 2**BLUR_BITS) / 2**BLUR_BITS
-    weights[:, reach] += 1 - weights.sum(1)
-    return weights
-
-
-def _mirrored(x: Tensor, dim: int, reach: int) -> Tensor:
-    """Pad both sides of `dim` with `reach` pixels by reflection at the outermost pixel."""
-    size = x.shape[dim]
-    before, after = x.narrow(dim, 1, reach).flip(dim), x.narrow(dim, size - 1 - reach, reach).flip(dim)
-    return torch.cat([before, x, after], dim)
 
 
 def _solarize(x: Tensor) -> Tensor:

@@ -8,10 +8,19 @@ import numpy as np
 import torch
 import torch.utils.dlpack
 from numpy.typing import NDArray
+from nvidia.dali import fn, types
 from torch import Tensor
 
 from rsa.data.decoding import PREFETCH, Decoder
 from rsa.data.index import Split
+from rsa.params.views import Interpolation
+
+INTERPOLATIONS = {"linear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
+
+
+def resize(images: Any, size: Any, interpolation: Interpolation) -> Any:
+    """Resize images with antialiasing, as torchvision and Pillow do, except within a filter's reach of the border."""
+    return fn.resize(images, size=size, interp_type=INTERPOLATIONS[interpolation], antialias=True)
 
 
 def outputs(pipeline: Any, split: Split, in_flight: Callable[[], NDArray[np.int64]]) -> list[Tensor]:

@@ -5,19 +5,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from nvidia.dali import fn, types
+from nvidia.dali import fn
 from torch import Tensor
 
 from rsa.data import dali, decoding
 from rsa.data.index import Split
+from rsa.params.evaluation import Geometry
 
 I64 = NDArray[np.int64]
 
 
-def evaluation_images(
-    split: Split, *, resize: int, crop: int, batch_size: int, threads: int, gpu: int | None = None
-) -> Iterator[Tensor]:
-    """Iterate over a split in batches, uint8 (B, crop, crop, 3): short side to `resize` px, then a central crop.
+def evaluation_images(split: Split, p: Geometry, *, batch_size: int, threads: int, gpu: int | None = None) -> Iterator[Tensor]:
+    """Iterate over a split in batches, uint8 (B, crop, crop, 3): short side to `p.resize` px, then a central crop of `p.crop` px.
 
     Sizes and offsets are rounded like those of torchvision's Resize and CenterCrop.
     """
@@ -26,14 +25,14 @@ def evaluation_images(
     def source(done: int) -> list[Any]:
         ids = batches[min(int(done), len(batches) - 1)]  # DALI prefetches past the end
         rows = split.rows[ids]
-        size = resized(rows["height"].astype(np.int64), rows["width"].astype(np.int64), resize)
-        start = np.round((size - crop) / 2)  # half to even, as Python's round
+        size = resized(rows["height"].astype(np.int64), rows["width"].astype(np.int64), p.resize)
+        start = np.round((size - p.crop) / 2)  # half to even, as Python's round
         return [[split.read(int(id)) for id in ids], size.astype(np.float32), start.astype(np.int32)]
 
     def images() -> Any:
         encoded, size, start = fn.external_source(source, num_outputs=3, batch=True)
-        image = fn.resize(decoding.decode(encoded, gpu), size=size, interp_type=types.INTERP_LINEAR, antialias=True)
-        return fn.slice(image, start=start, shape=[crop, crop], axes=[0, 1])
+        image = dali.resize(decoding.decode(encoded, gpu), size, p.interpolation)
+        return fn.slice(image, start=start, shape=[p.crop, p.crop], axes=[0, 1])
 
     pipeline = decoding.build(images, batch_size=batch_size, threads=threads, gpu=gpu)
     with dali.Copies() as copies:

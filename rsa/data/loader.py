@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import fn, types
+from nvidia.dali import fn
 from torch import Tensor
 
 from rsa.data import dali, decoding
@@ -184,6 +184,6 @@ class TrainingViews:
             start, shape, flip = inputs[3 * i : 3 * i + 3]
             # slice, then resize, is torchvision's resized_crop; a resize of a region filters across the box's border.
             cut = fn.slice(images, start=start, shape=shape, axes=[0, 1])
-            cut = fn.resize(cut, size=[crop.size, crop.size], interp_type=types.INTERP_LINEAR, antialias=True)
+            cut = dali.resize(cut, [crop.size, crop.size], crop.interpolation)
             crops.append(fn.flip(cut, horizontal=flip))
         return tuple(crops)

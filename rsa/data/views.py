@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rsa.data import color
 from rsa.data.color import HUE, Affine
 from rsa.data.philox import uniforms
-from rsa.params.views import Jitter, Views
+from rsa.params.views import BlurKernel, Interpolation, Jitter, Views
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -32,6 +32,7 @@ class Crop:
     size: int  # px
     scale: tuple[float, float]  # share of the image's area
     ratio: tuple[float, float]  # width / height
+    interpolation: Interpolation
     flip_prob: float
 
 
@@ -43,6 +44,7 @@ class Color:
     gray_prob: float
     blur_prob: float
     blur_sigma: tuple[float, float]  # px
+    blur_kernel: BlurKernel
     solarize_prob: float
     exact: bool  # torchvision's arithmetic, operation by operation
 
@@ -70,12 +72,14 @@ class Recipe:
 
 def crop_of(p: Views) -> Crop:
     """Return the crop of the `views` section."""
-    return Crop(p.size, p.crop_scale, p.crop_ratio, p.flip_prob)
+    return Crop(p.size, p.crop_scale, p.crop_ratio, p.interpolation, p.flip_prob)
 
 
 def color_of(p: Views, view: int) -> Color:
     """Return the colour of a view; hard-view candidates alternate between the first and second view's settings."""
-    return Color(p.jitter, p.gray_prob, p.blur.prob[view % 2], p.blur.sigma, p.solarize_prob[view % 2], p.exact_color)
+    return Color(
+        p.jitter, p.gray_prob, p.blur.prob[view % 2], p.blur.sigma, p.blur.kernel, p.solarize_prob[view % 2], p.exact_color
+    )
 
 
 def candidates(p: Views, count: int = 2) -> Recipe:
@@ -94,17 +98,19 @@ def weak_views(p: Views, count: int = 1) -> Recipe:
     return Recipe([crop_of(p)] * count, [View(i, None) for i in range(count)])
 
 
-def plain_crops(size: int, scale: tuple[float, float]) -> Recipe:
+def plain_crops(size: int, scale: tuple[float, float], interpolation: Interpolation) -> Recipe:
     """Return a recipe of one view with torchvision's RandomResizedCrop and RandomHorizontalFlip, for classifiers."""
-    return Recipe([Crop(size, scale, (3 / 4, 4 / 3), 0.5)], [View(0, None)])
+    return Recipe([Crop(size, scale, (3 / 4, 4 / 3), interpolation, 0.5)], [View(0, None)])
 
 
 def multi_crop(p: Views, count: int = 2, local_count: int | None = None) -> Recipe:
     """Return a recipe of `count` global views and some local ones (Caron et al. 2020, SwAV), for DINO and iBOT."""
     if p.local is None:
         raise ValueError("views.local must be set for multi-crop, got null")
-    local_crop = Crop(p.local.size, p.local.crop_scale, p.crop_ratio, p.flip_prob)
-    local_color = Color(p.jitter, p.gray_prob, p.local.blur_prob, p.blur.sigma, p.local.solarize_prob, p.exact_color)
+    local_crop = Crop(p.local.size, p.local.crop_scale, p.crop_ratio, p.interpolation, p.flip_prob)
+    local_color = Color(
+        p.jitter, p.gray_prob, p.local.blur_prob, p.blur.sigma, p.blur.kernel, p.local.solarize_prob, p.exact_color
+    )
     global_views = candidates(p, count)
     local_count = p.local.count if local_count is None else local_count
     return Recipe(
@@ -129,12 +135,13 @@ class Colors:
     steps: list[Affine]
     turns: list[F64]  # (B,) each, hue rotation after a step; 0: none. Empty if the steps include hue.
     sigma: F64  # (B,) px; 0: no blur
+    kernel: BlurKernel
     solarize: NDArray[np.bool_]  # (B,)
 
     def __getitem__(self, part: slice) -> "Colors":
         """Return the parameters of a slice of the batch."""
         steps = [Affine(step.matrix[part], step.mean_matrix[part]) for step in self.steps]
-        return Colors(steps, [turn[part] for turn in self.turns], self.sigma[part], self.solarize[part])
+        return Colors(steps, [turn[part] for turn in self.turns], self.sigma[part], self.kernel, self.solarize[part])
 
 
 def draw_boxes(crop: Crop, number: int, seed: int, ids: I64, epochs: I64, heights: I64, widths: I64) -> Boxes:
@@ -183,9 +190,9 @@ def draw_colors(p: Color, number: int, seed: int, ids: I64, epochs: I64) -> Colo
     sigma = np.where(u[:, 10] < p.blur_prob, low + (high - low) * u[:, 11], 0)
     solarize = u[:, 12] < p.solarize_prob
     if p.exact:
-        return Colors([*steps, to_gray], [np.where(here, turns, 0) for here in hue_here], sigma, solarize)
+        return Colors([*steps, to_gray], [np.where(here, turns, 0) for here in hue_here], sigma, p.blur_kernel, solarize)
     turn = color.turn_hue(turns)
     composed = color.identity(len(ids))
     for step, here in zip(steps, hue_here, strict=True):
         composed = composed.then(step).then(turn.where(here))
-    return Colors([composed.then(to_gray)], [], sigma, solarize)
+    return Colors([composed.then(to_gray)], [], sigma, p.blur_kernel, solarize)

@@ -32,7 +32,5 @@ def encode_split(
     encode: Encode, split: Split, p: Evaluation, threads: int, device: torch.device
 ) -> Iterator[NDArray[np.float32]]:
     """Features of a whole split in id order, a batch at a time."""
-    images = evaluation_images(
-        split, resize=p.resize, crop=p.crop, batch_size=p.batch_size, threads=threads, gpu=gpu_number(device)
-    )
+    images = evaluation_images(split, p, batch_size=p.batch_size, threads=threads, gpu=gpu_number(device))
     return map(encode, images)

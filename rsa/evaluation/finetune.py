@@ -59,7 +59,7 @@ def finetune(
 
     views = TrainingViews(
         train,
-        plain_crops(e.crop, p.crop_scale),
+        plain_crops(e.crop, p.crop_scale, e.interpolation),
         batch_size=min(p.batch_size, len(train)),
         seed=seed,
         threads=threads,
@@ -121,6 +121,6 @@ def _predict(
 ) -> NDArray[np.int64]:
     backbone.eval()
     gpu = gpu_number(normalize.device)
-    images = evaluation_images(split, resize=e.resize, crop=e.crop, batch_size=e.batch_size, threads=threads, gpu=gpu)
+    images = evaluation_images(split, e, batch_size=e.batch_size, threads=threads, gpu=gpu)
     parts = [classifier(representation(backbone, normalize(batch))).argmax(1).cpu() for batch in images]
     return torch.cat(parts).numpy()

@@ -85,7 +85,7 @@ class Frozen:
         """Representations (N, D) of a whole split's central crops, on the CPU."""
         e = self.evaluation
         gpu = gpu_number(self.device)
-        images = evaluation_images(split, resize=e.resize, crop=e.crop, batch_size=e.batch_size, threads=self.threads, gpu=gpu)
+        images = evaluation_images(split, p.geometry or e, batch_size=e.batch_size, threads=self.threads, gpu=gpu)
         found: dict[tuple[int, str], list[Tensor]] = {}
         for batch in images:
             for key, h in self.variants(batch, p).items():
@@ -133,7 +133,7 @@ def _train(
     batch_size = min(p.batch_size, len(train))
     views = TrainingViews(
         train,
-        plain_crops(frozen.evaluation.crop, p.crop_scale),
+        plain_crops((p.geometry or frozen.evaluation).crop, p.crop_scale, p.crop_interpolation),
         batch_size=batch_size,
         seed=seed,
         threads=frozen.threads,

@@ -48,8 +48,7 @@ def robustness_scores(
     done = 0
     images = evaluation_images(
         split,
-        resize=evaluation.resize,
-        crop=evaluation.crop,
+        evaluation,
         batch_size=evaluation.batch_size,
         threads=threads,
         gpu=gpu_number(device),

@@ -64,10 +64,6 @@ class Document(Section):
             raise ValueError(
                 f"linear.protocols must have other names than probe.protocols, got {', '.join(sorted(both))} in both"
             )
-        if self.evaluation.crop > self.evaluation.resize:
-            raise ValueError(
-                f"evaluation.crop must be at most evaluation.resize ({self.evaluation.resize}), got {self.evaluation.crop}"
-            )
         return self
 
     @property

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rsa.params.evaluation import Geometry
 from rsa.params.section import (
     Count,
     Inside,
@@ -16,6 +17,7 @@ from rsa.params.section import (
     Section,
     require_ordered,
 )
+from rsa.params.views import Interpolation
 
 
 class Steps(Section):
@@ -49,6 +51,8 @@ class ImageProtocol(Section):
     blocks: Annotated[list[Count], Field(min_length=1)]
     pooling: Annotated[list[Literal["avg", "cls", "cls_avg"]], Field(min_length=1)]
     crop_scale: Range
+    crop_interpolation: Interpolation
+    geometry: Geometry | None
     precision: Precision
     held_out: Inside
     best_on_test: bool

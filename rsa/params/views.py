@@ -1,6 +1,6 @@
 """Section `views`: how images are augmented for pretraining."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,15 +17,22 @@ class Jitter(Section):
     hue: Annotated[float, Field(ge=0, le=0.5)]
 
 
+BlurKernel = Literal["pillow", "gaussian"] | Annotated[int, Field(ge=3)]  # see rsa/data/blur.py
+Interpolation = Literal["linear", "bicubic"]  # with antialiasing
+
+
 class Blur(Section):
     """A Gaussian blur."""
 
     prob: Pair
     sigma: Range
+    kernel: BlurKernel
 
     @model_validator(mode="after")
-    def _sigma(self) -> Self:
+    def _sound(self) -> Self:
         require_ordered("sigma", self.sigma, 0.01, 100)
+        if isinstance(self.kernel, int) and self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be an odd number of px, got {self.kernel}")
         return self
 
 
@@ -57,6 +64,7 @@ class Views(Section):
     size: Annotated[int, Field(ge=8)]
     crop_scale: Range
     crop_ratio: Range
+    interpolation: Interpolation
     flip_prob: Fraction
     jitter: Jitter
     gray_prob: Fraction
@@ -70,4 +78,7 @@ class Views(Section):
     def _ranges(self) -> Self:
         require_ordered("crop_scale", self.crop_scale, 1e-3, 1)
         require_ordered("crop_ratio", self.crop_ratio, 0.01, 100)
+        smallest = min(self.size, self.local.size if self.local else self.size)
+        if isinstance(self.blur.kernel, int) and self.blur.kernel >= 2 * smallest:
+            raise ValueError(f"blur.kernel must be below twice the smallest view ({smallest} px), got {self.blur.kernel}")
         return self

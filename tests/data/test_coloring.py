@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsa.data.coloring import BETWEEN_BITS, BLUR_BITS, MATRIX_BITS, apply_colors
+from rsa.data.coloring import MATRIX_BITS, apply_colors
 from rsa.data.views import Color, Colors, draw_colors
 from rsa.params.views import Jitter
 
@@ -18,7 +18,9 @@ def images(height: int, width: int) -> np.ndarray:
 
 def drawn(exact: bool, **changes: float) -> Colors:
     jitter = Jitter(prob=0.8, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.5)
-    color = Color(jitter, changes.get("gray", 0.2), changes.get("blur", 0.5), (0.1, 2.0), changes.get("solarize", 0.3), exact)
+    color = Color(
+        jitter, changes.get("gray", 0.2), changes.get("blur", 0.5), (0.1, 2.0), "pillow", changes.get("solarize", 0.3), exact
+    )
     return draw_colors(color, 0, 0, np.arange(COUNT), np.zeros(COUNT, int))
 
 
@@ -59,30 +61,9 @@ def test_the_affine_map_is_integer_arithmetic(height, width):
     assert np.mean(difference == 0) > 0.999
 
 
-def test_the_blur_is_integer_arithmetic():
-    sigma = np.linspace(0.1, 2.0, COUNT)
-    none = np.zeros(COUNT, bool)
-    pixels = images(21, 17)
-    got = colored(pixels, Colors([], [], sigma, none))
-    for x, s, y in zip(pixels.astype(np.int64), sigma, got, strict=True):
-        reach = int(np.ceil(3 * s))
-        weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / s) ** 2)
-        weights = np.round(weights / weights.sum() * 2**BLUR_BITS).astype(np.int64)
-        weights[reach] += 2**BLUR_BITS - weights.sum()
-        between = np.round(passed(x, weights, 0) * 2.0 ** (BETWEEN_BITS - BLUR_BITS)).astype(np.int64)
-        want = np.round(passed(between, weights, 1) * 2.0 ** -(BETWEEN_BITS + BLUR_BITS))
-        np.testing.assert_array_equal(y, want)
-
-
-def passed(x: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
-    reach = len(weights) // 2
-    padded = np.pad(x, [(reach, reach) if a == axis else (0, 0) for a in range(3)], mode="reflect")
-    return sum(weights[i] * padded.take(range(i, i + x.shape[axis]), axis) for i in range(len(weights)))
-
-
 def test_white_gray_and_black_stay_what_they_are_in_greyscale():
     levels = np.repeat(np.arange(0, 256, 11, dtype=np.uint8), 8 * 8 * 3).reshape(-1, 8, 8, 3)
-    colors = Colors(drawn(False, gray=1.0).steps, [], np.zeros(COUNT), np.zeros(COUNT, bool))
+    colors = Colors(drawn(False, gray=1.0).steps, [], np.zeros(COUNT), "pillow", np.zeros(COUNT, bool))
     got = colored(levels, colors)
     assert np.ptp(got.reshape(COUNT, -1), axis=1).max() == 0
 

@@ -20,6 +20,7 @@ from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.views import candidate_view_pairs, candidates, crop_of, draw_boxes, multi_crop
 from rsa.params.document import Params
+from rsa.params.evaluation import Geometry
 from rsa.params.views import LocalViews
 
 BATCH, STEPS = 12, 6  # an epoch is 4 steps of the 50 photographs: its border lies between
@@ -151,11 +152,14 @@ def test_held_batches_are_not_overwritten(train, tiny, straight):
         np.testing.assert_array_equal(np.stack([view.numpy() for view in batch.views]), want)
 
 
-def test_evaluation_images_are_torchvisions_resize_and_centre_crop(train):
-    got = torch.cat(list(evaluation_images(train, resize=40, crop=32, batch_size=16, threads=2))).numpy()
+@pytest.mark.parametrize("interpolation", ["linear", "bicubic"])
+def test_evaluation_images_are_torchvisions_resize_and_centre_crop(train, interpolation):
+    p = Geometry(resize=40, crop=32, interpolation=interpolation)
+    mode = tv.InterpolationMode.BICUBIC if interpolation == "bicubic" else tv.InterpolationMode.BILINEAR
+    got = torch.cat(list(evaluation_images(train, p, batch_size=16, threads=2))).numpy()
     assert len(got) == len(train)
     for id, image in enumerate(got):
-        want = np.asarray(tv.center_crop(tv.resize(Image.open(_file(train, id)), 40), [32, 32]))
+        want = np.asarray(tv.center_crop(tv.resize(Image.open(_file(train, id)), 40, mode), [32, 32]))
         assert np.abs(image.astype(int) - want.astype(int)).mean() <= 1.0
 
 

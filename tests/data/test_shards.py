@@ -30,6 +30,7 @@ from rsa.data.sources import Sample, Source
 from rsa.data.verify import verify
 from rsa.data.views import candidates
 from rsa.fingerprint import fingerprint
+from rsa.params.evaluation import Geometry
 from tests.data.photos import encoded, photographs, shard_params, source_of
 
 
@@ -165,7 +166,7 @@ def test_every_kind_of_image_comes_out_as_pillow_shows_it(name, tmp_path):
     want = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     split = Split(folder, "train")
     assert (split.rows[0]["height"], split.rows[0]["width"]) == want.shape[:2]
-    (got,) = evaluation_images(split, resize=40, crop=40, batch_size=1, threads=1)
+    (got,) = evaluation_images(split, Geometry(resize=40, crop=40, interpolation="linear"), batch_size=1, threads=1)
     top, left = (round((size - 40) / 2) for size in want.shape[:2])
     np.testing.assert_array_equal(got[0].numpy(), want[top : top + 40, left : left + 40])
 

@@ -37,6 +37,8 @@ PROTOCOL = {
     "blocks": [1],
     "pooling": ["avg"],
     "crop_scale": [0.8, 1.0],
+    "crop_interpolation": "linear",
+    "geometry": None,
     "precision": "float32",
     "held_out": 0.25,
     "best_on_test": False,

@@ -15,7 +15,7 @@ from rsa.evaluation.corruptions import corrupt
 from rsa.evaluation.encode import encode_split
 from rsa.evaluation.features import Features
 from rsa.evaluation.robustness import fit_classifier, robustness_scores
-from rsa.params.evaluation import Evaluation
+from rsa.params.evaluation import Evaluation, Geometry
 from rsa.params.robustness import Robustness
 from tests.data.photos import encoded, photographs, shard_params, source_of
 
@@ -64,7 +64,9 @@ def test_scores_are_those_of_a_probe_on_corrupted_images_one_by_one(shards: Path
     clean = 100 * probe.score(scaler.transform(test.x), test.y)
     assert score["clean_top1"] == pytest.approx(clean)
     accuracies = []
-    whole = torch.cat(list(evaluation_images(split, resize=16, crop=16, batch_size=7, threads=1))).numpy()
+    whole = torch.cat(
+        list(evaluation_images(split, Geometry(resize=16, crop=16, interpolation="linear"), batch_size=7, threads=1))
+    ).numpy()
     for name in ROBUSTNESS.corruptions:
         for severity in ROBUSTNESS.severities:
             right = 0

@@ -31,9 +31,10 @@ from tests.training.test_loop import PRETRAIN
 
 STEPS, BATCH = 5, 8
 VIEWS = Views(
-    size=16, crop_scale=(0.5, 1), crop_ratio=(0.75, 1.33), flip_prob=0.5,
+    size=16, crop_scale=(0.5, 1), crop_ratio=(0.75, 1.33), interpolation="linear", flip_prob=0.5,
     jitter={"prob": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}, gray_prob=0.2,
-    blur={"prob": (0.5, 0.5), "sigma": (0.1, 1.0)}, solarize_prob=(0, 0), exact_color=False, normalize=IMAGENET,
+    blur={"prob": (0.5, 0.5), "sigma": (0.1, 1.0), "kernel": "pillow"}, solarize_prob=(0, 0), exact_color=False,
+    normalize=IMAGENET,
     local=LocalViews(count=2, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0),
 )  # fmt: skip
 HARD = {
