@@ -130,7 +130,8 @@ def test_colours_are_torchvisions_where_a_recipe_is_a_papers(recipe: Callable[[s
     assert fast == {"quickstart", "cifar10_small", "cifar10_hard"}
 
 
-INTERPOLATION = {"imagenet_hard_dino": ("bicubic",) * 2, "imagenet_hard_ibot": ("bicubic",) * 2}  # of crops, in evaluation
+MULTI_CROP = ("imagenet_hard_dino", "imagenet_hard_dino_800", "imagenet_hard_ibot")
+INTERPOLATION = dict.fromkeys(MULTI_CROP, ("bicubic", "bicubic"))  # of crops, in evaluation
 INTERPOLATION["imagenet_hard_simclr"] = ("linear", "bicubic")
 
 

@@ -44,6 +44,7 @@ HARD = {
 ADAPTIVE = {"schedule": "adaptive", "start": 0.4, "end": 0.0, "window": 64, "after": 0.0}
 KINDS = {name: (name, {}) for name in SECTIONS}
 KINDS |= {f"{name}, hard views": (name, {"hard_views": HARD}) for name in SECTIONS}
+KINDS["ibot, hard views"] = ("ibot", {"hard_views": {**HARD, "local_candidates": None}})  # which selects global views alone
 KINDS["rsa, adaptive beta"] = ("rsa", {"beta": ADAPTIVE})
 
 server = multiprocessing.get_context("forkserver")
