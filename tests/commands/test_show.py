@@ -35,7 +35,7 @@ def test_scores_differences_seconds_and_resumed_runs_are_shown(made: Path) -> No
     found = show(made)
     assert found.exit_code == 0, found.output
     assert "80.5 ± 0.7 (2)" in found.output  # byol's linear probe: 80 and 81
-    assert "rsa - byol" in found.output
+    assert "rsa − byol" in found.output
     assert "seconds on here, stages of a kind added up (how many): pretrain byol 60 s (2)" in found.output
     assert "resumed from a checkpoint: pretrain@byol-1" in found.output
     assert found.output.endswith(f"report: {made}/reports/report.md\n")

@@ -121,7 +121,8 @@ OF_RSA = (
 OF_RUNS = ("pretrain@*", "extract@*", "probe@*", "embedding_map@*", "transfer@*", "representation_metrics@*", "report")
 OF_TILES = ("shard@photo_tiles", "extract@*-photo_tiles", "transfer@*-photo_tiles", "report")
 PROTOCOL = """    mine: {lr: [0.1], lr_per_256: true, optimizer: sgd, momentum: 0.9, nesterov: false, weight_decay: 0.0,
-      epochs: 1, batch_size: 32, schedule: {schedule: cosine}, normalize: none, blocks: [1], pooling: [avg],
+      epochs: 1, batch_size: 32, schedule: {schedule: cosine}, normalize: none, blocks: [1], pooling: [avg], start: torch,
+      crop_interpolation: linear, geometry: null,
       crop_scale: [0.1, 1.0], precision: float32, held_out: 0.1, best_on_test: false}
 """
 OF_MINE = """  mine:

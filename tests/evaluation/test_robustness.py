@@ -20,7 +20,7 @@ from rsa.params.robustness import Robustness
 from tests.data.photos import encoded, photographs, shard_params, source_of
 
 CPU = torch.device("cpu")
-EVALUATION = Evaluation(resize=16, crop=16, batch_size=16)
+EVALUATION = Evaluation(resize=16, crop=16, interpolation="linear", batch_size=16)
 ROBUSTNESS = Robustness(
     constants="tiny_imagenet",
     corruptions=["gaussian_noise", "contrast"],

@@ -44,6 +44,7 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
     protocol |= {"epochs": 1, "batch_size": 32, "schedule": {"schedule": "cosine"}, "normalize": "none"}
     protocol |= {"blocks": [1], "pooling": ["avg"]}
     protocol |= {"crop_scale": [0.08, 1.0], "precision": "float32", "held_out": 0.1, "best_on_test": False}
+    protocol |= {"start": "torch", "crop_interpolation": "linear", "geometry": None}
     edit(tmp_path / "params.yaml", "linear", datasets=["digits"], protocols={"fast-sgd": protocol})
     edit(tmp_path / "params.yaml", "finetune", datasets=["photo_tiles"], label_percents=[50])
     for dataset in (e.dataset, *e.transfer):
@@ -184,7 +185,7 @@ def check_report(reports: Path, scores: Path, tiny: Params) -> None:
     text = (reports / "report.md").read_text()
     for dataset in ("digits", "photo_tiles"):
         mine = [(file, task) for file, of, task in columns if of == dataset]
-        part = text.partition(f"\n| {dataset} |")[2].partition("\n\n")[0]
+        part = text.partition(f"\n| {dataset} (%, higher is better) |")[2].partition("\n\n")[0]
         lines = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in part.splitlines()[1:]}
         assert part.splitlines()[0].strip("| ").split(" | ") == [task for _, task in mine]
         for method in methods:
@@ -200,7 +201,7 @@ def check_report(reports: Path, scores: Path, tiny: Params) -> None:
                 assert rows.query("seed == 0")["file"].item() == f"scores/{method}/s0/{file}"
         assert len(lines["rsa − byol"]) == len(mine)
         for cell in lines["rsa − byol"]:
-            assert re.fullmatch(r"(\*\*)?[+-]\d+\.\d ± \d+\.\d(\*\*)?", cell)
+            assert re.fullmatch(r"(\*\*)?[+−]\d+\.\d( ± \d+\.\d)?(\*\*)?", cell)
     assert "nothing is missing, every column has one protocol, no run collapsed" in text
     for heading in ("Differences", "Cost", "Semantic shift", "Published numbers"):
         assert f"\n## {heading}\n" in text
