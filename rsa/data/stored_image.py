@@ -1,4 +1,4 @@
-"""What is stored of an image: its own bytes where Pillow and DALI show the same pixels, else a PNG of what Pillow shows."""
+"""Choose what to store of an image: its own bytes if Pillow and DALI show the same pixels, else a PNG of what Pillow shows."""
 
 import io
 from typing import NamedTuple

@@ -68,7 +68,7 @@ class Buffer:
 
 
 def seen(copies: Callable[[list[Any]], list[Any]], queue: Queue) -> list[list[int]]:
-    """What a consumer has of each batch when the queue is done."""
+    """Return what a consumer has of each batch when the queue is done."""
     with copies if isinstance(copies, dali.Copies) else contextlib.nullcontext():
         got = [copies([Buffer(queue, value), Buffer(queue, value)]) for value in range(BATCHES)]
     while queue.work:

@@ -34,13 +34,13 @@ class Killing(Checkpoints):
 
 
 def at_once(train: Callable[[Checkpoints], T]) -> T:
-    """What `train` returns where nothing disturbs it."""
+    """Return what `train` gives when nothing disturbs it."""
     with tempfile.TemporaryDirectory() as folder:
         return train(Checkpoints(Path(folder), 10**9, 10**9))
 
 
 def again_and_again(train: Callable[[Checkpoints], T], folder: Path) -> tuple[T, int]:
-    """What `train` returns at last, and how often it was killed before."""
+    """Return what `train` gives at last, and how often it was killed before."""
     for kills in range(1000):
         try:
             return train(Killing(folder)), kills
@@ -57,7 +57,7 @@ def last_states(folder: Path) -> list[dict[str, Any]]:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two states are the same to the bit."""
+    """Return True if two states are the same to the bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):

@@ -299,7 +299,7 @@ def test_without_a_choice_there_is_nothing_to_look_at(tiny: Params):
 
 @pytest.mark.parametrize("name", ["byol", "rsa", "simsiam", "simclr", "barlow_twins", "moco_v3"])
 def test_joint_scoring_forwards_all_candidates_as_one_batch(name: str, tiny: Params):
-    """Which any network without state shows: its input is seen once, whole; training forwards the chosen views as before."""
+    """A network sees all candidates once, as one batch, when they are scored; training forwards the chosen views as before."""
     method, views = build(name, hard(4, joint_views=True), tiny.views), candidates_of(name, 4)
     sizes: list[int] = []
     method.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))

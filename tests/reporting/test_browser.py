@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or goog
 
 
 def measured(text: str, folder: Path, width: int) -> list[object]:
-    """What the script in the page measures in a window of `width` px."""
+    """Return what the script in the page measures in a window of `width` px."""
     (folder / "page.html").write_text(text)
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
     # Headless windows are at least 500 px wide: a frame of the width that is wanted shows the page.

@@ -1,4 +1,4 @@
-"""What a training step asks of torch: its operators, and every recipe's methods on networks small enough to count them."""
+"""Record the operators that a training step dispatches, for every recipe's methods on small networks."""
 
 from collections import Counter
 from collections.abc import Iterator

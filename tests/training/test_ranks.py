@@ -110,7 +110,7 @@ def usual_dtype() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 2e-3)], ids=["float64", "float32"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-3)], ids=["float64", "float32"])
 @pytest.mark.parametrize("world", [2, 4])
 def test_n_ranks_end_where_one_does(world: int, dtype: torch.dtype, tolerance: float, tmp_path: Path, usual_dtype: None):
     """Losses and every parameter, statistic, centre and window after 5 steps."""
@@ -123,7 +123,8 @@ def test_n_ranks_end_where_one_does(world: int, dtype: torch.dtype, tolerance: f
                 assert row == {key: pytest.approx(value, rel=tolerance, abs=tolerance) for key, value in want.items()}, kind
             assert state.keys() == want_state.keys()
             for key, value in want_state.items():
-                np.testing.assert_allclose(state[key], value, rtol=tolerance, atol=tolerance, err_msg=f"{kind} {key}")
+                small = tolerance * max(1.0, float(value.abs().max()))  # rounding is relative to a tensor's largest entries
+                np.testing.assert_allclose(state[key], value, rtol=tolerance, atol=small, err_msg=f"{kind} {key}")
 
 
 def resumed(rank: int, folder: Path) -> None:
