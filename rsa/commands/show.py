@@ -25,13 +25,15 @@ def show(params_file: Path, reports: Path, logs: Path) -> None:
     from rich.console import Console
 
     from rsa.params.load import load
-    from rsa.reporting.results import Results
+    from rsa.reporting.results import TABLE, Results
     from rsa.reporting.terminal import resumed, scores, seconds
 
     p, table = load(params_file), reports / "scores.csv"
     if not table.is_file():
         raise ValueError(f"{table} does not exist: run the pipeline first (`snakemake` or `dvc repro`)")
     found_scores = pd.read_csv(table)
+    if lacking := sorted(set(TABLE) - set(found_scores)):
+        raise ValueError(f"{table} has no {', '.join(lacking)}, as an older version made it: run `dvc repro`")
     if others := sorted(set(found_scores["method"]) - set(p.experiment.methods)):
         raise ValueError(
             f"{table} is of another experiment, with {', '.join(others)}: run the pipeline first (`snakemake` or `dvc repro`)"

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
@@ -49,6 +50,14 @@ def test_a_report_of_another_experiment_is_named(made: Path) -> None:
     assert (found.exit_code, found.stdout) == (1, "")
     assert found.stderr.startswith("rsa show: error: ")
     assert "simclr" in found.stderr
+
+
+def test_a_report_of_an_older_version_is_named(made: Path) -> None:
+    scores = made / "reports" / "scores.csv"
+    pd.read_csv(scores).drop(columns="step").to_csv(scores, index=False)
+    found = show(made)
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr == f"rsa show: error: {scores} has no step, as an older version made it: run `dvc repro`\n"
 
 
 def test_a_missing_report_is_named_with_what_to_do(tmp_path: Path) -> None:
