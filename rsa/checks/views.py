@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from rsa.checks.outcome import FailedError
-from rsa.data.color import BRIGHTNESS, HUE, identity, jitter_steps
+from rsa.data.color import BRIGHTNESS, HUE, jitter_steps
 from rsa.data.coloring import apply_colors
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
@@ -57,11 +57,9 @@ def colors(p: Params) -> str:
     worst = 0.0
     for operation, theirs in enumerate((tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)):
         factors = [np.full(count, factor) if i == operation else ones for i in range(BRIGHTNESS, HUE)]
-        steps = jitter_steps(factors[0], factors[1], factors[2], order)
-        turns = [np.full(count, turn) if i == operation == HUE else none for i in range(4)]
-        ours = apply_colors(
-            torch.from_numpy(tiles), Colors([*steps, identity(count)], turns, none, p.views.blur.kernel, none > 0)
-        )
+        before, after = jitter_steps(factors[0], factors[1], factors[2], order)
+        turns = np.full(count, turn) if operation == HUE else none
+        ours = apply_colors(torch.from_numpy(tiles), Colors(before, turns, after, none, p.views.blur.kernel, none > 0))
         want = theirs(torch.from_numpy(tiles).permute(0, 3, 1, 2), turn if operation == HUE else factor).permute(0, 2, 3, 1)
         worst = max(worst, float((ours.int() - want.int()).abs().float().mean()))
     if worst > 2:

@@ -26,28 +26,26 @@ BOX_BITS = 16  # of a box's weights: with the 8 bits of a pixel, float32's manti
 PASSES = 3  # of a box blur along each axis
 
 
-def blur(x: Tensor, sigma: F64, kernel: BlurKernel) -> Tensor:
-    """Blur images (B, H, W, 3) of float32 between 0 and 255 with `sigma` (B,) px; returns whole numbers."""
-    return _box_blur(x, sigma) if kernel == "pillow" else _gaussian_blur(x, sigma, kernel)
-
-
-def _gaussian_blur(x: Tensor, sigma: F64, kernel: BlurKernel) -> Tensor:
-    """Blur along the columns, then along the rows."""
-    _, height, width, _ = x.shape
+def blur_weights(sigma: F64, kernel: BlurKernel, height: int, width: int) -> F64:
+    """Return the weights (B, taps) of a convolution of images of `height` and `width` px with `sigma` (B,) px."""
+    if kernel == "pillow":
+        return box_weights(sigma)
     furthest = math.ceil(3 * sigma.max()) if kernel == "gaussian" else int(kernel) // 2
     reach = min(furthest, height - 1, width - 1)
-    weights = _on(x, gaussian_weights(sigma, reach, np.ceil(3 * sigma) if kernel == "gaussian" else None))
-    x = _convolve(x, 1, weights, _mirrored).mul_(2**BETWEEN_BITS).round_().div_(2**BETWEEN_BITS)
-    return _convolve(x, 2, weights, _mirrored).round_()
+    return gaussian_weights(sigma, reach, np.ceil(3 * sigma) if kernel == "gaussian" else None)
 
 
-def _box_blur(x: Tensor, sigma: F64) -> Tensor:
-    """Blur `PASSES` times along the rows, then as often along the columns."""
-    weights = _on(x, box_weights(sigma))
-    for dim in (2, 1):
-        for _ in range(PASSES):
-            x = _convolve(x, dim, weights, _extended).add_(0.5).floor_()
-    return x
+def blur(x: Tensor, weights: Tensor, kernel: BlurKernel) -> Tensor:
+    """Blur images (B, H, W, 3) of float32 between 0 and 255 with the `blur_weights`, float32; returns whole numbers."""
+    weights = weights[..., None, None, None]
+    if kernel == "pillow":  # three passes along the rows, then three along the columns
+        half = x.new_full((), 0.5)
+        for dim in [2] * PASSES + [1] * PASSES:
+            x = _convolve(x, dim, weights, _extended, half).floor_()
+        return x
+    zero = x.new_zeros(())
+    x = _convolve(x, 1, weights, _mirrored, zero).mul_(2**BETWEEN_BITS).round_().div_(2**BETWEEN_BITS)
+    return _convolve(x, 2, weights, _mirrored, zero).round_()
 
 
 def gaussian_weights(sigma: F64, reach: int, limits: F64 | None) -> F64:
@@ -76,16 +74,11 @@ def _rounded(weights: F64, bits: int) -> F64:
     return rounded
 
 
-def _on(x: Tensor, weights: F64) -> Tensor:
-    """Return weights on the device of `x`, (B, taps, 1, 1, 1)."""
-    return torch.from_numpy(weights).float().to(x.device)[..., None, None, None]
-
-
-def _convolve(x: Tensor, dim: int, weights: Tensor, pad: Callable[[Tensor, int, int], Tensor]) -> Tensor:
-    """Convolve `x` along `dim` with `weights`, tap by tap; in cache this is as fast as a convolution kernel."""
+def _convolve(x: Tensor, dim: int, weights: Tensor, pad: Callable[[Tensor, int, int], Tensor], offset: Tensor) -> Tensor:
+    """Convolve `x` along `dim` with `weights` and add `offset`, tap by tap; in cache this is as fast as a convolution kernel."""
     taps, size = weights.shape[1], x.shape[dim]
     x = pad(x, dim, taps // 2)
-    total = x.narrow(dim, 0, size) * weights[:, 0]
+    total = torch.addcmul(offset, x.narrow(dim, 0, size), weights[:, 0])
     for i in range(1, taps):
         total.addcmul_(x.narrow(dim, i, size), weights[:, i])
     return total

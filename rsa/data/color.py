@@ -55,15 +55,23 @@ def gray(count: int) -> Affine:
     return Affine(np.tile(GRAY, (count, 1, 1)), np.zeros((count, 3, 3)))
 
 
-def jitter_steps(brightness: F64, contrast: F64, saturation: F64, order: NDArray[np.int64]) -> list[Affine]:
-    """Return the four operations in each sample's `order` (B, 4), with the identity in place of hue."""
+def jitter_steps(brightness: F64, contrast: F64, saturation: F64, order: NDArray[np.int64]) -> tuple[list[Affine], list[Affine]]:
+    """Return three maps before hue and three after it, in each sample's `order` (B, 4) of the four operations.
+
+    Whatever place hue has in the order, its rotation stands between the two lists; operations fill the places next to it and
+    the others are identities.
+    """
     same = np.tile(np.eye(3), (len(order), 1, 1))
     none = np.zeros_like(same)
     b, c, s = (factor[:, None, None] for factor in (brightness, contrast, saturation))
-    matrices = np.stack([same * b, same * c, same * s + GRAY * (1 - s), same])  # (4, B, 3, 3)
+    matrices = np.stack([same * b, same * c, same * s + GRAY * (1 - s), same])  # (4, B, 3, 3), the last one in place of hue
     mean_matrices = np.stack([none, GRAY * (1 - c), none, none])  # contrast mixes with the mean luma
     rows = np.arange(len(order))
-    return [Affine(matrices[place, rows], mean_matrices[place, rows]) for place in order.T]
+    padded = np.pad(order, ((0, 0), (3, 3)), constant_values=HUE)
+    hue = 3 + np.argmax(order == HUE, axis=1)
+    places = [padded[rows, hue + step] for step in (-3, -2, -1, 1, 2, 3)]
+    maps = [Affine(matrices[place, rows], mean_matrices[place, rows]) for place in places]
+    return maps[:3], maps[3:]
 
 
 def turn_hue(turns: F64) -> Affine:

@@ -26,7 +26,7 @@ from rsa.data.coloring import apply_colors
 from rsa.data.index import Split
 from rsa.data.order import Order
 from rsa.data.samples import Samples
-from rsa.data.views import Boxes, Recipe, draw_boxes, draw_colors
+from rsa.data.views import Boxes, Colors, Recipe, draw_boxes, draw_colors, join_colors
 
 I64 = NDArray[np.int64]
 
@@ -143,16 +143,20 @@ class TrainingViews:
     def _batch(self, iteration: int, crops: list[Tensor]) -> Batch:
         ids, labels, boxes = self._samples(iteration)
         epoch = iteration // self.steps_per_epoch
-        epochs = np.full(len(ids), epoch)
-        views, number = [], 0
-        for view in self.recipe.views:
-            images = crops[view.crop]
-            if view.color is not None:
-                images = apply_colors(images, draw_colors(view.color, number, self.seed, ids, epochs))
-                number += 1
-            views.append(images)
+        views = [crops[view.crop] for view in self.recipe.views]
+        colors = self._colors(ids, np.full(len(ids), epoch))
+        for size in {views[i].shape for i in colors}:  # views of one size are coloured as one batch: fewer kernels on a GPU
+            same = [i for i in colors if views[i].shape == size]
+            colored = apply_colors(torch.cat([views[i] for i in same]), join_colors([colors[i] for i in same]))
+            for i, view in zip(same, colored.chunk(len(same)), strict=True):
+                views[i] = view
         places = np.stack([np.column_stack([box.start, box.shape, box.flip]) for box in boxes]).astype(np.int64)
         return Batch(iteration, Samples(ids, torch.from_numpy(labels), places, epoch, self.seed), views)
+
+    def _colors(self, ids: I64, epochs: I64) -> dict[int, Colors]:
+        """Return the colours of each coloured view by its number."""
+        colored = [(i, view.color) for i, view in enumerate(self.recipe.views) if view.color is not None]
+        return {i: draw_colors(color, number, self.seed, ids, epochs) for number, (i, color) in enumerate(colored)}
 
     def _find_samples(self, iteration: int) -> tuple[I64, I64, list[Boxes]]:
         ids, epoch = self.order.batch(iteration, self.rank, self.world)

@@ -8,12 +8,13 @@ Two recipes with the same seed share their draws: RSA's aggressive views are BYO
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsa.data import color
-from rsa.data.color import HUE, Affine
+from rsa.data.color import Affine
 from rsa.data.philox import uniforms
 from rsa.params.views import BlurKernel, Interpolation, Jitter, Views
 
@@ -130,18 +131,30 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Colors:
-    """The colour parameters of B samples: affine maps, each followed by a hue rotation, then blur and solarisation."""
+    """The colour parameters of B samples: affine maps, a hue rotation, affine maps again, blur and solarisation."""
 
-    steps: list[Affine]
-    turns: list[F64]  # (B,) each, hue rotation after a step; 0: none. Empty if the steps include hue.
+    before: list[Affine]
+    turns: F64  # (B,) rotation of hue; 0: none
+    after: list[Affine]
     sigma: F64  # (B,) px; 0: no blur
     kernel: BlurKernel
     solarize: NDArray[np.bool_]  # (B,)
 
     def __getitem__(self, part: slice) -> "Colors":
         """Return the parameters of a slice of the batch."""
-        steps = [Affine(step.matrix[part], step.mean_matrix[part]) for step in self.steps]
-        return Colors(steps, [turn[part] for turn in self.turns], self.sigma[part], self.kernel, self.solarize[part])
+        before, after = ([Affine(*(x[part] for x in step)) for step in steps] for steps in (self.before, self.after))
+        return Colors(before, self.turns[part], after, self.sigma[part], self.kernel, self.solarize[part])
+
+
+def join_colors(parts: list[Colors]) -> Colors:
+    """Concatenate the colours of several views, which must have the same settings but for probabilities."""
+    one = parts[0]
+    before, after = (
+        [Affine(*map(np.concatenate, zip(*steps, strict=True))) for steps in zip(*maps, strict=True)]
+        for maps in ([part.before for part in parts], [part.after for part in parts])
+    )
+    turns, sigma, solarize = (np.concatenate([getattr(part, name) for part in parts]) for name in ("turns", "sigma", "solarize"))
+    return Colors(before, turns, after, sigma, one.kernel, solarize)
 
 
 def draw_boxes(crop: Crop, number: int, seed: int, ids: I64, epochs: I64, heights: I64, widths: I64) -> Boxes:
@@ -183,16 +196,15 @@ def draw_colors(p: Color, number: int, seed: int, ids: I64, epochs: I64) -> Colo
     turns = p.jitter.hue * (2 * u[:, 3] - 1)
     order = np.argsort(u[:, 4:8], axis=1, kind="stable")  # (B, 4), uniform over the 24 orders
     jittered, gray = u[:, 8] < p.jitter.prob, u[:, 9] < p.gray_prob
-    to_gray = color.gray(len(ids)).where(gray)
-    steps = [step.where(jittered) for step in color.jitter_steps(brightness, contrast, saturation, order)]
-    hue_here = [(place == HUE) & jittered for place in order.T]
     low, high = p.blur_sigma
     sigma = np.where(u[:, 10] < p.blur_prob, low + (high - low) * u[:, 11], 0)
     solarize = u[:, 12] < p.solarize_prob
+    to_gray = color.gray(len(ids)).where(gray)
+    before, after = (
+        [step.where(jittered) for step in steps] for steps in color.jitter_steps(brightness, contrast, saturation, order)
+    )
     if p.exact:
-        return Colors([*steps, to_gray], [np.where(here, turns, 0) for here in hue_here], sigma, p.blur_kernel, solarize)
-    turn = color.turn_hue(turns)
-    composed = color.identity(len(ids))
-    for step, here in zip(steps, hue_here, strict=True):
-        composed = composed.then(step).then(turn.where(here))
-    return Colors([composed.then(to_gray)], [], sigma, p.blur_kernel, solarize)
+        return Colors(before, np.where(jittered, turns, 0), [*after, to_gray], sigma, p.blur_kernel, solarize)
+    turn = color.turn_hue(turns).where(jittered)
+    composed = reduce(Affine.then, [*before, turn, *after, to_gray])
+    return Colors([composed], np.zeros(len(ids)), [], sigma, p.blur_kernel, solarize)

@@ -1,5 +1,7 @@
 """Colour arithmetic against torchvision on photographs: Pillow's and the tensor version, with the same parameters."""
 
+from functools import reduce
+
 import numpy as np
 import pytest
 import torch
@@ -32,10 +34,7 @@ def applied(drawn: Colors) -> np.ndarray:
 
 def exactly(step: Affine | None = None, turns: np.ndarray = NONE, gray: np.ndarray = NEVER) -> Colors:
     """One operation alone, in the exact mode."""
-    same = color.identity(COUNT)
-    return Colors(
-        [step or same, same, same, same, color.gray(COUNT).where(gray)], [turns, NONE, NONE, NONE], NONE, "pillow", NEVER
-    )
+    return Colors([step or color.identity(COUNT)], turns, [color.gray(COUNT).where(gray)], NONE, "pillow", NEVER)
 
 
 def torchvision(operation) -> dict[str, np.ndarray]:
@@ -50,7 +49,8 @@ def torchvision(operation) -> dict[str, np.ndarray]:
 def single(operation: int, factors: np.ndarray) -> Affine:
     """The affine step of one operation of the jitter, with the others' factors 1."""
     arguments = [factors if i == operation else np.ones(COUNT) for i in (BRIGHTNESS, CONTRAST, SATURATION)]
-    return color.jitter_steps(*arguments, np.tile([operation, *(i for i in range(4) if i != operation)], (COUNT, 1)))[0]
+    before, _ = color.jitter_steps(*arguments, np.tile([operation, HUE, *(i for i in range(3) if i != operation)], (COUNT, 1)))
+    return before[-1]
 
 
 FACTORS = np.random.default_rng(0).uniform(0.6, 1.4, COUNT)
@@ -77,8 +77,7 @@ def test_each_operation_alone_is_torchvisions(name):
 
 
 def test_solarize_is_torchvisions():
-    identity = [color.identity(COUNT)]
-    solarized = applied(Colors(identity, [], NONE, "pillow", ~NEVER))
+    solarized = applied(Colors([], NONE, [], NONE, "pillow", ~NEVER))
     for want in torchvision(lambda x, i: tv.solarize(x, 128)).values():
         np.testing.assert_array_equal(solarized, want)
 
@@ -108,15 +107,11 @@ def test_a_whole_jitter_differs_from_torchvisions_by(exact, limit):
     random = np.random.default_rng(3)
     order = np.stack([random.permutation(4) for _ in range(COUNT)])
     factors, turns = random.uniform(0.6, 1.4, (3, COUNT)), random.uniform(-0.1, 0.1, COUNT)
-    steps = color.jitter_steps(*factors, order)
-    here = [place == HUE for place in order.T]
+    before, after = color.jitter_steps(*factors, order)
     if exact:
-        drawn = Colors([*steps, color.identity(COUNT)], [np.where(h, turns, 0) for h in here], NONE, "pillow", NEVER)
+        drawn = Colors(before, turns, after, NONE, "pillow", NEVER)
     else:
-        whole = color.identity(COUNT)
-        for step, h in zip(steps, here, strict=True):
-            whole = whole.then(step).then(color.turn_hue(turns).where(h))
-        drawn = Colors([whole], [], NONE, "pillow", NEVER)
+        drawn = Colors([reduce(Affine.then, [*before, color.turn_hue(turns), *after])], NONE, [], NONE, "pillow", NEVER)
     want = torchvision(lambda x, i: jittered(x, i, order, factors, turns))["Pillow"]
     mean = np.abs(applied(drawn) - want).mean()
     print(f"exact={exact}: mean difference {mean:.2f} of 255")

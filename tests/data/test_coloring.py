@@ -1,11 +1,15 @@
 """Colours are exact: the same bits for any batch, threads and device, and equal to integer arithmetic."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rsa.data.coloring import MATRIX_BITS, apply_colors
-from rsa.data.views import Color, Colors, draw_colors
+from rsa.data.views import Color, Colors, draw_colors, join_colors
 from rsa.params.views import Jitter
 
 COUNT = 24
@@ -48,7 +52,7 @@ def test_a_sample_has_the_same_bits_in_any_batch_and_with_any_threads(exact, hei
 @pytest.mark.parametrize(("height", "width"), SHAPES)
 def test_the_affine_map_is_integer_arithmetic(height, width):
     pixels, colors = images(height, width), drawn(False, blur=0, solarize=0)
-    ((matrices, mean_matrices),) = colors.steps
+    ((matrices, mean_matrices),) = colors.before
     want = []
     for x, matrix, mean_matrix in zip(pixels.astype(np.int64), matrices, mean_matrices, strict=True):
         unit = 2.0 ** (np.ceil(np.log2(np.abs(matrix).max())) - MATRIX_BITS)
@@ -63,9 +67,33 @@ def test_the_affine_map_is_integer_arithmetic(height, width):
 
 def test_white_gray_and_black_stay_what_they_are_in_greyscale():
     levels = np.repeat(np.arange(0, 256, 11, dtype=np.uint8), 8 * 8 * 3).reshape(-1, 8, 8, 3)
-    colors = Colors(drawn(False, gray=1.0).steps, [], np.zeros(COUNT), "pillow", np.zeros(COUNT, bool))
+    colors = Colors(drawn(False, gray=1.0).before, np.zeros(COUNT), [], np.zeros(COUNT), "pillow", np.zeros(COUNT, bool))
     got = colored(levels, colors)
     assert np.ptp(got.reshape(COUNT, -1), axis=1).max() == 0
+
+
+class Launches(TorchDispatchMode):
+    """Counts the kernels and the transfers to a GPU that operators would cause."""
+
+    kernels, transfers = 0, 0
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = operator(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.is_cuda and not operator.is_view and "empty" not in str(operator):
+            self.kernels += 1
+            self.transfers += any(isinstance(x, torch.Tensor) and not x.is_cuda and x.ndim > 0 for x in args)
+        return result
+
+
+@pytest.mark.parametrize(("exact", "most"), [(False, 60), (True, 150)])
+def test_a_gpu_gets_few_kernels_and_one_transfer_for_both_views(exact, most, monkeypatch):
+    """Tensors on a GPU are faked."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    colors = join_colors([drawn(exact, solarize=0), drawn(exact, solarize=0)])
+    with FakeTensorMode(allow_non_fake_inputs=True), Launches() as launches:
+        apply_colors(torch.empty(2 * COUNT, 224, 224, 3, dtype=torch.uint8, device="cuda"), colors)
+    assert 0 < launches.kernels <= most
+    assert launches.transfers == 1
 
 
 @pytest.mark.gpu

@@ -62,9 +62,9 @@ def test_an_image_that_no_box_fits_gets_torchvisions_central_crop(height, width)
 def test_colors_follow_their_probabilities_and_ranges(tiny):
     color = color_of(tiny.views.model_copy(update={"exact_color": True, "solarize_prob": (0.3, 0.0)}), 0)
     drawn = draw_colors(color, 0, 0, np.arange(COUNT), np.zeros(COUNT, int))
-    changed = np.any([np.any(step.matrix != np.eye(3), axis=(1, 2)) for step in drawn.steps[:4]], axis=0)
-    turned = np.any([turn != 0 for turn in drawn.turns], axis=0)
-    gray = np.any(drawn.steps[4].matrix != np.eye(3), axis=(1, 2))
+    changed = np.any([np.any(step.matrix != np.eye(3), axis=(1, 2)) for step in [*drawn.before, *drawn.after[:3]]], axis=0)
+    turned = drawn.turns != 0
+    gray = np.any(drawn.after[3].matrix != np.eye(3), axis=(1, 2))
     for happened, prob in (
         (changed, color.jitter.prob),
         (turned, color.jitter.prob),
@@ -75,28 +75,34 @@ def test_colors_follow_their_probabilities_and_ranges(tiny):
         assert stats.binomtest(int(happened.sum()), COUNT, prob).pvalue > 1e-3
     low, high = color.blur_sigma
     assert stats.kstest(drawn.sigma[drawn.sigma > 0], "uniform", (low, high - low)).pvalue > 1e-3
-    turns = np.sum(drawn.turns, axis=0)[turned]
-    assert stats.kstest(turns, "uniform", (-color.jitter.hue, 2 * color.jitter.hue)).pvalue > 1e-3
+    assert stats.kstest(drawn.turns[turned], "uniform", (-color.jitter.hue, 2 * color.jitter.hue)).pvalue > 1e-3
 
 
 def test_the_four_operations_come_in_all_24_orders_alike(tiny):
     color = color_of(tiny.views.model_copy(update={"exact_color": True}), 0)
     drawn = draw_colors(color, 0, 0, np.arange(COUNT), np.zeros(COUNT, int))
-    places = np.stack([turn != 0 for turn in drawn.turns])  # where hue is
-    counts = places.sum(1)
+    operations = [drawn.before, drawn.after[:3]]
+    brightness, contrast, saturation = (
+        np.stack([[kind(step) for step in steps] for steps in operations])  # (2, 3, COUNT): three places before hue, three after
+        for kind in (
+            lambda step: (step.matrix[:, 0, 1] == 0) & (step.matrix[:, 0, 0] != 1) & (step.mean_matrix[:, 0, 0] == 0),
+            lambda step: step.mean_matrix[:, 0, 0] != 0,
+            lambda step: step.matrix[:, 0, 1] != 0,
+        )
+    )
+    assert (brightness.sum((0, 1)) == (drawn.turns != 0)).all()
+    jittered = drawn.turns != 0
+    places = np.stack([each.reshape(6, -1).argmax(0)[jittered] for each in (brightness, contrast, saturation)])
+    orders, counts = np.unique(places.argsort(0) + 10 * (places < 3).sum(0), axis=1, return_counts=True)
+    assert orders.shape[1] == 24
     assert stats.chisquare(counts).pvalue > 1e-3
-    contrast = np.stack([np.any(step.mean_matrix != 0, axis=(1, 2)) for step in drawn.steps[:4]])
-    both = [(int(h), int(c)) for h, c in zip(places.argmax(0), contrast.argmax(0), strict=True) if places[:, 0].size and h != c]
-    pairs = np.unique(both, axis=0, return_counts=True)[1]
-    assert len(pairs) == 12
-    assert stats.chisquare(pairs).pvalue > 1e-3
 
 
 def test_brightness_factors_follow_color_jitter(tiny):
     jitter = tiny.views.jitter.model_copy(update={"prob": 1.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0})
     color = color_of(tiny.views.model_copy(update={"jitter": jitter, "gray_prob": 0.0}), 0)
     drawn = draw_colors(color, 0, 0, np.arange(COUNT), np.zeros(COUNT, int))
-    factors = drawn.steps[0].matrix[:, 0, 0]
+    factors = drawn.before[0].matrix[:, 0, 0]
     torch.manual_seed(0)
     theirs = [v2.ColorJitter(brightness=jitter.brightness).make_params([])["brightness_factor"] for _ in range(COUNT)]
     assert stats.ks_2samp(factors, theirs).pvalue > 1e-3
