@@ -42,8 +42,8 @@ class _Normalize(torch.autograd.Function):
         scale = weight * (var + context.eps).rsqrt()
         slope = -scale * (var + context.eps).rsqrt() * mean_gx
         constant = -scale * mean_g - slope * mean
-        # scale g + constant + slope x, computed with the fastest available kernels
-        gx = F.batch_norm(g, torch.zeros_like(mean), torch.ones_like(var), scale, constant, False, 0.0, 0.0)
+        # scale g + constant + slope x, computed with the fastest available kernels; F.batch_norm refuses an epsilon of 0
+        gx = torch.batch_norm(g, scale, constant, torch.zeros_like(mean), torch.ones_like(var), False, 0.0, 0.0, False)
         gx.addcmul_(x, slope.to(x.dtype).view(-1, *[1] * (x.ndim - 2)))
         return gx, gw, gb, None, None, None, None
 

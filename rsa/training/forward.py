@@ -1,5 +1,6 @@
 """The forward pass of a step as one module, which DistributedDataParallel can wrap."""
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -9,6 +10,11 @@ from torch.utils._pytree import tree_map_only
 
 from rsa import distributed
 from rsa.data.samples import Samples
+
+# Whether each forward pass sends buffers to all ranks, as torch calls it since 2.14 and before.
+SEND_BUFFERS = next(
+    name for name in ("forward_sync_buffers", "broadcast_buffers") if name in signature(DistributedDataParallel).parameters
+)
 
 
 class Forward(nn.Module):
@@ -34,9 +40,10 @@ def forward_of_ranks(method: Any, precision: str) -> Forward | DistributedDataPa
     forward = Forward(method, precision)
     if distributed.world_size() == 1:
         return forward
+    unsent: dict[str, Any] = {SEND_BUFFERS: False}  # batch norms are synchronised
     return DistributedDataParallel(
         forward,
-        forward_sync_buffers=False,  # batch norms are synchronised
+        **unsent,
         gradient_as_bucket_view=True,
         # DINO freezes its prototypes at first. Also, buckets then stay as they are: otherwise torch orders them anew after the
         # first step of a process, and a resumed run would add gradients in another order, with other rounding.
