@@ -17,8 +17,9 @@ from statistics import median
 import torch
 
 from benchmarks.input import sharded
+from rsa.data.batch import Batch
 from rsa.data.index import Split
-from rsa.data.loader import Batch, TrainingViews
+from rsa.data.loader import TrainingViews
 from rsa.data.normalize import Normalize
 from rsa.data.sources import open_source
 from rsa.methods import build_method

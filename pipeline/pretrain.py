@@ -14,8 +14,9 @@ from torch import nn
 
 from pipeline.stage import run, write_json
 from rsa import distributed, fingerprint, provenance
+from rsa.data.batch import Batch
 from rsa.data.index import Split, pretraining_split
-from rsa.data.loader import Batch, TrainingViews
+from rsa.data.loader import TrainingViews
 from rsa.data.normalize import Normalize
 from rsa.data.picture import save_views
 from rsa.data.views import Recipe, candidates

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rsa import distributed
 from rsa.checks.outcome import FailedError
-from rsa.data.loader import Batch
+from rsa.data.batch import Batch
 from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.methods import build_method

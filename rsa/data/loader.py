@@ -10,7 +10,6 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from threading import Barrier
 from typing import Any
@@ -22,6 +21,7 @@ from nvidia.dali import fn
 from torch import Tensor
 
 from rsa.data import dali, decoding
+from rsa.data.batch import Batch, Position
 from rsa.data.coloring import apply_colors
 from rsa.data.index import Split
 from rsa.data.order import Order
@@ -29,50 +29,6 @@ from rsa.data.samples import Samples
 from rsa.data.views import Boxes, Colors, Recipe, draw_boxes, draw_colors, join_colors
 
 I64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One rank's block of a global batch, with B samples."""
-
-    iteration: int
-    samples: Samples
-    views: list[Tensor]  # each (B, size, size, 3) uint8
-
-    def head(self, count: int) -> "Batch":
-        """Return the first `count` samples."""
-        return Batch(self.iteration, self.samples[:count], [view[:count] for view in self.views])
-
-    def difference(self, other: "Batch") -> dict[str, float]:
-        """Return the share of values that differ from another batch's views, and the mean difference in 255ths."""
-        ours, theirs = (torch.cat([view.cpu().flatten() for view in batch.views]).int() for batch in (self, other))
-        apart = (ours - theirs).abs().double()
-        return {"share": float((apart > 0).double().mean()), "mean": float(apart.mean())}
-
-    def micro_batches(self, count: int) -> "list[Batch]":
-        """Split into `count` micro-batches of equal size, whose gradients are accumulated."""
-        if count == 1:
-            return [self]
-        size = len(self.samples.ids) // count
-        cuts = [slice(i * size, (i + 1) * size) for i in range(count)]
-        return [Batch(self.iteration, self.samples[cut], [view[cut] for view in self.views]) for cut in cuts]
-
-
-@dataclass(frozen=True)
-class Position:
-    """The position of a run in its data and the identity of the data, as needed to resume."""
-
-    iteration: int
-    seed: int
-    batch_size: int
-    index_sha256: str
-    recipe_sha256: str
-
-    def require_same_data(self, other: "Position") -> None:
-        """Raise ValueError with both values if the other position belongs to different data."""
-        for key, value in asdict(self).items():
-            if key != "iteration" and getattr(other, key) != value:
-                raise ValueError(f"the checkpoint was written with {key} {getattr(other, key)}, this run uses {value}")
 
 
 def single_threads(count: int) -> ThreadPoolExecutor:

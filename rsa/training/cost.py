@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsa.data.loader import Batch
+from rsa.data.batch import Batch
 from rsa.data.normalize import Normalize
 from rsa.training.loop import Method
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rsa import distributed
-from rsa.data.loader import Batch
+from rsa.data.batch import Batch
 from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.params.optimizer import Optimizer

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from rsa import distributed
-from rsa.data.loader import Position, TrainingViews
+from rsa.data.batch import Position
 from rsa.data.normalize import Normalize
 from rsa.params.optimizer import Optimizer
 from rsa.params.pretrain import Pretrain
@@ -20,7 +20,10 @@ from rsa.training.live import Live
 from rsa.training.loop import train
 from rsa.training.progress import ProgressDisplay
 
-LoadViews = Callable[[int], TrainingViews]  # argument: the first step
+if TYPE_CHECKING:  # its module needs DALI, training does not
+    from rsa.data.loader import TrainingViews
+
+LoadViews = Callable[[int], "TrainingViews"]  # argument: the first step
 
 
 @dataclass

@@ -4,7 +4,7 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsa.data.loader import Batch
+from rsa.data.batch import Batch
 from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.methods import build_method

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsa.data.loader import Batch
+from rsa.data.batch import Batch
 from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.methods import method_class

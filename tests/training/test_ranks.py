@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rsa.data.loader import Batch
+from rsa.data.batch import Batch
 from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.methods import build_method
