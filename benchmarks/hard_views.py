@@ -16,7 +16,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.input import sharded
+from benchmarks.photographs import sharded
 from rsa.data.batch import Batch
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews

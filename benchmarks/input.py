@@ -17,27 +17,24 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import webdataset
 from PIL import Image, ImageFilter
-from sklearn.datasets import load_sample_images
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
+from benchmarks.photographs import photographs, sharded
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.normalize import Normalize
-from rsa.data.shards import write_shards
-from rsa.data.sources import Sample, Source, open_source
+from rsa.data.sources import open_source
 from rsa.data.views import candidate_view_pairs
 from rsa.methods import method_class
 from rsa.models.backbones import build_backbone
 from rsa.params.document import Params
 from rsa.params.model import Model
-from rsa.params.shards import Shards
 from rsa.params.views import Views
 from rsa.recipes import load_recipe
 from rsa.training.loop import train
@@ -151,28 +148,6 @@ def compare(split: Split, views: Views, batch_size: int) -> dict[str, float]:
     return {name: images_per_second(way(), batch_size) for name, way in ways.items()}
 
 
-def photographs() -> Source:
-    """300 cuts of 500x375 px as JPEG, about ImageNet's median image."""
-    places = np.random.default_rng(0)
-    encoded = {}
-    for i in range(300):
-        whole = load_sample_images().images[i % 2]
-        top, left = places.integers(0, whole.shape[0] - 375), places.integers(0, whole.shape[1] - 500)
-        buffer = io.BytesIO()
-        Image.fromarray(whole[top : top + 375, left : left + 500]).save(buffer, "JPEG", quality=90)
-        encoded[f"photo_{i:03d}"] = buffer.getvalue()
-    samples = [Sample(key, "jpg", i % 2, key) for i, key in enumerate(encoded)]
-    return Source(["a", "b"], {"train": samples}, lambda sample: encoded[sample.key])
-
-
-def sharded(source: Source, folder: Path, per_shard: int) -> tuple[Split, float]:
-    shards = Shards(seed=0, samples_per_shard=per_shard, bytes_per_shard=None, resize=None, max_bad_samples=0)
-    started = time.perf_counter()
-    folder.mkdir()
-    write_shards(source, shards, {}, folder, folder.with_name(folder.name + ".work"))
-    return Split(folder, "train"), time.perf_counter() - started
-
-
 def tar_seconds(split: Split, folder: Path) -> float:
     """How long `tar` takes to copy the same files."""
     folder.mkdir()
@@ -224,7 +199,7 @@ def main(archive: Path | None) -> None:
             print(f"sharding: {total / seconds:.0f} images/s; tar of the same files: {len(split) / tar:.0f} images/s")
             print(f"waiting for data: {100 * waiting_share(split, small):.2f} % of a training step (ResNet-18, 32 px, batch 64)")
             rows.append(("32 px", compare(split, small.views, 256)))
-        split, _ = sharded(photographs(), Path(scratch) / "large", 75)
+        split, _ = sharded(photographs(300), Path(scratch) / "large", 75)
         rows.append(("224 px", compare(split, large, 32)))
         shutil.rmtree(scratch, ignore_errors=True)
     names = list(rows[0][1])
