@@ -35,7 +35,7 @@ def detect(
 
     `work` keeps checkpoints.
     """
-    device = setup(runtime.device, runtime.threads.evaluation, seed)
+    device = setup(runtime.device, runtime.threads.evaluation, seed, kernels=runtime.kernels)
     backbone = open_encoder(model, encoder)
     if isinstance(backbone, Pixels):  # no layers for a detector to stand on
         write_json(out, {})

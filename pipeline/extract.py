@@ -30,7 +30,7 @@ def extract(
     out: Path,
 ) -> None:
     """Write the features of both splits of the dataset with the manifest `shards`."""
-    device = setup(runtime.device, runtime.threads.evaluation, seed=0)
+    device = setup(runtime.device, runtime.threads.evaluation, seed=0, kernels=runtime.kernels)
     encode = frozen(open_encoder(model, encoder), Normalize(normalize, device))
     for name in ("train", "test"):
         split = Split(shards.parent, name)

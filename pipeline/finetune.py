@@ -40,7 +40,7 @@ def finetune(
 
     `work` keeps checkpoints.
     """
-    device = setup(runtime.device, runtime.threads.evaluation, seed)
+    device = setup(runtime.device, runtime.threads.evaluation, seed, kernels=runtime.kernels)
     train = labelled(Split(shards.parent, "train"), percent, seed)
     backbone = open_encoder(model, encoder)
     scores = {}

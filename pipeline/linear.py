@@ -39,7 +39,7 @@ def linear(
 
     `work` keeps checkpoints.
     """
-    device = setup(runtime.device, runtime.threads.evaluation, seed)
+    device = setup(runtime.device, runtime.threads.evaluation, seed, kernels=runtime.kernels)
     backbone = open_encoder(model, encoder)
     if isinstance(backbone, Pixels) and settings.pooling != ["avg"]:  # no class token
         write_json(out, {})

@@ -37,6 +37,7 @@ from rsa.training.collapse import Health, threshold_violation
 from rsa.training.cost import cost_per_image
 from rsa.training.device import gpu_number, setup
 from rsa.training.launch import ERROR_FILE, exec_torchrun, in_group, is_other_node, is_rank, launch
+from rsa.training.memory import explained_shortage
 from rsa.training.optim import build_optimizer
 from rsa.training.run import Run, prepare
 
@@ -102,7 +103,7 @@ def first_batch(split: Split, recipe: Recipe, batch_size: int, seed: int) -> Bat
 
 def write_control(p: Sections, method: str, seed: int, split: Split, hashes: dict[str, str], out: Path) -> None:
     """Write the outputs of a control, which has an encoder but is not trained."""
-    device = setup(p.runtime.device, p.runtime.threads.pretrain, seed)
+    device = setup(p.runtime.device, p.runtime.threads.pretrain, seed, p.runtime.kernels)
     encoder = control_encoder(p.settings, build_backbone(p.model), p.views)
     (out / "snapshots").mkdir()
     name = PIXELS if p.settings.method == PIXELS else p.model.backbone
@@ -134,7 +135,7 @@ def rank() -> Callable[..., None] | None:
 def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) -> None:
     """Train as one rank of a run; the first rank leaves the stage's files in `work`."""
     threads = p.runtime.threads.pretrain
-    device = setup(p.runtime.device, threads, seed)
+    device = setup(p.runtime.device, threads, seed, p.runtime.kernels)
     normalize = Normalize(p.views.normalize, device)
     backbone = build_backbone(p.model)
     started_from = warm_start(backbone, p.model, p.pretrain.start)
@@ -160,7 +161,8 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
         work=work,
         save_encoder=lambda path, progress: save_encoder(model.backbone, path, p.model.backbone, progress),
     )
-    steps = this.train(views)
+    with explained_shortage(p.pretrain, distributed.world_size()):
+        steps = this.train(views)
     chosen = None
     if isinstance(model, HardViews):  # collective: batch norms reduce over all ranks
         chosen = choices(model, next(iter(views(0, 1, None))), normalize, p.pretrain.precision)
@@ -211,6 +213,7 @@ def described_run(p: Sections, method: str, seed: int, encoder: nn.Module, split
             "processes": distributed.world_size(),
             "threads": r.threads.pretrain,
             "compile": r.compile,
+            **(r.kernels.model_dump() if device.type == "cuda" else {}),
             "on_collapse": r.on_collapse,
         },
         "index_sha256": split.index_sha256,

@@ -39,7 +39,7 @@ def representation_metrics(
 ) -> None:
     """Measure every snapshot on the same views of the same training images, which `seed` draws."""
     threads = runtime.threads.evaluation
-    device = setup(runtime.device, threads, seed)
+    device = setup(runtime.device, threads, seed, kernels=runtime.kernels)
     normalize = Normalize(views.normalize, device)
     paths = sorted(snapshots.glob("*.safetensors"), key=progress_of)
     encoders = [frozen(open_encoder(model, path), normalize) for path in paths]

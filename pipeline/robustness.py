@@ -39,7 +39,7 @@ def robustness(
 ) -> None:
     """Test a linear probe, fitted on the clean `features`, on corrupted images of `shards`; `seed` draws all randomness."""
     threads = runtime.threads.evaluation
-    device = setup(runtime.device, threads, seed)
+    device = setup(runtime.device, threads, seed, kernels=runtime.kernels)
     encode = frozen(open_encoder(model, encoder), Normalize(normalize, device))
     clean = read_features(features, "train"), read_features(features, "test")
     with threadpool_limits(threads):

@@ -57,9 +57,29 @@ def all_reduce_mean(x: Tensor) -> Tensor:
     return all_gather_stack(x).mean(0) if world_size() > 1 else x
 
 
-def any_rank(flag: bool) -> bool:
-    """Return True on every rank if the flag is set on any of them."""
-    return bool(all_gather_stack(torch.tensor(flag)).any())
+class AnyRank:
+    """Flags that are set on any rank. With several ranks they are those of the call before, so that no rank waits for others."""
+
+    def __init__(self) -> None:
+        self.pending: tuple[dist.Work, Tensor] | None = None
+
+    def __call__(self, *flags: bool) -> list[bool]:
+        """Return the flags that any rank gave; every rank must call this equally often."""
+        if world_size() == 1:
+            return list(flags)
+        known = self.flush() or [False] * len(flags)
+        mine = torch.tensor(flags, dtype=torch.uint8)
+        self.pending = dist.all_reduce(mine, dist.ReduceOp.MAX, async_op=True), mine
+        return known
+
+    def flush(self) -> list[bool] | None:
+        """Return the flags of the last call, None before the first one, once all ranks have given theirs."""
+        if self.pending is None:
+            return None
+        work, flags = self.pending
+        work.wait()
+        self.pending = None
+        return flags.bool().tolist()
 
 
 def all_gather_object(thing: Any) -> list[Any]:

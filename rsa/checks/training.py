@@ -156,7 +156,8 @@ def memory(p: Params) -> str:
     """
     device, count = choose_device(p.runtime.device), processes(p.runtime)
     share = -(-p.pretrain.batch_size // (count * p.runtime.nodes * p.pretrain.accumulate))  # at once, of one process
-    words, most = [], 0.0
+    words, most, fits = [], 0.0, share
+    free = (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available() / count) / 1e9  # of one process
     for name in p.trained:
 
         def work(size: int, name: str = name) -> int:
@@ -164,17 +165,17 @@ def memory(p: Params) -> str:
 
         work(LARGE)  # the first time, code is made and kept
         small, large = work(SMALL), work(LARGE)
-        wanted = (small + max(0, large - small) * (share - SMALL) / (LARGE - SMALL)) / 1e9
+        per_image = max(1, large - small) / (LARGE - SMALL) / 1e9
+        wanted = small / 1e9 + per_image * (share - SMALL)
+        fits = min(fits, SMALL + int((free - small / 1e9) / per_image))
         words.append(f"{name} {wanted:.2f} GB")
         most = max(most, wanted)
-    if device.type == "cuda":
-        free, where = torch.cuda.mem_get_info(device)[0] / 1e9, "on the GPU"
-    else:
-        free, where, most = available() / 1e9, "here", most * count
+    where = "on the GPU" if device.type == "cuda" else "here"
     found = f"{', '.join(words)} for {share} images at once; {free:.1f} GB free {where}"
-    if most > free:
-        raise FailedError(f"{found}: raise pretrain.accumulate or lower batch_size")
-    return found
+    if most <= free:
+        return found
+    accumulate = p.pretrain.accumulate * -(-share // max(1, fits))
+    raise FailedError(f"{found}, enough for {max(0, fits)} images: set pretrain.accumulate to {accumulate} or lower batch_size")
 
 
 def available() -> int:

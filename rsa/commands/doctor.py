@@ -25,7 +25,7 @@ def doctor(ctx: click.Context, params_file: Path) -> None:
     from rsa.training.device import setup
 
     p = load(params_file)
-    setup("cpu" if p.runtime.device == "cpu" else "auto", p.runtime.threads.pretrain, 0)
+    setup("cpu" if p.runtime.device == "cpu" else "auto", p.runtime.threads.pretrain, 0, p.runtime.kernels)
     failed = False
     for name, check in CHECKS.items():
         verdict: str

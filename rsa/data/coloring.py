@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rsa.data.blur import blur, blur_weights
 from rsa.data.color import Affine
+from rsa.data.transfer import upload
 from rsa.data.views import Colors
 
 F64 = NDArray[np.float64]
@@ -69,7 +70,7 @@ def _on_device(arrays: Sequence[NDArray[Any]], device: torch.device) -> Iterator
         return
     parts = [tensor.flatten().view(torch.uint8) for tensor in tensors]
     packed = torch.cat([F.pad(part, (0, -len(part) % 8)) for part in parts])  # aligned for every type
-    there, start = packed.pin_memory().to(device, non_blocking=True), 0
+    there, start = upload(packed, device), 0
     for tensor, part in zip(tensors, parts, strict=True):
         yield there[start : start + len(part)].view(tensor.dtype).view(tensor.shape)
         start += len(part) + -len(part) % 8

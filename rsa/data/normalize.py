@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from rsa.data.transfer import upload
 from rsa.params.views import ChannelStatistics
 
 
@@ -16,9 +17,9 @@ class Normalize:
     def __call__(self, images: Tensor) -> Tensor:
         """Return (images / 255 - mean) / std."""
         batch, height, width, _ = images.shape
-        if self.device.type == "cuda" and images.device.type == "cpu":
-            images = images.pin_memory()  # otherwise the transfer blocks
-        x = images.to(self.device, non_blocking=True).reshape(batch, height, 3 * width).to(self.scale.dtype)
+        if images.device.type != self.device.type:
+            images = upload(images, self.device)
+        x = images.reshape(batch, height, 3 * width).to(self.scale.dtype)
         # Entire rows of pixels at a time; broadcasting over the three channels is several times slower.
         x = torch.addcmul(self.shift.repeat(width), x, self.scale.repeat(width), out=x)
         return x.reshape(batch, height, width, 3).permute(0, 3, 1, 2)

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from rsa.data.philox import uniforms
 from rsa.data.samples import Samples
+from rsa.data.transfer import upload
 from rsa.methods.method import Combinations, Method
 from rsa.params.hard_views import HardViews as HardViewSettings
 from rsa.params.hard_views import Scoring
@@ -103,7 +104,7 @@ class HardViews(Method):
         numbers = torch.arange(len(combinations), device=losses.device)[:, None]
         hardest = torch.where(losses == losses.max(0).values, numbers, len(combinations)).min(0).values  # ties take the first
         chosen = hardest.clamp(max=len(combinations) - 1)  # all losses are NaN: the training loop raises the error
-        return Selection(losses, torch.tensor(combinations, device=losses.device), chosen, embedded)
+        return Selection(losses, upload(torch.tensor(combinations), losses.device), chosen, embedded)
 
     def pick(self, views: list[Tensor], numbers: Tensor) -> list[Tensor]:
         """Select each sample's views by candidate numbers (candidates in a combination, B), in the method's order."""
@@ -150,7 +151,7 @@ class HardViews(Method):
         if combinations.shape[1] == 1:
             return terms
         combinations = combinations[:, :2]
-        boxes = torch.from_numpy(samples.boxes[..., :4]).to(chosen.device)  # (candidates, B, 4)
+        boxes = upload(torch.from_numpy(samples.boxes[..., :4]), chosen.device)  # (candidates, B, 4)
         overlap = iou(boxes[combinations[:, 0]], boxes[combinations[:, 1]])  # (S, B)
         last = views[-(len(views) // self.views_per_candidate) :]  # the aggressive views of RSA's view pairs
         colors = torch.stack([view.mean((2, 3)) for view in last])  # (candidates, B, 3)
@@ -206,7 +207,8 @@ def scoring(method: Method, p: Scoring, device: str) -> Iterator[None]:
             norm.track_running_stats = False  # use batch statistics, keep none
         for parameter in still:
             parameter.requires_grad_(True)  # autocast caches casts only of parameters that require a gradient
-        with torch.random.fork_rng(), torch.autocast(device, torch.bfloat16, enabled=enabled):
+        devices = [torch.cuda.current_device()] if device == "cuda" else []
+        with torch.random.fork_rng(devices), torch.autocast(device, torch.bfloat16, enabled=enabled):
             yield
     finally:
         method.joint_views = joint_views

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rsa.data.samples import Samples
+from rsa.data.transfer import upload
 from rsa.data.views import weak_views
 from rsa.methods.method import Combinations, Method, MethodSettings
 from rsa.models.backbones import full_precision, representation
@@ -54,7 +55,7 @@ class Supervised(Method):
         if low < 0 or high >= self.p.classes:
             raise ValueError(f"labels must be 0 to {self.p.classes - 1} (methods.*.classes), got {low} to {high}")
         logits = self.forward_views(lambda view: full_precision(self.classifier(representation(self.backbone, view))), views)
-        return SupervisedEmbeddings(logits, (samples.labels.to(logits[0].device),) * len(views))
+        return SupervisedEmbeddings(logits, (upload(samples.labels, logits[0].device),) * len(views))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return the loss and the top-1 accuracy (0 or 100) of every sample, (B,)."""

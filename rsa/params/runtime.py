@@ -1,8 +1,8 @@
 """Section `runtime`: where and how stages run. No result depends on it beyond rounding, so DVC does not watch it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rsa.params.section import Count, Fraction, Positive, Section
 
@@ -13,6 +13,23 @@ class Threads(Section):
     pretrain: Count
     evaluation: Count
     probe: Count
+
+
+class Kernels(Section):
+    """Settings of torch that choose its kernels on a GPU."""
+
+    deterministic: bool
+    tf32: bool
+    cudnn_benchmark: bool
+
+    @model_validator(mode="after")
+    def _bits(self) -> Self:
+        if self.deterministic and self.cudnn_benchmark:
+            raise ValueError("cudnn_benchmark must be false if deterministic is true: timings choose a kernel, and so the bits")
+        return self
+
+
+STRICT = Kernels(deterministic=True, tf32=False, cudnn_benchmark=False)
 
 
 class Checkpoint(Section):
@@ -38,6 +55,7 @@ class Runtime(Section):
     threads: Threads
     probe_gpus: Literal[0, 1]
     compile: bool
+    kernels: Kernels
     on_collapse: Literal["stop", "mark"]
     checkpoint: Checkpoint
     timeout_minutes: Positive

@@ -44,8 +44,16 @@ class Checkpoints:
         return Checkpoints(self.folder / name, self.steps, self.seconds / 60)
 
     def due(self, step: int) -> bool:
-        """Return True if a checkpoint is due after `step`."""
-        return step % self.steps == 0 or time.monotonic() - self.written > self.seconds
+        """Return True if this process, which trains alone, should write a checkpoint after `step`."""
+        return self.at(step) or self.late()
+
+    def at(self, step: int) -> bool:
+        """Return True if `step` is one after which a checkpoint is written, on every rank."""
+        return step % self.steps == 0
+
+    def late(self) -> bool:
+        """Return True if the last checkpoint is older than the interval, by this process's clock."""
+        return time.monotonic() - self.written > self.seconds
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after `step`, atomically."""

@@ -22,18 +22,20 @@ class Health(NamedTuple):
 
 
 @torch.no_grad()
-def health(embeddings: Tensor) -> Health:
-    """Compute the metrics of embeddings (B, P), B at least 2."""
-    z = F.normalize(embeddings.detach().double(), dim=1)
-    singular = torch.linalg.svdvals(z)
+def health(embeddings: Tensor) -> dict[str, Tensor]:
+    """Compute Health's metrics of embeddings (B, P), B at least 2, without waiting for the device."""
+    z = F.normalize(embeddings.detach().double(), dim=1).nan_to_num()  # a loss that is not finite is reported, see loop.py
+    products = z @ z.T
+    smaller = products if len(z) <= z.shape[1] else z.T @ z  # both have the squared singular values
+    squares = torch.linalg.eigvalsh(smaller)
+    singular = torch.where(squares > 1e-12 * squares[-1], squares, 0.0).sqrt()  # smaller ones are rounding
     shares = singular / singular.sum() + 1e-7
-    distances = 2 - 2 * (z @ z.T)
-    pairs = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
-    return Health(
-        float(z.std(0).mean() * z.shape[1] ** 0.5),
-        float(torch.exp(-(shares * shares.log()).sum())),
-        float(torch.exp(-2 * distances[pairs]).mean().log()),
-    )
+    similarity = torch.exp(-2 * (2 - 2 * products)).fill_diagonal_(0)
+    return {
+        "embedding_std": z.std(0).mean() * z.shape[1] ** 0.5,
+        "effective_rank": torch.exp(-(shares * shares.log()).sum()),
+        "uniformity": (similarity.sum() / (len(z) * (len(z) - 1))).log(),
+    }
 
 
 def threshold_violation(found: Health, p: Collapse) -> str | None:

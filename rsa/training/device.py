@@ -6,6 +6,8 @@ import os
 import torch
 from torch.utils import deterministic
 
+from rsa.params.runtime import STRICT, Kernels
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
 
@@ -16,17 +18,24 @@ def choose_device(device: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # set by torchrun: one GPU per process
 
 
-def setup(device: str, threads: int, seed: int) -> torch.device:
-    """Set seeds, threads and deterministic kernels, and return the torch device for `auto`, `cpu` or `gpu`."""
+def setup(device: str, threads: int, seed: int, kernels: Kernels = STRICT) -> torch.device:
+    """Set seeds, threads and the choice of kernels, and return the torch device for `auto`, `cpu` or `gpu`.
+
+    A CPU always gets deterministic kernels: they cost nothing there.
+    """
     if device == "gpu" and not torch.cuda.is_available():
         raise ValueError("device must be cpu or auto on a machine without a usable GPU, got gpu")
     keep_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed by deterministic matrix products on GPUs
-    torch.use_deterministic_algorithms(True)
+    chosen = choose_device(device)
+    torch.use_deterministic_algorithms(kernels.deterministic or chosen.type == "cpu")
+    torch.set_float32_matmul_precision("high" if kernels.tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = kernels.tf32  # of convolutions
+    torch.backends.cudnn.benchmark = kernels.cudnn_benchmark
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # filling new tensors with NaN takes 4 % of a step
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    return choose_device(device)
+    return chosen
 
 
 def keep_memory() -> None:

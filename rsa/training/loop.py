@@ -15,7 +15,7 @@ from rsa.data.normalize import Normalize
 from rsa.data.samples import Samples
 from rsa.params.optimizer import Optimizer
 from rsa.params.pretrain import Pretrain
-from rsa.training.collapse import health, require_health
+from rsa.training.collapse import Health, health, require_health
 from rsa.training.curve import Row
 from rsa.training.forward import forward_of_ranks
 from rsa.training.optim import clip_gradients, set_schedules
@@ -90,16 +90,13 @@ def train(
         method.after_step(progress)
         unreported.append(row)
         if (step + 1) % FLUSH_STEPS == 0 or step + 1 == total_steps:
+            unreported[-1] |= health(distributed.all_gather_with_grad(embedded[0][0].detach()))
+            unreported[-1] |= {name: values.mean() for name, values in method.describe(views, micro_batch.samples).items()}
             rows = _finite_rows(unreported)
-            metrics = health(distributed.all_gather_with_grad(embedded[0][0].detach()))
-            further = method.describe(views, micro_batch.samples)
-            rows[-1] |= metrics._asdict() | {
-                name: float(distributed.all_reduce_mean(values.mean())) for name, values in further.items()
-            }
             report(rows)
             unreported.clear()
             if stop_on_collapse and progress >= p.collapse.after:
-                require_health(metrics, p.collapse, step + 1)
+                require_health(Health(*(rows[-1][name] for name in Health._fields)), p.collapse, step + 1)
         step_done(step + 1, lambda: _finite_rows(unreported))
 
 

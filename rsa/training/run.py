@@ -42,6 +42,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.first = distributed.rank() == 0
+        self.any_rank = distributed.AnyRank()
         self.curve = Curve(self.work / "curve.csv")
         self.checkpoints = Checkpoints(self.work, self.runtime.checkpoint.steps, self.runtime.checkpoint.minutes)
 
@@ -78,6 +79,7 @@ class Run:
                 pending=saved["unreported"],
                 step_done=self._step_done,
             )
+        self.any_rank.flush()
         self.progress.close()
         if self.first:
             self.live.close()
@@ -101,8 +103,8 @@ class Run:
 
     def _step_done(self, step: int, unreported: Callable[[], list[Row]]) -> None:
         self._snapshot(step)  # before the checkpoint, so that a run resumed from it has the snapshot
-        stop = distributed.any_rank(self.terminated())
-        if distributed.any_rank(self.checkpoints.due(step)) or stop:
+        stop, late = self.any_rank(self.terminated(), self.checkpoints.late())
+        if self.checkpoints.at(step) or late or stop:
             state = {"step": step, "unreported": unreported(), "position": asdict(self.views.position(step))}
             state |= training_state(self.model, self.optimizer)
             if self.first:

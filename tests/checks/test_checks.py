@@ -35,7 +35,9 @@ def test_a_crop_that_is_not_flipped_fails(tiny: Params, monkeypatch: pytest.Monk
 
 def test_more_memory_than_there_is_fails(tiny: Params, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(training, "available", lambda: 1_000_000)
-    with pytest.raises(FailedError, match=r"byol \d\.\d+ GB, rsa .* GB free here: raise pretrain.accumulate or lower"):
+    with pytest.raises(
+        FailedError, match=r"byol \d\.\d+ GB, rsa .* GB free here, enough for \d+ images: set pretrain.accumulate to \d+ or lower"
+    ):
         training.memory(tiny)
 
 

@@ -187,7 +187,7 @@ def unlucky(act: str) -> None:
         if act == "raise":
             raise RuntimeError("no such luck")
         os.kill(os.getpid(), signal.SIGKILL)
-    distributed.any_rank(False)
+    distributed.all_gather_object(None)
 
 
 def test_a_peer_that_hangs_is_noticed_after_the_timeout(tmp_path: Path, write_params: WriteParams, no_restarts: None):
@@ -200,7 +200,7 @@ def asleep() -> None:
     """Rank 1 does not answer."""
     if distributed.rank() == 1:
         time.sleep(300)
-    distributed.any_rank(False)
+    distributed.all_gather_object(None)
 
 
 def test_a_batch_that_ranks_cannot_share_evenly_is_refused(tmp_path: Path, write_params: WriteParams):
@@ -222,7 +222,7 @@ def unlucky_once(folder: Path) -> None:
             tries.write("x")
         if (folder / "tries").read_text() == "x":
             os.kill(os.getpid(), signal.SIGKILL)
-    distributed.any_rank(False)
+    distributed.all_gather_object(None)
 
 
 def test_a_users_error_is_not_tried_again(tmp_path: Path, write_params: WriteParams):
@@ -238,7 +238,7 @@ def mistaken(folder: Path) -> None:
         with (folder / "tries").open("a") as tries:
             tries.write("x")
         raise ValueError("no such thing")
-    distributed.any_rank(False)
+    distributed.all_gather_object(None)
 
 
 def test_several_nodes_need_an_address_to_meet_at(tmp_path: Path, write_params: WriteParams, monkeypatch: pytest.MonkeyPatch):

@@ -4,7 +4,12 @@ import torch
 from scipy.special import hyp0f1
 
 from rsa.params.pretrain import Collapse
-from rsa.training.collapse import CollapseError, health, require_health, threshold_violation
+from rsa.training.collapse import CollapseError, Health, require_health, threshold_violation
+from rsa.training.collapse import health as metrics
+
+
+def health(embeddings: torch.Tensor) -> Health:
+    return Health(**{name: float(value) for name, value in metrics(embeddings).items()})
 
 
 def test_isotropic_embeddings_are_healthy():

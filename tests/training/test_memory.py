@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from rsa.params.pretrain import Pretrain
 from rsa.training.device import keep_memory
-from rsa.training.memory import peak_above
+from rsa.training.memory import explained_shortage, peak_above
+from tests.training.test_loop import PRETRAIN
 
 MIB = 1 << 20
 
@@ -22,6 +24,14 @@ def test_the_peak_is_what_was_taken_at_most_at_once(mib: int):
 
 def test_nothing_takes_nothing():
     assert peak_above(lambda: None, torch.device("cpu")) < 4 * MIB
+
+
+def test_a_shortage_names_the_sizes_of_the_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1e9, 80e9))
+    pretrain = Pretrain.model_validate({**PRETRAIN, "batch_size": 4096, "accumulate": 2})
+    message = r"a GPU's 80 GB are too few for 256 images at once .* 4096 over 8 .* accumulate to 4"
+    with pytest.raises(ValueError, match=message), explained_shortage(pretrain, 8):
+        raise torch.OutOfMemoryError
 
 
 @pytest.mark.gpu
