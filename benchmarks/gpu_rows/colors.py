@@ -1,6 +1,5 @@
 """The colours of a step, and what makes the CPU wait in 25 steps of the loop."""
 
-import itertools
 from collections.abc import Iterator
 from functools import partial
 from statistics import median
@@ -40,7 +39,7 @@ def waits(setting: Setting, device: torch.device) -> Iterator[tuple[str, float, 
     training, steps = Training(cifar(setting), "rsa", device), 2 if setting.quick else LOGGED
 
     def work() -> None:
-        training.train(itertools.islice(training.batches(), steps))
+        training.train(training.batches(steps))
 
     work()
     found = profiled(work, device)

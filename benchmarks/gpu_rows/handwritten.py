@@ -21,7 +21,7 @@ def rsa_step(training: Training) -> Callable[[], None]:
     optimizer = torch.optim.SGD(trained, lr=0.03, momentum=0.9, weight_decay=5e-4, fused=True)
     normalize = training.p.views.normalize
     mean, std = (255 * torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (normalize.mean, normalize.std))
-    views = next(training.batches(1)).views
+    views = training.made[0].views
 
     def d(q: Tensor, z: Tensor) -> Tensor:
         return 2 - 2 * F.cosine_similarity(q, z.detach()).mean()

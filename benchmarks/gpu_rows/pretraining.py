@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +77,21 @@ class Training:
         self.optimizer = build_optimizer(self.model.parameters(), self.model.constant_lr(), self.section.optimizer)
         self.normalize = Normalize(p.views.normalize, device)
 
-    def batches(self, different: int = 2) -> Iterator[Batch]:
-        """Random batches, of which so many are different."""
+    @cached_property
+    def made(self) -> list[Batch]:
+        """Two random batches."""
         size = self.p.pretrain.batch_size
         views = [self.recipe.crops[view.crop].size for view in self.recipe.views]
         boxes = np.random.default_rng(0).integers(1, 9, (len(self.recipe.crops), size, 5))
         samples = Samples(np.arange(size), torch.zeros(size, dtype=torch.long), boxes, 0, 0)
-        made = [
+        return [
             Batch(i, samples, [torch.randint(256, (size, s, s, 3), dtype=torch.uint8, device=self.device) for s in views])
-            for i in range(different)
+            for i in range(2)
         ]
-        return itertools.cycle(made)
+
+    def batches(self, count: int) -> Iterator[Batch]:
+        """Yield so many batches."""
+        return itertools.islice(itertools.cycle(self.made), count)
 
     def train(self, batches: Iterator[Batch]) -> None:
         """Take a step on each of the batches."""
@@ -98,7 +103,7 @@ class Training:
     def laps(self, warm: int, measured: int) -> list[float]:
         """Return the seconds of each of the `measured` steps after `warm` others."""
         watch = Stopwatch(self.device)
-        self.train(watch.before_each(itertools.islice(self.batches(), warm + measured)))
+        self.train(watch.before_each(self.batches(warm + measured)))
         watch.mark()
         return watch.laps()[warm:]
 
