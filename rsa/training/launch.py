@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from rsa.training.checkpoint import Preempted, catch_signals
 
 RESTARTS = 3  # restarts after a process has died, before the run fails
 GRACE = 120  # seconds for writing a checkpoint after SIGTERM
+# torch 2.11 cannot be told: there it is always 30 seconds.
+GRACE_SETTING: dict[str, Any] = {"shutdown_timeout": GRACE} if "shutdown_timeout" in signature(LaunchConfig).parameters else {}
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 ERROR_FILE = "ended"  # file in the run's folder with the reason why a rank ended the run, which an exit code cannot carry
 
@@ -90,7 +93,7 @@ def _on_this_node(r: Runtime, count: int, note: Path, function: Callable[..., No
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=RESTARTS,
-        shutdown_timeout=GRACE,
+        **GRACE_SETTING,
         start_method="spawn",
     )
     try:
@@ -158,7 +161,7 @@ def torchrun(r: Runtime) -> list[str]:
     return [
         *(sys.executable, "-m", "torch.distributed.run"),
         *(f"--nnodes={r.nodes}", f"--nproc-per-node={processes(r)}", "--rdzv-backend=c10d", *meeting),
-        *(f"--max-restarts={RESTARTS}", f"--shutdown-timeout={GRACE}"),
+        *(f"--max-restarts={RESTARTS}", *([f"--shutdown-timeout={GRACE}"] if GRACE_SETTING else [])),
         *("-m", "--", _module(), *sys.argv[1:]),  # without `--` torchrun takes `--start` for an abbreviation of its own option
     ]
 
