@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-# `make test-slow` adds the tests that take minutes, `make test-cluster` those that start a cluster's services.
-.PHONY: run test test-slow test-cluster check lint types lock
+# `make test-slow` adds the tests that take minutes, `make test-cluster` those that start a cluster's services, `make test-gpu` those
+# of what a GPU computes, by the environment that is there: with .venv or without.
+.PHONY: run test test-slow test-cluster test-gpu check lint types lock
 
 run: $(VENV)/.ready
 	$(IN_VENV) snakemake --quiet host progress reason rules
@@ -18,6 +19,10 @@ test-slow: $(VENV)/.ready
 
 test-cluster: $(VENV)/.ready
 	$(IN_VENV) pytest -n 2 tests/cluster -m cluster -rs --durations=0 --durations-min=1
+
+# Other versions of packages than the locked ones may warn of other things.
+test-gpu:
+	$(IN_VENV) $(PYTHON) -m pytest tests/gpu -n 4 -rs -W default --durations=5
 
 check: lint types test
 

@@ -22,11 +22,6 @@ torch.set_num_threads(1)
 threadpoolctl.threadpool_limits(1)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
-
-
 WriteParams = Callable[[dict[str, Any]], Path]
 
 

@@ -94,11 +94,3 @@ def test_a_gpu_gets_few_kernels_and_one_transfer_for_both_views(exact, most, mon
         apply_colors(torch.empty(2 * COUNT, 224, 224, 3, dtype=torch.uint8, device="cuda"), colors)
     assert 0 < launches.kernels <= most
     assert launches.transfers == 1
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("exact", [False, True])
-def test_a_gpu_gives_the_same_bits(exact):
-    pixels, colors = images(32, 32), drawn(exact)
-    got = apply_colors(torch.from_numpy(pixels).cuda(), colors).cpu().numpy()
-    np.testing.assert_array_equal(got, colored(pixels, colors))

@@ -3,7 +3,7 @@
 import contextlib
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,6 @@ import torch
 from nvidia.dali import fn
 
 from rsa.data import dali, decoding
-from rsa.data.index import Split
-from rsa.data.loader import TrainingViews
-from rsa.data.views import candidate_view_pairs
-from rsa.params.document import Params
 
 BATCHES = 12
 
@@ -102,29 +98,3 @@ def test_the_decoder_of_a_gpu_leaves_no_image_to_hardware_that_decodes_a_share_o
     decoding.decode(None, 0)
     cpu, gpu = asked
     assert gpu == cpu | {"device": "mixed", "hw_decoder_load": 0.0, "jpeg_fancy_upsampling": True}
-
-
-def taken(split: Split, tiny: Params, gpu: int | None, **options: Any) -> Iterator[list[torch.Tensor]]:
-    loader = TrainingViews(split, candidate_view_pairs(tiny.views), batch_size=12, seed=5, threads=2, gpu=gpu, **options)
-    return (batch.views for batch, _ in zip(loader, range(BATCHES), strict=False))
-
-
-@pytest.mark.gpu
-def test_views_are_the_same_for_a_consumer_that_is_late(train: Split, tiny: Params):
-    """Every batch is read by kernels that start long after the loader has gone on."""
-    prompt = [[view.cpu() for view in views] for views in taken(train, tiny, 0)]
-    late: list[list[torch.Tensor]] = []
-    for views in taken(train, tiny, 0):
-        torch.cuda._sleep(10**8)
-        late.append([view + 0 for view in views])
-    for want, got in zip(prompt, late, strict=True):
-        assert all(torch.equal(a, b.cpu()) for a, b in zip(want, got, strict=True))
-
-
-@pytest.mark.gpu
-def test_a_view_on_a_gpu_depends_on_its_sample_and_not_on_its_batch(train: Split, tiny: Params):
-    whole = list(taken(train, tiny, 0))
-    for rank in range(2):
-        for want, got in zip(whole, taken(train, tiny, 0, rank=rank, world=2), strict=True):
-            block = slice(6 * rank, 6 * rank + 6)
-            assert all(torch.equal(a[block], b) for a, b in zip(want, got, strict=True))

@@ -30,6 +30,7 @@ from tests.methods.sections import SECTIONS, section
 from tests.training.test_loop import PRETRAIN
 
 STEPS, BATCH = 5, 8
+CPU = torch.device("cpu")
 VIEWS = Views(
     size=16, crop_scale=(0.5, 1), crop_ratio=(0.75, 1.33), interpolation="linear", flip_prob=0.5,
     jitter={"prob": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}, gray_prob=0.2,
@@ -62,7 +63,9 @@ def batches(sizes: list[int], rank: int, world: int, size: int = BATCH) -> Itera
         yield Batch(iteration, whole[mine], [view[mine] for view in views])
 
 
-def trained(kind: str, rank: int, world: int, dtype: torch.dtype) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+def trained(
+    kind: str, rank: int, world: int, dtype: torch.dtype, device: torch.device = CPU
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     torch.set_default_dtype(dtype)
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -71,7 +74,7 @@ def trained(kind: str, rank: int, world: int, dtype: torch.dtype) -> tuple[dict[
     small = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 1, "num_heads": 2, "dynamic_img_size": True}
     backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, **small) if name == "ibot" else Backbone()
     method, recipe = build_method(p, backbone, VIEWS)
-    method.train()
+    method.to(device).train()
     if world > 1:
         synchronize(method)
     optimizer = build_optimizer(method.parameters(), method.constant_lr(), p.optimizer)
@@ -80,9 +83,9 @@ def trained(kind: str, rank: int, world: int, dtype: torch.dtype) -> tuple[dict[
     pretrain = Pretrain.model_validate({**PRETRAIN, "batch_size": BATCH})
     train(
         method, batches(sizes, rank, world), optimizer, pretrain, p.optimizer,
-        total_steps=STEPS, normalize=Normalize(IMAGENET, torch.device("cpu")), stop_on_collapse=False, report=rows.extend,
+        total_steps=STEPS, normalize=Normalize(IMAGENET, device), stop_on_collapse=False, report=rows.extend,
     )  # fmt: skip
-    return method.state_dict(), rows
+    return {name: tensor.cpu() for name, tensor in method.state_dict().items()}, rows
 
 
 def rank_of(kinds: list[str], rank: int, world: int, dtype: torch.dtype, folder: Path) -> None:

@@ -1,0 +1,37 @@
+"""Tests of what a GPU computes: `make test-gpu`.
+
+REHEARSE_ON_CPU=1 runs their code on the CPU, which finds faults of the tests alone. They need neither the engines (DVC,
+Snakemake) nor, but for views, stages and evaluations, DALI.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from rsa.training.device import setup
+from tests.gpu.device import GPU
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if GPU.type == "cpu" and "REHEARSE_ON_CPU" not in os.environ:
+        pytest.skip("needs a GPU")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests have measured."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.line(f"{name}: {value}")
+
+
+@pytest.fixture(autouse=True)
+def _strict_and_exact() -> Iterator[None]:
+    """Strict determinism, and convolutions in float32, not TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    setup("auto", 1, 0)
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+    torch.use_deterministic_algorithms(False)
