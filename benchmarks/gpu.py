@@ -2,7 +2,7 @@
 
 Every number is printed, and written to FOLDER/gpu.md and FOLDER/gpu.json, as soon as it is measured. A row that fails or takes
 longer than it may is named there, and the next one has a new process. FOLDER/profile.txt says what bounds a step, waits.txt
-which lines make the CPU wait. Neither DVC nor Snakemake is needed; without DALI the rows that read images are skipped.
+which lines make the CPU wait. Neither DVC nor Snakemake is needed; without DALI the rows that need it are skipped.
 `--device cpu --quick` takes tiny sizes on a machine without a GPU: it shows that the rows run, and no speed.
 """
 
@@ -24,14 +24,14 @@ LEAST = 5.0  # seconds that must be left for a row to begin
 
 
 class Row(NamedTuple):
-    """The seconds that a row may take, and whether it reads images through DALI."""
+    """The seconds that a row may take, and whether it needs DALI."""
 
     seconds: float
     dali: bool = False
 
 
 ROWS = {  # in the order of their worth
-    "A1": Row(40), "A2": Row(30), "A5": Row(40, dali=True), "A4": Row(40, dali=True), "B": Row(30), "E": Row(40),
+    "A1": Row(40), "A2": Row(30), "A5": Row(40, dali=True), "A4": Row(40, dali=True), "B": Row(30, dali=True), "E": Row(40),
     "H": Row(50, dali=True), "C": Row(40), "D": Row(40), "F": Row(30), "G": Row(30), "A3": Row(120), "E2": Row(90),
 }  # fmt: skip
 

@@ -11,7 +11,6 @@ from benchmarks.gpu_rows.pretraining import Training, changed, imagenet, input_l
 from benchmarks.gpu_rows.profile import profiled
 from benchmarks.gpu_rows.setting import LARGE, Setting
 from benchmarks.gpu_rows.stopwatch import arithmetic
-from rsa.checks.training import memory
 from rsa.data.index import Split
 from rsa.training.memory import peak_above
 
@@ -68,6 +67,8 @@ def input_alone(setting: Setting) -> Numbers:
 
 
 def peak_memory(setting: Setting) -> Numbers:
+    from rsa.checks.training import memory  # beside checks that need DALI
+
     device, p = torch.device(setting.device), imagenet(setting)
     p = changed(p, experiment={"methods": ["rsa"]})
     words = memory(p)
