@@ -78,11 +78,11 @@ def pretrain(
     code = fingerprint.sha256((Path("code/pretrain") / method).read_text())
     watched = {"views": views, "model": model, "pretrain": pretrain, f"methods.{method}": settings}
     hashes = {"params_sha256": sha256(watched), "code_sha256": code}
-    p = Sections(views, model, pretrain, settings, runtime)
     if isinstance(settings, ControlSettings):
-        write_control(p, method, seed, split, hashes, out)
+        write_control(Sections(views, model, pretrain, settings, runtime), method, seed, split, hashes, out)
         return
-    launch(pretrain, runtime, work, train_rank, p, method, seed, shards.parent, work)
+    p = Sections(views, model, pretrain.lasting(settings.epochs), settings, runtime)
+    launch(p.pretrain, runtime, work, train_rank, p, method, seed, shards.parent, work)
     for name in RESULTS[:2]:
         shutil.copyfile(work / name, out / name)
     shutil.copytree(work / "snapshots", out / "snapshots", dirs_exist_ok=True)
@@ -123,7 +123,7 @@ def rank() -> Callable[..., None] | None:
             views: Views, model: Model, pretrain: Pretrain, settings: MethodSettings, runtime: Runtime,
             method: str, seed: int, shards: Path, start: Path, work: Path,
         ) -> None:  # fmt: skip
-            p = Sections(views, model, pretrain, settings, runtime)
+            p = Sections(views, model, pretrain.lasting(settings.epochs), settings, runtime)
             in_group(runtime, work / ERROR_FILE, train_rank, p, method, seed, shards.parent, work)
 
         return one_rank

@@ -22,7 +22,7 @@ from rsa.data.samples import Samples
 from rsa.data.views import Recipe, candidates
 from rsa.params.hard_views import HardViews
 from rsa.params.optimizer import Optimizer
-from rsa.params.section import Section
+from rsa.params.section import Count, Section
 from rsa.params.views import Views
 
 Combinations = list[tuple[int, ...]]
@@ -40,6 +40,7 @@ class MethodSettings(Section):
     method: str
     optimizer: Optimizer
     hard_views: HardViews | None
+    epochs: Count | None
 
 
 class Method(nn.Module):

@@ -63,3 +63,11 @@ class Pretrain(Section):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be less than epochs ({self.epochs}), got {self.warmup_epochs}")
         return self
+
+    def lasting(self, epochs: int | None) -> Self:
+        """Return these settings for a method's own number of epochs, or themselves for None. ValueError if warmup is longer."""
+        if epochs is None:
+            return self
+        if self.warmup_epochs >= epochs:
+            raise ValueError(f"pretrain.warmup_epochs must be less than a method's epochs ({epochs}), got {self.warmup_epochs}")
+        return self.model_copy(update={"epochs": epochs})

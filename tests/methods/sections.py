@@ -38,5 +38,5 @@ SECTIONS: dict[str, dict[str, Any]] = {
 
 def section(name: str, **changes: Any) -> Any:
     """The validated section of a method, with some keys changed."""
-    values = {"method": name, "hard_views": None, "optimizer": SGD, **SECTIONS[name], **changes}
+    values = {"method": name, "hard_views": None, "epochs": None, "optimizer": SGD, **SECTIONS[name], **changes}
     return settings_of(values).model_validate(values)

@@ -252,6 +252,25 @@ def test_a_run_on_hard_views_says_what_it_chooses(run: RunStage, tmp_path: Path)
     assert (tmp_path / "choices.svg").stat().st_size > 1000
 
 
+def test_a_method_may_train_for_epochs_of_its_own(run: RunStage, tmp_path: Path):
+    def pretrain_for(epochs: int | None, out: str) -> None:
+        document = YAML(typ="safe").load(tmp_path / "params.yaml")
+        document["methods"]["byol"]["epochs"] = epochs
+        YAML(typ="safe").dump(document, tmp_path / "params.yaml")
+        run("pretrain", method="byol", seed=0, shards="data/digits", start="weights/none", out=out)
+
+    run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
+    pretrain_for(None, "one")
+    pretrain_for(2, "two")
+    one, two = (json.loads((tmp_path / out / "run.json").read_text()) for out in ("one", "two"))
+    assert two["steps"] == 2 * one["steps"]
+    assert two["cost"]["flops"] == 2 * one["cost"]["flops"]
+    assert pd.read_csv(tmp_path / "two/curve.csv")["lr"].iloc[-1] == 0  # its learning rate falls to the end
+    edit(tmp_path / "params.yaml", "pretrain", warmup_epochs=1.5, epochs=2)
+    with pytest.raises(SystemExit, match=r"warmup_epochs must be less than a method's epochs \(1\), got 1.5"):
+        pretrain_for(1, "refused")
+
+
 def test_local_views_are_enlarged_in_the_picture(tmp_path: Path):
     views = [torch.full((9, side, side, 3), side, dtype=torch.uint8) for side in (16, 16, 6)]
     pretrain.save_views(views, pretrain.PICTURED, tmp_path / "a.png")
