@@ -127,7 +127,7 @@ def test_pixels_are_normalised_with_the_statistics_of_the_dataset(recipe: Callab
 
 def test_colours_are_torchvisions_where_a_recipe_is_a_papers(recipe: Callable[[str], Params]):
     fast = {name for name in recipes.names() if not recipe(name).views.exact_color}
-    assert fast == {"quickstart", "cifar10_small", "cifar10_hard"}
+    assert fast == {"quickstart", "cifar10_small", "cifar10_hard", "cifar10_study"}
 
 
 MULTI_CROP = ("imagenet_hard_dino", "imagenet_hard_dino_800", "imagenet_hard_ibot")
