@@ -18,6 +18,7 @@ from rsa.params.document import Params
 from rsa.params.load import load
 from rsa.params.sections import plain
 
+NO_STAGES = ("code", "finished")  # which stages do not depend on
 BY_METHOD = "pretrain"  # the stage that imports a method: it has a file for each section of `methods`
 
 
@@ -30,7 +31,7 @@ def write_code(p: Params, out: Path) -> None:
             for name in p.methods:
                 method = p.key_of("methods", name, "method")
                 (out / stage / name).write_text(fingerprint(f"pipeline.{stage}", f"rsa.methods.{method}"))
-        elif stage != "code":
+        elif stage not in NO_STAGES:
             (out / stage).write_text(fingerprint(f"pipeline.{stage}"))
     YAML(typ="safe", pure=True).dump(used(p), out / "experiment.yaml")
 

@@ -48,10 +48,9 @@ def run(stage: Callable[..., None], rank: Callable[..., None] | None = None, pre
         _exit_on_signals(name)
         if prepare is not None:
             prepare(**flags)
-        wanted = {parameter: (dotted.format(**flags), kind) for parameter, (dotted, kind) in sections_of(stage).items()}
-        inputs = [flag for flag in flags.values() if isinstance(flag, Path)]
-        watch = Watch(name, path, dict(wanted.values()), inputs)
-        arguments = {parameter: watch.sections[dotted] for parameter, (dotted, _) in wanted.items()} | flags
+        watch = watch_of(stage, path, flags)
+        sections = {parameter: watch.sections[dotted.format(**flags)] for parameter, (dotted, _) in sections_of(stage).items()}
+        arguments = sections | flags
         work = Work(name, out, watch.identity(flags)) if "work" in inspect.signature(stage).parameters else None
         if rank is not None:
             rank(**arguments, work=work and work.folder)
@@ -71,6 +70,12 @@ def run(stage: Callable[..., None], rank: Callable[..., None] | None = None, pre
     seconds = round(time.monotonic() - STARTED, 2)
     _log(os.environ.get("DVC_STAGE", name), flags, out, seconds, resumed)
     print(f"{name}: {out} made in {seconds:.1f} s", flush=True)
+
+
+def watch_of(stage: Callable[..., None], path: Path, flags: dict[str, Any]) -> Watch:
+    """Return the params in `path`, the code and the inputs of a stage with these flags, without `out`."""
+    wanted = {dotted.format(**flags): kind for dotted, kind in sections_of(stage).values()}
+    return Watch(stage.__name__, path, wanted, [flag for flag in flags.values() if isinstance(flag, Path)])
 
 
 def sections_of(stage: Callable[..., None]) -> dict[str, tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """Working folders that survive interruption: checkpoints to resume from, and finished results that DVC has not recorded yet.
 
-    .work/STAGE/OUT/KEY/identity.json   params, code and inputs, of which KEY is the digest
+    .work/STAGE/OUT/KEY/identity.json   params, code, inputs and flags, of which KEY is the digest
     .work/STAGE/OUT/KEY/**/*.ckpt       checkpoints
     .work/STAGE/OUT/KEY/finished/       the result, as links to its files, until a later stage reads it
     .work/STAGE/OUT/KEY/finished.json   the sha256 of each of them
@@ -30,29 +30,23 @@ class Work:
         self.stage, self.identity = stage, identity
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = ROOT / stage / quote(str(out), safe="") / key
-        self.finished, self.digests = self.folder / "finished", self.folder / "finished.json"
+        self.about, self.finished, self.digests = (self.folder / name for name in ("identity.json", "finished", "finished.json"))
 
     def describe_checkpoints(self) -> bool:
         """Return True if there is a checkpoint to resume from; otherwise print why other checkpoints do not match."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "identity.json").write_text(json.dumps(self.identity, indent=1) + "\n")
+        self.about.write_text(json.dumps(self.identity, indent=1) + "\n")
         if any(self.folder.rglob("*.ckpt")):
             return True
         for other in sorted(self.folder.parent.iterdir()):
             if other != self.folder and any(other.rglob("*.ckpt")):
-                why = f"the checkpoint in {other} was written {self._difference(other)}"
+                try:
+                    why = difference(json.loads((other / "identity.json").read_text()), self.identity)
+                except (OSError, ValueError):
+                    why = "by an older version"
+                why = f"the checkpoint in {other} was written {why}"
                 print(f"{self.stage}: starts from the beginning: {why}", flush=True)
         return False
-
-    def _difference(self, other: Path) -> str:
-        try:
-            theirs = _flat(json.loads((other / "identity.json").read_text()))
-        except (OSError, ValueError):
-            return "by an older version"
-        ours = _flat(self.identity)
-        keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-        kinds = [key.partition(".")[2] + (f" {theirs.get(key)}" if key.startswith("params.") else "") for key in keys]
-        return f"with other {', '.join(kinds[:5])}{f' and {len(kinds) - 5} more' if len(kinds) > 5 else ''}"
 
     def keep_finished(self, new: Path) -> None:
         """Hard-link the files of the finished result `new` into this folder, and remove its checkpoints."""
@@ -70,7 +64,7 @@ class Work:
             digests[name] = sha256(file)
         self.digests.write_text(json.dumps(digests))  # written last: it marks the result as complete
         for each in self.folder.iterdir():
-            if each not in (self.finished, self.digests):
+            if each not in (self.finished, self.digests, self.about):
                 shutil.rmtree(each) if each.is_dir() else each.unlink()
 
     def take_over(self, new: Path) -> bool:
@@ -78,12 +72,10 @@ class Work:
 
         Where dvc.lock has them, somebody forces the stage to run again.
         """
-        try:
-            digests = json.loads(self.digests.read_text())
-            whole = all(sha256(self.finished / name) == digest for name, digest in digests.items())
-        except (OSError, ValueError):
+        if not whole(self.folder):
             return False
-        if not whole or self._recorded(digests):
+        digests = json.loads(self.digests.read_text())
+        if self._recorded(digests):
             return False
         for name in digests:
             place = new.parent / name
@@ -106,7 +98,24 @@ class Work:
         for digests in ROOT.glob("*/*/*/finished.json"):
             out = Path(unquote(digests.parent.parent.name))
             if path.is_relative_to(out) or out.is_relative_to(path):
-                shutil.rmtree(digests.parent)
+                shutil.rmtree(digests.parent, ignore_errors=True)  # another stage may be at it
+
+
+def whole(folder: Path) -> bool:
+    """Return whether the working folder has a finished result whose files are intact."""
+    try:
+        digests = json.loads((folder / "finished.json").read_text())
+        return all(sha256(folder / "finished" / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError):
+        return False
+
+
+def difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    """Name what differs between two identities, with `theirs` values of params."""
+    old, new = _flat(theirs), _flat(ours)
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    kinds = [key.partition(".")[2] + (f" {old.get(key)}" if key.startswith("params.") else "") for key in keys]
+    return f"with other {', '.join(kinds[:5])}{f' and {len(kinds) - 5} more' if len(kinds) > 5 else ''}"
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from pipeline import finished
 from pipeline.stage import flags_of
 from rsa import recipes
 from rsa.commands import commands
@@ -135,6 +136,8 @@ def check_command(words: list[str]) -> None:
             command = commands.get_command(click.Context(commands), name)
             assert command is not None, f"no subcommand {name}"
             command.make_context(name, arguments)
+        case ["python", "-m", "pipeline.finished", *arguments]:
+            finished.parser().parse_args(arguments)
         case ["python", "-m", module, *arguments] if module.startswith("pipeline."):
             stage = getattr(importlib.import_module(module), module.removeprefix("pipeline."))
             assert {word.removeprefix("--") for word in arguments if word.startswith("--")} == set(flags_of(stage))

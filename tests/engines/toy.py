@@ -20,7 +20,8 @@ from tests.engines.imports import ROOT
 AS_THEY_ARE = (
     "Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles", "engines", "live/metrics/none.json", "weights/none",
     "pipeline/__init__.py", "pipeline/code.py", "pipeline/stage.py", "pipeline/watch.py", "pipeline/work.py",
-    "rsa/__init__.py", "rsa/fingerprint.py", "rsa/file_locks.py", "rsa/params", "rsa/provenance.py", "rsa/data/__init__.py",
+    "pipeline/finished.py", "rsa/__init__.py", "rsa/fingerprint.py", "rsa/file_locks.py", "rsa/params", "rsa/provenance.py",
+    "rsa/data/__init__.py",
     "rsa/data/files.py", "rsa/reporting/__init__.py", "rsa/reporting/grid.py", "rsa/reporting/leftovers.py",
     "rsa/reporting/report.css",
 )  # fmt: skip

@@ -1,0 +1,89 @@
+"""Runs that another machine has trained without engines (engines.bare) are packed, imported and taken over by both engines."""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from engines.bare import commands
+from tests.engines.agreement import agree
+from tests.engines.conftest import Base
+from tests.engines.imports import ROOT
+from tests.engines.project import Project
+from tests.engines.toy import load_yaml
+
+PYTHON = "python"
+
+
+@pytest.fixture
+def there(base: Base, tmp_path: Path) -> Project:
+    """A machine that has the shards and has trained all runs."""
+    project = base.written.copy(tmp_path / "there")
+    project.dvc("repro", "shard")
+    project.call(PYTHON, "-m", "engines.bare", "--jobs", "2")
+    project.call(PYTHON, "-m", "pipeline.finished", "pack", str(tmp_path / "packed"))
+    return project
+
+
+@pytest.fixture
+def here(base: Base, tmp_path: Path) -> Project:
+    """A checkout that has the shards alone."""
+    project = base.written.copy(tmp_path / "start")
+    project.dvc("repro", "shard")
+    return project
+
+
+def import_runs(project: Project, *, fails: bool = False) -> str:
+    archives = sorted(str(part) for part in project.folder.with_name("packed").glob("*"))
+    return project.call(PYTHON, "-m", "pipeline.finished", "import", *archives, fails=fails)
+
+
+def test_imported_runs_are_taken_over_by_both_engines(there: Project, here: Project):
+    import_runs(here)
+    by_dvc, _ = agree(here, thorough=False)
+    assert by_dvc.ran() != []
+    assert [stage for stage in by_dvc.ran() if fnmatch(stage, "pretrain@*")] == []
+    for run in ("byol", "rsa"):
+        made, taken_over = (project.folder / f"runs/{run}/s0/encoder.safetensors" for project in (there, by_dvc))
+        assert made.read_bytes() == taken_over.read_bytes()
+
+
+def change_params(project: Project) -> None:
+    project.edit("params.yaml", "ema_start: 0.97", "ema_start: 0.96")
+
+
+def change_data(project: Project) -> None:
+    (project.folder / "raw/digits").write_text("other images")
+    project.dvc("repro", "shard")
+
+
+def change_code(project: Project) -> None:
+    project.edit("rsa/methods/rsa.py", "VERSION = 1", "VERSION = 2")
+    project.dvc("repro", "code")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (change_params, "runs/byol/s0 was made with other methods.byol.ema_start 0.97"),
+        (change_data, "runs/byol/s0 was made with other data/shards/digits/manifest.json"),
+        (change_code, "runs/rsa/s0 was made with other rsa/methods/rsa.py"),
+    ],
+)
+def test_runs_of_other_params_data_or_code_are_refused(there: Project, here: Project, change, said: str):
+    change(here)
+    printed = import_runs(here, fails=True)
+    assert said in printed
+    assert "Traceback" not in printed
+    assert not (here.folder / ".work/pretrain").exists()
+
+
+def test_the_commands_are_those_of_dvc_yaml_seed_by_seed(base: Base):
+    named = dict(commands(ROOT / "params.yaml", None, ROOT / "dvc.yaml"))
+    experiment = load_yaml(ROOT / "params.yaml")["experiment"]
+    expected = [f"pretrain@{method}-{seed}" for seed in experiment["seeds"] for method in experiment["methods"]]
+    assert list(named) == expected
+    recorded = load_yaml(base.built.folder / "dvc.lock")["stages"]
+    for name, stage in recorded.items():
+        if name.startswith("pretrain@"):
+            assert named[name] == f"{stage['cmd']} --params {ROOT / 'params.yaml'}"
