@@ -28,10 +28,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _strict_and_exact() -> Iterator[None]:
-    """Strict determinism, and convolutions in float32, not TF32."""
-    before = torch.backends.cudnn.allow_tf32
+    """Strict determinism, and float32, not TF32."""
     setup("auto", 1, 0)
-    torch.backends.cudnn.allow_tf32 = False
     yield
-    torch.backends.cudnn.allow_tf32 = before
     torch.use_deterministic_algorithms(False)

@@ -59,10 +59,17 @@ COLLECTIVES: dict[str, tuple[Callable[[Tensor], Any], Any]] = {  # of [1, 2] on 
     "all_gather_stack": (distributed.all_gather_stack, torch.tensor([[1.0, 2], [2, 4]])),
     "all_gather_with_grad": (lambda x: gathered_and_gradient(x), torch.tensor([[1.0, 2, 2, 4], [2, 4, 4, 8]])),
     "all_reduce_mean": (distributed.all_reduce_mean, torch.tensor([1.5, 3])),
-    "any_rank": (lambda x: distributed.any_rank(bool(x[0] > 1)), True),
+    "AnyRank": (lambda x: flagged(bool(x[0] > 1)), [True, False]),
     "all_gather_object": (lambda x: distributed.all_gather_object(distributed.rank()), [0, 1]),
     "broadcast_from_rank0": (lambda x: distributed.broadcast_from_rank0(lambda: x.cpu()), torch.tensor([1.0, 2])),
 }
+
+
+def flagged(flag: bool) -> list[bool] | None:
+    """Flags of all ranks, of which the first is set on one alone."""
+    any_rank = distributed.AnyRank()
+    any_rank(flag, False)
+    return any_rank.flush()
 
 
 def gathered_and_gradient(x: Tensor) -> Tensor:
