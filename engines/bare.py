@@ -23,6 +23,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 TRY_AGAIN = 75  # exit code of a stage that was stopped and has written a checkpoint
+STOPPED = (TRY_AGAIN, -signal.SIGTERM)  # the latter of one that had hardly begun
 GRACE = 30  # seconds for checkpoints, before what is still going on is killed
 LOGS = Path("logs")
 
@@ -107,7 +108,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TRY_AGAIN))
     subprocess.run([sys.executable, "-m", "pipeline.code", "--params", flags.params, "--out", "code"], check=True)
     codes = run(flags.params, flags.methods, flags.jobs, flags.seconds)
-    return int(any(code not in (0, TRY_AGAIN) for code in codes.values()))
+    return int(any(code not in (0, *STOPPED) for code in codes.values()))
 
 
 if __name__ == "__main__":

@@ -60,6 +60,9 @@ class Document(Section):
         for key, names in named.items():
             for each in names:
                 require_known(key, each, self.datasets, "a section of `datasets`")
+        for name, weights in self.report.contrasts.items():
+            for method in weights:
+                require_known(f"report.contrasts.{name}", method, self.trained, "a method of the experiment that is trained")
         if both := self.probe.protocols.keys() & self.linear.protocols.keys():
             raise ValueError(
                 f"linear.protocols must have other names than probe.protocols, got {', '.join(sorted(both))} in both"

@@ -137,7 +137,7 @@ def _beside(p: Document, row: Published, task: Column, results: Results) -> Besi
     plain = {
         name: known_as(p.key_of("methods", name, "method"))
         for name in p.trained
-        if p.key_of("methods", name, "hard_views") is None
+        if p.key_of("methods", name, "hard_views") is None and p.key_of("methods", name, "epochs") is None
     }
     ours = next((name for name, method in plain.items() if method == known_as(row.method)), None)
     best = row.selection == BEST

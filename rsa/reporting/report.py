@@ -10,6 +10,8 @@ import jinja2
 from ruamel.yaml import YAML
 
 from rsa.params.document import Document
+from rsa.reporting.contrasts import contrasts
+from rsa.reporting.contrasts import sentence as contrast_sentence
 from rsa.reporting.cost import costs, equal_compute
 from rsa.reporting.grid import command
 from rsa.reporting.numbers import MISSING, interval, number, signed
@@ -79,6 +81,8 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         results=results,
         scores=scores,
         comparisons=results.comparisons(),
+        contrasts=contrasts(p.report.contrasts, results),
+        contrast_sentence=contrast_sentence,
         answer=_answer(p, results),
         summary=summary(p, scores, results, runs),
         missing=missing,
@@ -96,7 +100,7 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         short={task: results.name(task).removeprefix(f"{task.dataset} ") for task in results.tasks},
         optimism=[(m, t, found) for m in results.rows for t in results.tasks if (found := results.optimism(m, t))],
         costs=cost,
-        equal_compute=equal_compute(cost, p.experiment.baseline, p.pretrain.epochs),
+        equal_compute=equal_compute(cost, p.experiment.baseline, p.pretrain.epochs, own_epochs(p)),
         snapshots=shift,
         shift_sentences=shift_sentences(shift),
         metric_names={k: v for k, v in METRICS.items() if any(k in snapshot.metrics for snapshot in shift)},
@@ -141,7 +145,8 @@ def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[s
     e = p.experiment
     first: dict[str, Any] = next(iter(runs.manifests.values()), {})
     size = f", {first['parameters']:,} parameters" if first else ""
-    trained = _epochs(p.pretrain.epochs)
+    own = "".join(f" ({method}: {count})" for method, count in own_epochs(p).items())
+    trained = _epochs(p.pretrain.epochs) + own
     return [
         f"**Question**: {_question(p)}; {_seeds(e.seeds)}; {p.model.backbone}{size}, {trained} on {e.dataset}.",
         f"**Finding**: {_finding(results, e.dataset)}",
@@ -175,6 +180,11 @@ def _answer(p: Document, results: Results) -> str:
         else []
     )
     return " ".join(parts) or f"{' and '.join(results.trained)} alone: there is no other method to compare with."
+
+
+def own_epochs(p: Document) -> dict[str, int]:
+    """Return the epochs of the methods that do not train for `pretrain.epochs`."""
+    return {name: epochs for name in p.trained if (epochs := p.key_of("methods", name, "epochs")) is not None}
 
 
 def _epochs(count: int) -> str:

@@ -78,6 +78,44 @@ def test_runs_of_other_params_data_or_code_are_refused(there: Project, here: Pro
     assert not (here.folder / ".work/pretrain").exists()
 
 
+def test_an_archive_that_is_cut_off_is_refused(there: Project, here: Project):
+    (part,) = there.folder.with_name("packed").iterdir()
+    part.write_bytes(part.read_bytes()[:-100])
+    printed = import_runs(here, fails=True)
+    assert "part-0.tar.xz cannot be read to its end" in printed
+    assert "Traceback" not in printed
+    assert not list((here.folder / ".work").glob("pretrain/*"))
+
+
+def test_a_run_that_was_made_here_too_is_not_overwritten(there: Project, here: Project):
+    here.dvc("repro", "--single-item", "pretrain@rsa-0")
+    assert "runs/rsa/s0: imported" in import_runs(here)  # the same bytes
+    run = here.folder / "runs/rsa/s0/run.json"
+    run.unlink()
+    run.write_text('{"device": "another"}')
+    assert "runs/rsa/s0 has been made here, too, and a run is not overwritten" in import_runs(here, fails=True)
+    assert run.read_text() == '{"device": "another"}'
+
+
+def test_small_archives_are_several(there: Project, here: Project):
+    packed = there.folder.with_name("packed")
+    there.call(PYTHON, "-m", "pipeline.finished", "pack", str(packed), "--mb", "0.000001")
+    assert sorted(part.name for part in packed.iterdir()) == [f"part-{number}.tar.xz" for number in range(4)]
+    assert import_runs(here).count("imported") == 4
+
+
+def test_time_that_is_up_ends_runs_and_the_same_command_continues_them(here: Project):
+    release = here.hold("pretrain@rsa-0")
+    cut_off = here.call(PYTHON, "-m", "engines.bare", "--methods", "byol", "rsa", "--jobs", "1", "--seconds", "15")
+    assert "pretrain@byol-0: exit code 0" in cut_off
+    assert "pretrain@rsa-0: exit code 75" in cut_off
+    assert "1 runs finished, 0 were not started" in cut_off
+    release()
+    here.call(PYTHON, "-m", "engines.bare", "--methods", "byol", "rsa")
+    assert [event for event, stage, _ in here.events() if stage == "pretrain@rsa-0"] == ["start", "start", "continue", "end"]
+    assert [event for event, stage, _ in here.events() if stage == "pretrain@byol-0"] == ["start", "end"]
+
+
 def test_the_commands_are_those_of_dvc_yaml_seed_by_seed(base: Base):
     named = dict(commands(ROOT / "params.yaml", None, ROOT / "dvc.yaml"))
     experiment = load_yaml(ROOT / "params.yaml")["experiment"]

@@ -23,11 +23,11 @@ def test_a_run_that_does_not_say_its_cost_is_left_out():
     found = manifests({"byol": 1e9, "hard": 2e9})
     del found["byol", 0]["cost"]
     assert [(cost.method, cost.ratio) for cost in costs(found, ["byol", "hard"])] == [("hard", None)]
-    assert equal_compute(costs(found, ["byol", "hard"]), "byol", 40) == []
+    assert equal_compute(costs(found, ["byol", "hard"]), "byol", 40, {}) == []
 
 
 def test_a_method_that_costs_more_is_told_what_equal_compute_would_be():
-    (said,) = equal_compute(costs(manifests({"byol": 1e9, "hard": 2.3e9}), ["byol", "hard"]), "byol", 40)
+    (said,) = equal_compute(costs(manifests({"byol": 1e9, "hard": 2.3e9}), ["byol", "hard"]), "byol", 40, {})
     assert "hard cost 2.30 times the FLOPs of byol" in said
     assert "not at equal compute, where byol would train for 92 epochs instead of 40" in said
     assert "-S pretrain.epochs=92 -S 'experiment.methods=[byol]'" in said
@@ -37,4 +37,13 @@ def test_a_method_that_costs_more_is_told_what_equal_compute_would_be():
 @pytest.mark.parametrize("flops", [1.04e9, 0.96e9])
 def test_nearly_the_same_cost_is_equal(flops: float):
     found = costs(manifests({"byol": 1e9, "rsa": flops}), ["byol", "rsa"])
-    assert equal_compute(found, "byol", 40) == ["rsa and byol cost the same: their differences are at equal compute."]
+    assert equal_compute(found, "byol", 40, {}) == ["rsa and byol cost the same: their differences are at equal compute."]
+
+
+def test_a_method_that_costs_more_is_compared_with_one_that_trained_for_longer():
+    found = costs(manifests({"byol": 1e9, "hard": 2e9, "long": 2.02e9}), ["byol", "hard", "long"])
+    hard, long = equal_compute(found, "byol", 40, {"long": 80})
+    assert hard.startswith(
+        "hard cost 2.00 times the FLOPs of byol, as much as long: `python -m rsa compare workspace:long workspace:hard`"
+    )
+    assert long == "long trained for 80 epochs, for 2.02 times the FLOPs of byol."
