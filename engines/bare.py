@@ -28,11 +28,11 @@ GRACE = 30  # seconds for checkpoints, before what is still going on is killed
 LOGS = Path("logs")
 
 
-def commands(params: Path, methods: list[str] | None = None, dvc_yaml: Path = Path("dvc.yaml")) -> Iterator[tuple[str, str]]:
-    """Yield name and command of each stage `pretrain` in dvc.yaml, the methods of the first seed first."""
+def commands(params: Path, methods: list[str] | None, seeds: list[int] | None, dvc_yaml: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and command of each stage `pretrain` in dvc.yaml, the methods of the first seed first; None means all."""
     document, stage = _read(params), _read(dvc_yaml)["stages"]["pretrain"]
     experiment = document["experiment"]
-    for seed, method in itertools.product(experiment["seeds"], methods or experiment["methods"]):
+    for seed, method in itertools.product(seeds or experiment["seeds"], methods or experiment["methods"]):
         values = document | {"item": {"method": method, "seed": seed}}
         yield f"pretrain@{method}-{seed}", f"{_filled_in(stage['cmd'], values)} --params {params}"
 
@@ -46,10 +46,10 @@ def _read(path: Path) -> Any:
     return YAML(typ="safe").load(path)
 
 
-def run(params: Path, methods: list[str] | None, jobs: int, seconds: float) -> dict[str, int]:
+def run(stages: list[tuple[str, str]], jobs: int, seconds: float) -> dict[str, int]:
     """Run the stages, `jobs` at once, for so many seconds; return the exit codes by name of those that were started."""
     ends = time.monotonic() + seconds
-    waiting = list(commands(params, methods))[::-1]
+    waiting = stages[::-1]
     running: dict[str, subprocess.Popen[bytes]] = {}
     codes: dict[str, int] = {}
     LOGS.mkdir(exist_ok=True)
@@ -97,17 +97,16 @@ def _stop(running: dict[str, subprocess.Popen[bytes]]) -> None:
 
 def main() -> int:
     """Bring `code` up to date, run the stages, and return 1 if one has failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m engines.bare", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="python -m engines.bare", description="Pretrain without DVC and Snakemake.")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="(default: %(default)s)")
     parser.add_argument("--methods", nargs="+", help="of experiment.methods (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="of experiment.seeds (default: all)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="(default: until all are finished)")
     flags = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TRY_AGAIN))
     subprocess.run([sys.executable, "-m", "pipeline.code", "--params", flags.params, "--out", "code"], check=True)
-    codes = run(flags.params, flags.methods, flags.jobs, flags.seconds)
+    codes = run(list(commands(flags.params, flags.methods, flags.seeds, Path("dvc.yaml"))), flags.jobs, flags.seconds)
     return int(any(code not in (0, *STOPPED) for code in codes.values()))
 
 

@@ -117,10 +117,12 @@ def test_time_that_is_up_ends_runs_and_the_same_command_continues_them(here: Pro
 
 
 def test_the_commands_are_those_of_dvc_yaml_seed_by_seed(base: Base):
-    named = dict(commands(ROOT / "params.yaml", None, ROOT / "dvc.yaml"))
+    named = dict(commands(ROOT / "params.yaml", None, None, ROOT / "dvc.yaml"))
     experiment = load_yaml(ROOT / "params.yaml")["experiment"]
     expected = [f"pretrain@{method}-{seed}" for seed in experiment["seeds"] for method in experiment["methods"]]
     assert list(named) == expected
+    (some,) = commands(ROOT / "params.yaml", ["rsa"], [2], ROOT / "dvc.yaml")
+    assert some == ("pretrain@rsa-2", named["pretrain@rsa-2"])
     recorded = load_yaml(base.built.folder / "dvc.lock")["stages"]
     for name, stage in recorded.items():
         if name.startswith("pretrain@"):
