@@ -10,7 +10,7 @@ from pipeline.stage import run, write_json
 from rsa.evaluation.detection import detection_scores
 from rsa.models.encoder import open_encoder
 from rsa.models.pixels import Pixels
-from rsa.params.detection import Detection
+from rsa.params.detection import DetectorTraining
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
 from rsa.params.sections import At
@@ -22,16 +22,17 @@ from rsa.training.device import setup
 def detect(
     model: Model,
     normalize: Annotated[ChannelStatistics, At("views.normalize")],
-    settings: Annotated[Detection, At("detection.{name}")],
+    settings: Annotated[DetectorTraining, At("detection.{name}.training")],
     runtime: Runtime,
     name: str,
     seed: int,
     encoder: Path,
-    data: Path,
+    train: Path,
+    test: Path,
     out: Path,
     work: Path,
 ) -> None:
-    """Train and test with the settings of `detection.NAME` on what stage `detection_data` has made of its data.
+    """Train and test with the settings of `detection.NAME.training` on `train` and `test` of stage `detection_data`.
 
     `work` keeps checkpoints.
     """
@@ -40,9 +41,13 @@ def detect(
     if isinstance(backbone, Pixels):  # no layers for a detector to stand on
         write_json(out, {})
         return
+    assert train.parent == test.parent
     checkpoints = Checkpoints(work, runtime.checkpoint.steps, runtime.checkpoint.minutes)
     write_json(
-        out, detection_scores(name, settings, backbone, normalize, data, runtime.threads.evaluation, seed, device, checkpoints)
+        out,
+        detection_scores(
+            name, settings, backbone, normalize, train.parent, runtime.threads.evaluation, seed, device, checkpoints
+        ),
     )
 
 

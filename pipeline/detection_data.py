@@ -1,7 +1,7 @@
 """Stage `detection_data`: the annotated objects of a detection data set, checked, in the format of rsa.data.detection_data.
 
 The images stay where they are; each is known by its sha256, so that other images mean other objects.
-out/: train.json, test.json
+out/: train.json, test.json, raw.txt (where the images are)
 """
 
 from pathlib import Path

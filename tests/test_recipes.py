@@ -50,7 +50,7 @@ def test_networks_views_optimisers_and_detectors_build(name: str, recipe: Callab
         assert trained > sum(parameter.numel() for parameter in method.backbone.parameters()) * 0.9
     for settings in p.detection.values():
         with torch.device("meta"):
-            detector = build_detector(build_backbone(p.model), 80, settings, p.views.normalize)
+            detector = build_detector(build_backbone(p.model), 80, settings.training, p.views.normalize)
         assert sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad) > 1e6
 
 

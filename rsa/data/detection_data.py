@@ -24,6 +24,7 @@ from rsa.params.detection import COCO, VOC, COCOImages, VOCImages
 from rsa.params.section import nearest
 
 SHOWN = 10  # faults that a message lists
+RAW = "raw.txt"  # names the folder of the images: no stage watches this file, so images may move
 SLACK = 1.0  # px that a box may exceed the image by rounding; it is clipped
 Box = tuple[float, float, float, float]
 Parsed = TypeVar("Parsed")
@@ -67,6 +68,7 @@ def write_objects(p: VOC | COCO, folder: Path) -> None:
         if all(each["iscrowd"] or each["difficult"] for each in document["annotations"]):
             raise ValueError(f"{raw}: the {split} split must have objects to be counted, got none in {len(images)} images")
         (folder / f"{split}.json").write_text(json.dumps(document, allow_nan=False))
+    (folder / RAW).write_text(f"{raw}\n")
 
 
 # ---- VOC -----------------------------------------------------------------------------------------

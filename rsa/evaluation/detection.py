@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
+from rsa.data.detection_data import RAW
 from rsa.data.object_images import ObjectImages, Place, Target, batches, training_batches
 from rsa.evaluation.score import Scores, stamped
 from rsa.models.detectors import build_detector, norms, train_mode
-from rsa.params.detection import Detection, DetectionSchedule
+from rsa.params.detection import DetectionSchedule, DetectorTraining
 from rsa.params.views import ChannelStatistics
 from rsa.training.checkpoint import Checkpoints
 from rsa.training.resumable import Resumable
@@ -30,7 +31,7 @@ METRICS = {"AP": "map", "AP50": "map_50", "AP75": "map_75"}  # ours, torchmetric
 
 def detection_scores(
     name: str,
-    p: Detection,
+    p: DetectorTraining,
     backbone: nn.Module,
     normalize: ChannelStatistics,
     data: Path,
@@ -39,9 +40,12 @@ def detection_scores(
     device: torch.device,
     checkpoints: Checkpoints,
 ) -> Scores:
-    """Train on one split of `data`, test on the other: task -> score. `seed` draws new layers, batches and regions."""
+    """Train on one split of what `write_objects` wrote to `data`, test on the other: task -> score.
+
+    `seed` draws new layers, batches and regions.
+    """
     repeats = "exactly" if deterministic(device) else "to rounding"
-    masks, raw = p.detector == "mask_rcnn", Path(p.data.raw)
+    masks, raw = p.detector == "mask_rcnn", Path((data / RAW).read_text().strip())
     train = ObjectImages(data / "train.json", raw, masks=masks, training=True, flip_prob=p.flip_prob, seed=seed)
     test = ObjectImages(data / "test.json", raw, masks=masks, training=False)
     detector = build_detector(backbone, len(train.classes), p, normalize).to(device)
@@ -69,7 +73,7 @@ def train_detector(
     detector: nn.Module,
     backbone: nn.Module,
     images: ObjectImages,
-    p: Detection,
+    p: DetectorTraining,
     threads: int,
     device: torch.device,
     checkpoints: Checkpoints,
@@ -119,7 +123,7 @@ def _optimizer(detector: nn.Module, s: DetectionSchedule) -> torch.optim.Optimiz
 
 @torch.no_grad()
 def average_precision(
-    detector: Any, images: ObjectImages, p: Detection, threads: int, device: torch.device
+    detector: Any, images: ObjectImages, p: DetectorTraining, threads: int, device: torch.device
 ) -> dict[str, dict[str, Any]]:
     """`bbox` (and `segm` with masks) -> AP, AP50, AP75 and the AP `per_class`, in percent; null for a class without objects."""
     kinds: tuple[Literal["bbox", "segm"], ...] = ("bbox", "segm") if images.masks else ("bbox",)
@@ -157,7 +161,7 @@ def _moved(target: Target, device: torch.device) -> dict[str, Tensor]:
     return {key: value.to(device) for key, value in target.items()}
 
 
-def _autocast(p: Detection, device: torch.device) -> torch.autocast:
+def _autocast(p: DetectorTraining, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bf16")
 
 

@@ -24,7 +24,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from rsa.params.detection import Detection
+from rsa.params.detection import DetectorTraining
 from rsa.params.views import ChannelStatistics
 
 STAGES = 4
@@ -36,7 +36,7 @@ C4_PROPOSALS = {  # detectron2's values for one feature map; torchvision's defau
 }
 
 
-def build_detector(backbone: nn.Module, classes: int, p: Detection, normalize: ChannelStatistics) -> nn.Module:
+def build_detector(backbone: nn.Module, classes: int, p: DetectorTraining, normalize: ChannelStatistics) -> nn.Module:
     """Build the detector; it takes images in [0, 1] and normalises them as in pretraining."""
     stages = _stages(backbone)
     for parameter in _fixed(backbone, p):
@@ -48,7 +48,7 @@ def build_detector(backbone: nn.Module, classes: int, p: Detection, normalize: C
     return detector
 
 
-def train_mode(detector: nn.Module, backbone: nn.Module, p: Detection) -> None:
+def train_mode(detector: nn.Module, backbone: nn.Module, p: DetectorTraining) -> None:
     """Set training mode, except for the modules that `p.backbone` freezes."""
     detector.train()
     if p.backbone == "frozen":
@@ -63,7 +63,7 @@ def norms(module: nn.Module) -> Iterator[nn.Module]:
     return (each for each in module.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm))
 
 
-def _fixed(backbone: nn.Module, p: Detection) -> Iterator[nn.Parameter]:
+def _fixed(backbone: nn.Module, p: DetectorTraining) -> Iterator[nn.Parameter]:
     if p.backbone == "frozen":
         yield from backbone.parameters()
     if p.backbone == "frozen_norms":
@@ -81,7 +81,7 @@ def _stages(backbone: nn.Module) -> list[dict[str, Any]]:
     return stages
 
 
-def _fpn(backbone: nn.Module, stages: list[dict[str, Any]], classes: int, p: Detection) -> dict[str, Any]:
+def _fpn(backbone: nn.Module, stages: list[dict[str, Any]], classes: int, p: DetectorTraining) -> dict[str, Any]:
     norm = nn.BatchNorm2d if p.backbone != "frozen_norms" else None
     levels = {stage["module"]: str(level) for level, stage in enumerate(stages)}
     pyramid = BackboneWithFPN(backbone, levels, [stage["num_chs"] for stage in stages], p.channels, norm_layer=norm)
@@ -104,7 +104,7 @@ def _fpn(backbone: nn.Module, stages: list[dict[str, Any]], classes: int, p: Det
     }
 
 
-def _c4(backbone: nn.Module, stages: list[dict[str, Any]], classes: int, p: Detection) -> dict[str, Any]:
+def _c4(backbone: nn.Module, stages: list[dict[str, Any]], classes: int, p: DetectorTraining) -> dict[str, Any]:
     body = IntermediateLayerGetter(backbone, {stages[-2]["module"]: "0"})
     body.out_channels = stages[-2]["num_chs"]
     width = stages[-1]["num_chs"]

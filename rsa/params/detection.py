@@ -78,10 +78,9 @@ class DetectionSchedule(Section):
         return self
 
 
-class Detection(Section):
-    """A detector, its data and its training."""
+class DetectorTraining(Section):
+    """A detector and its training."""
 
-    data: DetectionData
     detector: Literal["faster_rcnn", "mask_rcnn"]
     features: Literal["c4", "fpn"]
     channels: Count
@@ -95,13 +94,22 @@ class Detection(Section):
     precision: Precision
 
     @model_validator(mode="after")
-    def _masks(self) -> Self:
-        if self.detector == "mask_rcnn" and self.data.format == "voc":
-            raise ValueError("detector must be faster_rcnn for data in VOC's format, which has boxes alone, got mask_rcnn")
-        return self
-
-    @model_validator(mode="after")
     def _levels(self) -> Self:
         if self.features == "fpn" and len(self.anchors.sizes) != 5:
             raise ValueError(f"anchors.sizes must be 5 with features fpn, one for each level, got {self.anchors.sizes}")
+        return self
+
+
+class Detection(Section):
+    """Annotated images, and a detector that is trained on them."""
+
+    data: DetectionData
+    training: DetectorTraining
+
+    @model_validator(mode="after")
+    def _masks(self) -> Self:
+        if self.training.detector == "mask_rcnn" and self.data.format == "voc":
+            raise ValueError(
+                "training.detector must be faster_rcnn for data in VOC's format, which has boxes alone, got mask_rcnn"
+            )
         return self

@@ -88,11 +88,18 @@ def _node(value: Any, path: Path, entry_kind: str | None, comments: Comments) ->
         node = CommentedSeq(_node(item, (*path, "-"), entry_kind, comments) for item in value)
     else:
         return value
-    if len(path) > 1 and path not in CATALOGUES and not node.ca.items:  # in braces where it fits a line and has no comments
+    if len(path) > 1 and path not in CATALOGUES and not _commented(node):  # in braces where it fits a line and has no comments
         node.fa.set_flow_style()
         if _width(path, node) > WIDTH:
             node.fa.set_block_style()
     return node
+
+
+def _commented(node: Any) -> bool:
+    """Return True if a key in `node`, however deep, has a comment."""
+    if isinstance(node, CommentedMap):
+        return bool(node.ca.items) or any(map(_commented, node.values()))
+    return isinstance(node, CommentedSeq) and any(map(_commented, node))
 
 
 def _width(path: Path, value: Any) -> int:

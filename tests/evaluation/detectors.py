@@ -7,7 +7,7 @@ from torch import nn
 
 from rsa.models.backbones import build_backbone
 from rsa.models.detectors import norms
-from rsa.params.detection import COCO, VOC, Detection
+from rsa.params.detection import COCO, VOC, DetectorTraining
 from rsa.params.model import Model
 
 MODEL: dict[str, Any] = {
@@ -26,7 +26,7 @@ def tiny_backbone(seed: int = 0) -> nn.Module:
     return backbone
 
 
-def tiny_detection(data: VOC | COCO, iterations: int = 40, **changes: Any) -> Detection:
+def tiny_detection(data: VOC | COCO, iterations: int = 40, **changes: Any) -> DetectorTraining:
     schedule = {
         "iterations": iterations,
         "batch_size": 4,
@@ -38,7 +38,6 @@ def tiny_detection(data: VOC | COCO, iterations: int = 40, **changes: Any) -> De
         "weight_decay": 0.0001,
     }
     values: dict[str, Any] = {
-        "data": data.model_dump(),
         "detector": "mask_rcnn" if data.format == "coco" else "faster_rcnn",
         "features": "fpn",
         "channels": 16,
@@ -51,4 +50,4 @@ def tiny_detection(data: VOC | COCO, iterations: int = 40, **changes: Any) -> De
         "schedule": schedule,
         "precision": "float32",
     }
-    return Detection.model_validate({**values, **changes})
+    return DetectorTraining.model_validate({**values, **changes})

@@ -10,7 +10,7 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from rsa.models.backbones import build_backbone
 from rsa.models.detectors import build_detector, norms, train_mode
 from rsa.models.encoder import load_encoder, save_encoder
-from rsa.params.detection import COCO, Detection
+from rsa.params.detection import COCO, DetectorTraining
 from rsa.params.model import Model
 from tests.conftest import IMAGENET
 from tests.evaluation.detectors import MODEL, tiny_backbone, tiny_detection
@@ -20,7 +20,7 @@ DATA = COCO.model_validate({"format": "coco", "raw": "raw", "train": PLACES, "te
 KINDS = [(features, detector) for features in ("c4", "fpn") for detector in ("faster_rcnn", "mask_rcnn")]
 
 
-def settings(**changes: Any) -> Detection:
+def settings(**changes: Any) -> DetectorTraining:
     return tiny_detection(DATA, **changes)
 
 
@@ -33,7 +33,7 @@ def batch() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     return images, [target, target]
 
 
-def step(detector: nn.Module, backbone: nn.Module, p: Detection) -> dict[str, Tensor]:
+def step(detector: nn.Module, backbone: nn.Module, p: DetectorTraining) -> dict[str, Tensor]:
     """One step of training."""
     train_mode(detector, backbone, p)
     losses: dict[str, Tensor] = detector(*batch())

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline import stage
+from pipeline.detect import detect
 from pipeline.detection_data import detection_data
 from rsa.methods import control_encoder, pixels
 from rsa.models.backbones import build_backbone
@@ -21,23 +22,24 @@ from tests.evaluation.detectors import MODEL, tiny_backbone, tiny_detection
 from tests.pipeline.conftest import RunStage
 
 CORRUPTIONS = ["gaussian_noise", "glass_blur", "contrast"]
+OBJECTS = {"train": "data/detection/shapes/train.json", "test": "data/detection/shapes/test.json"}
 ENCODER = "runs/byol/s0/encoder.safetensors"
 
 
 @pytest.fixture
 def shapes(run: RunStage, write_params: WriteParams) -> dict[str, Any]:
-    """A project with a data set of shapes and an encoder; its `detection.shapes`."""
+    """A project with a data set of shapes and an encoder; its `detection.shapes.training`."""
     Path(ENCODER).parent.mkdir(parents=True)
     data = draw_coco(Path("raw/shapes"), 8, 4).model_copy(update={"raw": "raw/shapes"})
     section = tiny_detection(data, iterations=3).model_dump(mode="json")
-    write_params({"model": MODEL, "detection": {"shapes": section}})
+    write_params({"model": MODEL, "detection": {"shapes": {"data": data.model_dump(), "training": section}}})
     save_encoder(tiny_backbone(), Path(ENCODER), "resnet18")
     return section
 
 
 def test_from_annotations_to_scores(run: RunStage, shapes: dict[str, Any]):
     run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
-    flags = {"name": "shapes", "seed": 0, "encoder": ENCODER, "data": "data/detection/shapes"}
+    flags = {"name": "shapes", "seed": 0, "encoder": ENCODER, **OBJECTS}
     for out in ("a", "b"):
         run("detect", **flags, out=f"scores/{out}.json")
     assert Path("scores/a.json").read_bytes() == Path("scores/b.json").read_bytes()
@@ -57,7 +59,7 @@ def test_wrong_inputs_end_in_a_message(run: RunStage, shapes: dict[str, Any], wr
     assert not Path("data/detection/shapes").exists()
     Path("elsewhere.jpg").rename(first)
     run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
-    flags = {"name": "shapes", "seed": 0, "data": "data/detection/shapes", "out": "scores/a.json"}
+    flags = {"name": "shapes", "seed": 0, **OBJECTS, "out": "scores/a.json"}
     with pytest.raises(SystemExit, match=r"detect: error: .*none\.safetensors does not exist"):
         run("detect", **flags, encoder="none.safetensors")
     narrower = {**MODEL, "backbone_args": {**MODEL["backbone_args"], "channels": [16, 32, 64, 32]}}
@@ -70,15 +72,26 @@ def test_wrong_inputs_end_in_a_message(run: RunStage, shapes: dict[str, Any], wr
         run("detect", **flags, encoder=ENCODER)
 
 
-def test_a_change_of_the_schedule_leaves_the_objects_alone():
-    """Stage `detection_data` reads `detection.NAME.data` alone: nothing else of the section makes it stale."""
+def test_a_change_of_the_schedule_leaves_the_objects_alone_and_images_that_move_the_detector(
+    run: RunStage, shapes: dict[str, Any]
+):
+    """Stage `detection_data` reads `detection.NAME.data` alone; of what it writes, what stage `detect` watches stays the same."""
     assert [dotted for dotted, _ in stage.sections_of(detection_data).values()] == ["detection.{name}.data"]
+    assert "detection.{name}.data" not in [dotted for dotted, _ in stage.sections_of(detect).values()]
+    run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
+    before = [Path(file).read_bytes() for file in OBJECTS.values()]
+    Path("raw/shapes").rename("moved")
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("raw/shapes", "moved"))
+    run("detection_data", name="shapes", raw="moved", out="data/detection/shapes")
+    assert [Path(file).read_bytes() for file in OBJECTS.values()] == before
+    run("detect", name="shapes", seed=0, encoder=ENCODER, **OBJECTS, out="scores/moved.json")
 
 
 def test_pixels_have_no_detector(run: RunStage, shapes: dict[str, Any], tiny: Params):
     save_encoder(control_encoder(pixels.Settings(method="pixels"), tiny_backbone(), tiny.views), Path(ENCODER), "pixels")
     run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
-    run("detect", name="shapes", seed=0, encoder=ENCODER, data="data/detection/shapes", out="scores/pixels.json")
+    run("detect", name="shapes", seed=0, encoder=ENCODER, **OBJECTS, out="scores/pixels.json")
     assert json.loads(Path("scores/pixels.json").read_text()) == {}
 
 

@@ -79,7 +79,9 @@ def project(run: RunStage, write_params: WriteParams) -> None:
             "linear": {"datasets": ["digits"], "protocols": {"sgd": PROTOCOL | {"lr": [0.01, 0.3], "epochs": 4}}},
             "finetune.datasets": ["digits"],
             "finetune.training.epochs": 8,
-            "detection": {"shapes": tiny_detection(data, iterations=20).model_dump(mode="json")},
+            "detection": {
+                "shapes": {"data": data.model_dump(), "training": tiny_detection(data, iterations=20).model_dump(mode="json")}
+            },
         }
     )
     save_encoder(tiny_backbone(), Path(ENCODER), "resnet18")
