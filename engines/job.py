@@ -32,7 +32,7 @@ def run(stage: str) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         dvc = subprocess.Popen(
-            ["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", stage],
+            ["dvc", "--wait-for-lock", "repro", "--single-item", stage],  # not --quiet, which hides DVC's errors
             env=os.environ | {"JOB_NOTES": folder},
             preexec_fn=ignore_signals,
             close_fds=False,  # DVC keeps the device locks if this process is killed

@@ -5,6 +5,7 @@ a stage that it needs is stale. This uses DVC's internals, which is why pyprojec
 """
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,15 +28,25 @@ class Stage(NamedTuple):
 
 
 def update_code(root: Path = Path()) -> None:
-    """Bring stage `code` up to date: unchanged outputs make no stage stale. Raise ValueError with the reason if it fails."""
+    """Bring stage `code` up to date: unchanged outputs make no stage stale. Raise ValueError with the reason if it fails.
+
+    The whole of params.yaml is validated first, because DVC reads only the keys that dvc.yaml names, and explains no fault.
+    """
     repair(root)
-    done = subprocess.run(
-        ["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", CODE], cwd=root, capture_output=True, text=True
-    )
-    if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        own = [line.removeprefix("code: error: ") for line in lines if ": error: " in line or line.startswith("params.yaml: ")]
-        raise ValueError("\n".join(own or lines))
+    for command in (
+        [sys.executable, "-m", "pipeline.code", "--check"],
+        ["dvc", "--wait-for-lock", "repro", "--single-item", CODE],
+    ):
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(_reason(done.stdout + done.stderr))
+
+
+def _reason(printed: str) -> str:
+    """Return the project's own words if there are any, else all that was printed."""
+    lines = [line for line in printed.splitlines() if line.strip()]
+    own = [line.removeprefix("code: error: ") for line in lines if ": error: " in line or line.startswith("params.yaml: ")]
+    return "\n".join(own or lines)
 
 
 def plan(root: Path = Path()) -> dict[str, Stage]:

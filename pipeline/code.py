@@ -58,11 +58,14 @@ def main() -> None:
     """Replace the folder atomically, or leave it unchanged if params.yaml or a source is invalid."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.code", description="Write what code each stage runs.")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--check", action="store_true", help="Only validate params.yaml.")
+    parser.add_argument("--out", type=Path, default=Path("code"), help="(default: %(default)s)")
     flags = parser.parse_args()
     new = flags.out.parent / f".{flags.out.name}.partial"
     try:
         p = load(flags.params)
+        if flags.check:
+            return
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         write_code(p, new)

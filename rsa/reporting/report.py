@@ -18,7 +18,7 @@ from rsa.reporting.numbers import MISSING, interval, number, signed
 from rsa.reporting.provenance import run_provenance, runtime_differences
 from rsa.reporting.reference import beside_ours, dataset_name, described
 from rsa.reporting.results import Comparison, Results, Scores
-from rsa.reporting.runs import Runs, require_same
+from rsa.reporting.runs import Runs, differences
 from rsa.reporting.semantic_shift import METRICS, shift_sentences, snapshots
 from rsa.reporting.statistics import POWER, Summary, bootstrap_coverage, smallest_p
 
@@ -64,8 +64,7 @@ class AnyFigure(Protocol):
 
 
 def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: Sequence[AnyFigure], commit: str) -> str:
-    """Render the report; raise ValueError if the runs are not comparable."""
-    require_same(runs.manifests)
+    """Render the report."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rsa.reporting", ""), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -112,6 +111,7 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         files={task: traced(file) for task, file in scores.of_columns("file").items()},
         provenance=run_provenance(runs.manifests, results),
         runtime_differences=runtime_differences(runs.manifests),
+        run_differences=differences(runs.manifests),
         first=next(iter(runs.manifests.values()), None),
         figures=figures,
         other_sections=[name for name in dict.fromkeys(figure.section for figure in figures) if name not in PLACED],

@@ -74,7 +74,7 @@ def read_scores(folder: Path, p: Document) -> Scores:
                             unconverged.append(f"{name}: {task}")
                 except FileNotFoundError:
                     missing.append(Missing(name, "does not exist", command(method, seed, file)))
-                except json.JSONDecodeError:
+                except (OSError, ValueError, TypeError, AttributeError):  # also JSON of another kind
                     missing.append(Missing(name, "is cut off or damaged", command(method, seed, file)))
                 except KeyError as why:
                     missing.append(Missing(name, f"has no {why}: an older version made it", command(method, seed, file)))

@@ -91,3 +91,21 @@ def test_slurm_is_asked_to_queue_a_running_job_again(
     assert (tmp_path / "asked").exists() == asked
     if asked:
         assert (tmp_path / "asked").read_text() == "requeue 42\n"
+
+
+def test_the_reason_of_dvc_is_printed_last(built: Project) -> None:
+    """DVC's own errors, such as raw data that is not there, have no other way to be seen."""
+    built.remove("raw/photo_tiles")
+    printed = built.call("python", "-m", "engines.job", "shard@photo_tiles", fails=True)
+    reason = next(line for line in printed.splitlines() if line.startswith("ERROR: "))
+    assert "raw/photo_tiles" in reason
+
+
+def test_snakemake_validates_all_of_params_before_anything_runs(built: Project) -> None:
+    """Also a section that DVC does not look at, because no stage names it."""
+    path = built.folder / "params.yaml"
+    path.write_text(path.read_text() + "robustnes: {}\n")
+    printed = built.call("snakemake", "--dry-run", fails=True)
+    assert "robustnes" in printed
+    assert "Traceback" not in printed
+    assert built.ran() == []

@@ -79,12 +79,16 @@ def test_a_missing_file_is_named_with_its_command_and_the_others_are_read(scores
 
 
 def test_a_file_that_is_cut_off_or_of_an_older_version_is_missing(scores: Path, tiny: Params):
+    for number, content in enumerate((b"\xff\xfe", b"[1]", b'{"knn": 1}', b"null")):
+        other = scores / f"{('pixels', 'random')[number % 2]}/s{number // 2}/probe.json"
+        other.write_bytes(content)
     cut = scores / "rsa/s0/probe.json"
     cut.write_text(cut.read_text()[:40])
     old = scores / "byol/s1/probe.json"
     old.write_text(json.dumps({"knn": {"top1": 80.0}}))
     reasons = {item.file: item.reason for item in read_scores(scores, tiny).missing}
-    assert reasons["scores/rsa/s0/probe.json"] == "is cut off or damaged"
+    for name in ("rsa/s0", "pixels/s0", "random/s0", "pixels/s1", "random/s1"):
+        assert reasons[f"scores/{name}/probe.json"] == "is cut off or damaged"
     assert reasons["scores/byol/s1/probe.json"] == "has no 'settings': an older version made it"
 
 
