@@ -43,10 +43,8 @@ def update_code(root: Path = Path()) -> None:
 
 
 def _reason(printed: str) -> str:
-    """Return the project's own words if there are any, else all that was printed."""
-    lines = [line for line in printed.splitlines() if line.strip()]
-    own = [line.removeprefix("code: error: ") for line in lines if ": error: " in line or line.startswith("params.yaml: ")]
-    return "\n".join(own or lines)
+    """Return what stage `code` says if it ran, else all that was printed."""
+    return (printed.partition("code: error: ")[2].partition("\nERROR: ")[0] or printed).strip()
 
 
 def plan(root: Path = Path()) -> dict[str, Stage]:
