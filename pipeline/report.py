@@ -1,9 +1,10 @@
 """Stage `report`: compare the methods of the experiment.
 
-out/: report.md, report.html (the same, whole in one file), scores.csv (every score of every seed), figures/,
-plots/ (of all runs, for `dvc plots`)
+out/: report.md, report.html (the same, whole in one file), scores.csv (every score of every seed),
+experiment.yaml (the params that it was made with), figures/, plots/ (of all runs, for `dvc plots`)
 """
 
+import shutil
 from pathlib import Path
 
 from pipeline.stage import run
@@ -30,6 +31,7 @@ def report(experiment: Path, scores: Path, runs: Path, out: Path) -> None:
     (out / "plots").mkdir()
     write_plots(made.curves, made.metrics, out / "plots")
 
+    shutil.copy(experiment, out / "experiment.yaml")
     found.table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
     text = render(p, found, results, made, figures, provenance.commit())
     (out / "report.md").write_text(text)

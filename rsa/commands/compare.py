@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 WORKSPACE = "workspace"  # DVC's word for the files as they are
-SCORES, PARAMS = "reports/scores.csv", "params.yaml"
+PARAMS, EXPERIMENT, SCORES = "params.yaml", "reports/experiment.yaml", "reports/scores.csv"
 
 
 @click.command()
@@ -18,9 +18,10 @@ def compare(a: str, b: str, markdown: bool) -> None:
     """Compare two git revisions or DVC experiments.
 
     Scores are compared by paired differences B - A over the seeds that both have; params that changed, and what only one has,
-    are listed. A REVISION is a commit, a branch, a tag, the name of an experiment, or `workspace`, the files as they
-    are. A:METHOD and B:METHOD compare two methods, as a baseline that trained longer with a method that costs more. Scores are
-    read from DVC's cache or remote. Those measured with other protocol settings are refused by name.
+    are listed, as the reports were made with them. A REVISION is a commit, a branch, a tag, the name of an experiment, or
+    `workspace`, the files as they are. A:METHOD and B:METHOD compare two methods, as a baseline that trained longer with a
+    method that costs more. Scores are read from DVC's cache or remote. Those measured with other protocol settings, on other
+    images or other crops are refused by name.
 
     Example: rsa compare main my_experiment
     """
@@ -37,8 +38,11 @@ def compare(a: str, b: str, markdown: bool) -> None:
     print(comparison.sentence(comparison.verdict(found, 1 - confidence)))
 
 
-def read(revision: str, root: Path) -> tuple[str, str]:
-    """The texts of params.yaml and scores.csv in a revision of the repository `root`; ValueError where there are none."""
+def read(revision: str, root: Path) -> tuple[str, str, str]:
+    """The texts of params.yaml, and of the report's experiment.yaml and scores.csv, in a revision of the repository `root`.
+
+    ValueError where there are none.
+    """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
@@ -46,11 +50,11 @@ def read(revision: str, root: Path) -> tuple[str, str]:
 
     try:
         files = DVCFileSystem(str(root), rev=None if revision == WORKSPACE else revision)
-        return files.read_text(PARAMS), files.read_text(SCORES)
+        return files.read_text(PARAMS), files.read_text(EXPERIMENT), files.read_text(SCORES)
     except (FileNotFoundError, DataIndexDirError) as why:
         raise ValueError(
-            f"{revision} must have {PARAMS} and {SCORES}, got none ({why}): commit dvc.lock after `dvc repro`; `dvc pull` gets "
-            "what this machine's cache lacks"
+            f"{revision} must have {PARAMS}, {EXPERIMENT} and {SCORES}, but one is missing ({why}): commit dvc.lock after "
+            "`dvc repro`; `dvc pull` gets what this machine's cache lacks"
         ) from None
     except (DvcException, SCMError) as why:
         raise ValueError(f"A and B must be revisions, experiments or `{WORKSPACE}`, got {revision!r}: {why}") from None

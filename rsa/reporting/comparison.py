@@ -1,6 +1,7 @@
 """Comparison of two versions of an experiment: score differences B - A over shared seeds, params, and unshared results.
 
-Scores with different protocol settings are not compared but listed.
+Scores with different protocol settings, or on other images or crops, are not compared but listed. The params of a version are
+those that its report was made with: params.yaml may have been edited since.
 """
 
 import io
@@ -17,6 +18,7 @@ from rsa.reporting.statistics import Difference, holm, paired_difference
 
 COLUMN = ["dataset", "task", "protocol", "metric"]
 ABSENT = "–"
+MEAN_PER_CLASS = "report.mean_per_class"  # a report's own params have only the datasets that it uses
 
 
 class Side(NamedTuple):
@@ -24,8 +26,9 @@ class Side(NamedTuple):
 
     name: str
     method: str | None
-    params: dict[str, Any]  # by dotted name
+    params: dict[str, Any]  # by dotted name, as the report was made with them
     scores: pd.DataFrame
+    edited: tuple[str, ...] = ()  # keys that have other values in params.yaml
 
 
 class ComparisonRow(NamedTuple):
@@ -44,11 +47,15 @@ class Comparison(NamedTuple):
     params: list[tuple[str, str, str]]  # key, in A, in B
     only: list[tuple[str, str]]  # results in one version only, such as `byol, digits knn, seeds 0, 1`, and its name
     refused: list[str]
-    equal: list[str]  # columns with identical scores in every seed, which are not tested
+    equal: list[str]  # columns with identical scores in every shared seed, which are not tested
+    edited: list[tuple[str, str]]  # key of params.yaml that was edited after the report was made, and the version's name
 
 
-def side(given: str, params: str, scores: str) -> Side:
-    """Parse the side that the user named, `REVISION` or `REVISION:METHOD`, from the texts of its params.yaml and scores.csv."""
+def side(given: str, params: str, experiment: str, scores: str) -> Side:
+    """Parse the side that the user named, `REVISION` or `REVISION:METHOD`.
+
+    `params`, `experiment` and `scores` are the texts of its params.yaml and of its report's experiment.yaml and scores.csv.
+    """
     name, _, method = given.partition(":")
     table = pd.read_csv(io.StringIO(scores))
     if "settings" not in table:
@@ -59,7 +66,8 @@ def side(given: str, params: str, scores: str) -> Side:
                 f"{given} must name a method of {name}, got {method!r} (known: {', '.join(table['method'].unique())})"
             )
         table = table[table["method"] == method]
-    return Side(given, method or None, flat(YAML(typ="safe").load(params)), table)
+    ran = flat(YAML(typ="safe").load(experiment))
+    return Side(given, method or None, ran, table, edited(flat(YAML(typ="safe").load(params)), ran))
 
 
 def flat(document: Any, prefix: str = "") -> dict[str, Any]:
@@ -67,6 +75,27 @@ def flat(document: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(document, dict) or not document:
         return {prefix: document}
     return {name: value for key, part in document.items() for name, value in flat(part, f"{prefix}.{key}".lstrip(".")).items()}
+
+
+def edited(params: dict[str, Any], ran: dict[str, Any]) -> tuple[str, ...]:
+    """List the keys that a report was made with (`ran`) and that have other values in `params`."""
+
+    def differs(key: str) -> bool:
+        if key in params:
+            return bool(params[key] != ran[key])
+        return any(name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in params)  # else it is a default
+
+    return tuple(key for key in ran if ran[key] != {} and key != MEAN_PER_CLASS and differs(key))
+
+
+def image_params(params: dict[str, Any], dataset: str) -> dict[str, Any]:
+    """Return the params that determine the test images of a dataset, their splits and crops."""
+    section = f"datasets.{dataset}."
+    if not any(key.startswith(section) for key in params):
+        return {}  # a detection dataset, which is among the settings of its scores
+    others = ("evaluation.batch_size", f"{section}train_samples", f"{section}pretrain")
+    ours = (section, "evaluation.", "shards.seed", "shards.resize")
+    return {key: value for key, value in params.items() if key.startswith(ours) and not key.startswith(others)}
 
 
 def compare(a: Side, b: Side, confidence: float) -> Comparison:
@@ -87,19 +116,26 @@ def compare(a: Side, b: Side, confidence: float) -> Comparison:
             only.append((f"{label}, seeds {', '.join(map(str, there.seeds))}", a.name if others is None else b.name))
         elif mine.settings != others.settings:
             refused.append(f"{label}: measured with other settings in {a.name} than in {b.name}")
+        elif others_of := changes(image_params(a.params, key[1]), image_params(b.params, key[1])):
+            refused.append(f"{label}: measured on other images or crops in {a.name} than in {b.name} ({', '.join(others_of)})")
         else:
             for side, there, other in ((a, mine, others), (b, others, mine)):
                 if alone := sorted(there.seeds.keys() - other.seeds.keys()):
                     only.append((f"{label}, seeds {', '.join(map(str, alone))}", side.name))
-            if mine.seeds == others.seeds:
+            shared = mine.seeds.keys() & others.seeds.keys()
+            if shared and all(mine.seeds[seed] == others.seeds[seed] for seed in shared):
                 equal.append(label)
-            elif difference := paired_difference(others.seeds, mine.seeds, confidence):
+            elif difference := paired_difference(others.seeds, mine.seeds, confidence, max(mine.step, others.step)):
                 found.append((key[0], column, difference))
     ps = holm([difference.p for *_, difference in found])
     rows = [ComparisonRow(method, column, difference, p) for (method, column, difference), p in zip(found, ps, strict=True)]
-    keys = [key for key in dict.fromkeys([*a.params, *b.params]) if a.params.get(key, ABSENT) != b.params.get(key, ABSENT)]
-    params = [(key, formatted(a.params, key), formatted(b.params, key)) for key in keys]
-    return Comparison(rows, params, only, refused, equal)
+    params = [(key, formatted(a.params, key), formatted(b.params, key)) for key in changes(a.params, b.params)]
+    return Comparison(rows, params, only, refused, equal, [(key, side.name) for side in (a, b) for key in side.edited])
+
+
+def changes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """List the keys whose values differ, or that only one has."""
+    return [key for key in dict.fromkeys([*a, *b]) if a.get(key, ABSENT) != b.get(key, ABSENT)]
 
 
 class Cell(NamedTuple):
@@ -107,6 +143,7 @@ class Cell(NamedTuple):
 
     settings: frozenset[str]
     seeds: dict[int, float]
+    step: float  # of which scores are multiples, or 0
 
 
 def cells(table: pd.DataFrame, name: str | None) -> dict[tuple[str, ...], Cell]:
@@ -114,7 +151,7 @@ def cells(table: pd.DataFrame, name: str | None) -> dict[tuple[str, ...], Cell]:
     found = {}
     for (method, *column), rows in table.groupby(["method", *COLUMN], sort=False):
         seeds = {int(seed): float(value) for seed, value in zip(rows["seed"], rows["value"], strict=True)}
-        found[(name or str(method), *map(str, column))] = Cell(frozenset(rows["settings"]), seeds)
+        found[(name or str(method), *map(str, column))] = Cell(frozenset(rows["settings"]), seeds, float(rows["step"].max()))
     return found
 
 
@@ -175,9 +212,10 @@ def tables(a: Side, b: Side, found: Comparison, confidence: float) -> list[tuple
     title = f"Scores: paired differences in points over shared seeds, {100 * confidence:g} % interval (Student's t)"
     every: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]] = [
         (title, HEAD, [line(row) for row in found.rows]),
-        ("Not comparable", ("different settings of one protocol",), [(text,) for text in found.refused]),
-        ("Equal to the last digit in every seed", ("scores",), [(text,) for text in found.equal]),
+        ("Not comparable", ("different settings, images or crops",), [(text,) for text in found.refused]),
+        ("Equal to the last digit in every shared seed", ("scores",), [(text,) for text in found.equal]),
         ("In one only", ("scores", "in"), list(found.only)),
         ("Params", ("key", f"A: {a.name}", f"B: {b.name}"), list(found.params)),
+        ("Edited in params.yaml but not run, so not compared", ("key", "in"), list(found.edited)),
     ]
     return [table for table in every if table[2]]

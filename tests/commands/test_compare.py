@@ -33,6 +33,8 @@ for method in p["experiment"]["methods"]:
         lines += [f"{method},{seed},digits,knn,knn,top1,{value},0.0,,k{k},scores/{method}/s{seed}/probe.json"]
         lines += [f"{method},{seed},digits,sklearn,sklearn,top1,{value - 1},0.0,,lr,scores/{method}/s{seed}/probe.json"]
 Path("reports").mkdir(exist_ok=True)
+del p["runtime"]
+YAML().dump(p, Path("reports/experiment.yaml"))
 Path("reports/scores.csv").write_text("\\n".join(lines) + "\\n")
 '''
 DVC_YAML = """stages:
@@ -153,6 +155,20 @@ def test_the_workspace_is_the_other_side_where_none_is_named(project: Project, r
     assert "| rsa | digits knn | 2 | −10.50 |" in text
 
 
+def test_params_that_were_edited_but_not_run_are_named_and_not_compared(project: Project, run: Compare, tmp_path: Path) -> None:
+    copy = project.copy(tmp_path / "copy")
+    copy.edit("params.yaml", "start: 0.4", "start: 0.1")
+    text = run(copy, "first", "--markdown")
+    assert "## Params" not in text
+    assert "| methods.rsa.beta.start | workspace |" in text.partition("## Edited in params.yaml but not run")[2]
+
+
+def test_fewer_seeds_with_the_same_scores_are_equal(project: Project, run: Compare) -> None:
+    text = run(project, "grown", "first", "--markdown")
+    assert "Of 0 comparisons" in text
+    assert "| rsa, digits knn, seeds 2 | grown |" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -169,7 +185,7 @@ def test_a_revision_without_scores_is_named(project: Project, run: Compare, tmp_
     copy = project.copy(tmp_path / "copy")
     copy.call("git", "rm", "--quiet", "dvc.lock")
     copy.call("git", "commit", "--quiet", "--message", "none")
-    assert "HEAD must have params.yaml and reports/scores.csv" in run(copy, "HEAD", "first", error=True)
+    assert "HEAD must have params.yaml, reports/experiment.yaml and reports/scores.csv" in run(copy, "HEAD", "first", error=True)
 
 
 def test_scores_that_the_cache_has_lost_are_named(project: Project, run: Compare, tmp_path: Path) -> None:
