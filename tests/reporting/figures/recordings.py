@@ -82,6 +82,7 @@ def manifest(method: str, seed: int) -> dict[str, Any]:
     selection = {"rows": [[0, 2]] * 4 + [[1, 3]] * 4, "score": [3.25] * 8, "score_all": [2.5] * 8}
     cost = {"images_seen": 64 * STEPS, "forward_passes": 4.0, "flops_per_image": 1e9, "flops": (2e13 if hard else 1e13) + seed}
     described = {"method": method, "seed": seed, "views": VIEWS[hard], "cost": cost}
+    described |= {"versions": {}, "parameters": 7, "device": "cpu"}
     return described | {"hard_views": selection if hard else None}
 
 
