@@ -1,7 +1,8 @@
 """Contrasts: questions to more methods than one and the baseline, such as whether a pair helps more than its parts.
 
 A contrast is a weighted sum of the scores of methods with the same seed, tested over seeds like a paired difference (which is
-the contrast with weights 1 and -1). Holm's correction is over all contrasts and columns, apart from the report's comparisons.
+the contrast with weights 1 and -1). They are asked on the experiment's own dataset, and Holm's correction is over all of them,
+apart from the report's comparisons: a few questions that are asked in advance keep their power.
 """
 
 import math
@@ -24,8 +25,9 @@ class Contrast(NamedTuple):
 
 
 def contrasts(questions: dict[str, dict[str, float]], results: Results) -> list[Contrast]:
-    """Answer every question in every column."""
-    asked = [(name, weights, column) for name, weights in questions.items() for column in results.tasks]
+    """Answer every question in every column of the experiment's dataset."""
+    columns = [column for column in results.tasks if column.dataset == results.experiment.dataset]
+    asked = [(name, weights, column) for name, weights in questions.items() for column in columns]
     found = [_difference(weights, column, results) for _, weights, column in asked]
     ps = holm([math.nan if each is None else each.p for each in found])
     return [
@@ -43,8 +45,9 @@ def _difference(weights: dict[str, float], column: Column, results: Results) -> 
 
 
 def formula(weights: dict[str, float]) -> str:
-    """Write the weighted sum, as `rsa_hard − 0.5 byol − 0.5 rsa`."""
-    terms = [f"{'−' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w):g} '}{method}" for method, w in weights.items()]
+    """Write the weighted sum, as `rsa_hard − 0.5 byol − 0.5 rsa`, what is added first."""
+    ordered = sorted(weights.items(), key=lambda item: item[1] < 0)
+    terms = [f"{'−' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w):g} '}{method}" for method, w in ordered]
     return " ".join(terms).removeprefix("+ ")
 
 

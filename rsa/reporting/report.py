@@ -145,8 +145,8 @@ def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[s
     e = p.experiment
     first: dict[str, Any] = next(iter(runs.manifests.values()), {})
     size = f", {first['parameters']:,} parameters" if first else ""
-    own = "".join(f" ({method}: {count})" for method, count in own_epochs(p).items())
-    trained = _epochs(p.pretrain.epochs) + own
+    own = ", ".join(f"{method} {count}" for method, count in own_epochs(p).items())
+    trained = _epochs(p.pretrain.epochs) + (f" ({own})" if own else "")
     return [
         f"**Question**: {_question(p)}; {_seeds(e.seeds)}; {p.model.backbone}{size}, {trained} on {e.dataset}.",
         f"**Finding**: {_finding(results, e.dataset)}",

@@ -25,8 +25,8 @@ PAIR = {"rsa_hard": 1.0, "rsa": -1.0, "byol_hard": -1.0, "byol": 1.0}
 
 def results(p: Params, step: float = 0.0, **changed: list[float]) -> Results:
     rows = [
-        (method, seed, "digits", task, "knn", "top1", value + (task == "few-shot"), step, None, "a", "f")
-        for task in ("knn", "few-shot")
+        (method, seed, dataset, task, "knn", "top1", value + (task == "few-shot"), step, None, "a", "f")
+        for dataset, task in (("digits", "knn"), ("digits", "few-shot"), ("photo_tiles", "knn"))
         for method, values in (SCORES | changed).items()
         for seed, value in enumerate(values)
     ]
@@ -66,7 +66,7 @@ def test_seeds_that_lack_a_method_are_left_out(tiny: Params):
 
 
 def test_words(tiny: Params):
-    assert formula(PAIR) == "rsa_hard − rsa − byol_hard + byol"
+    assert formula(PAIR) == "rsa_hard + byol − rsa − byol_hard"
     assert formula({"rsa": 1.0, "byol": -0.5, "byol_hard": -0.5}) == "rsa − 0.5 byol − 0.5 byol_hard"
     found: Contrast = contrasts({"both": {"rsa_hard": 1.0, "byol": -1.0}}, results(tiny))[0]
     assert (
