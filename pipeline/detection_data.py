@@ -7,7 +7,7 @@ out/: train.json, test.json, raw.txt (where the images are)
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.stage import run
+from pipeline.stage import require_same_path, run
 from rsa.data.detection_data import write_objects
 from rsa.params.detection import DetectionData
 from rsa.params.sections import At
@@ -15,7 +15,7 @@ from rsa.params.sections import At
 
 def detection_data(settings: Annotated[DetectionData, At("detection.{name}.data")], name: str, raw: Path, out: Path) -> None:
     """Read the data of `detection.NAME`; `raw` is its `data.raw`, watched like every input."""
-    assert raw == Path(settings.raw)
+    require_same_path("raw", raw, f"detection.{name}.data.raw", settings.raw)
     write_objects(settings, out)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from torch import nn
 
-from pipeline.stage import run, write_json
+from pipeline.stage import require_same_path, run, write_json
 from rsa import distributed, fingerprint, provenance
 from rsa.data.batch import Batch
 from rsa.data.index import Split, pretraining_split
@@ -72,8 +72,7 @@ def pretrain(
 
     `start` is the dependency that DVC tracks for `pretrain.start`, and must be its file; `work` keeps checkpoints.
     """
-    if start != Path(pretrain.start.file):
-        raise ValueError(f"start must be pretrain.start.file ({pretrain.start.file}), got {start}")
+    require_same_path("start", start, "pretrain.start.file", pretrain.start.file)
     split = Split(shards.parent, pretraining_split(shards.parent))
     code = fingerprint.sha256((Path("code/pretrain") / method).read_text())
     watched = {"views": views, "model": model, "pretrain": pretrain, f"methods.{method}": settings}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.stage import run
+from pipeline.stage import require_same_path, run
 from rsa.data.cache import RemoteShards, link_shards
 from rsa.data.shards import write_shards
 from rsa.data.sources import Dataset, open_source
@@ -15,6 +15,7 @@ def shard(
     settings: Annotated[Dataset, At("datasets.{dataset}")], shards: Shards, dataset: str, raw: Path, out: Path, work: Path
 ) -> None:
     """Shard one dataset of params.yaml, or link one that is sharded elsewhere; `raw` is its `raw`, watched like every input."""
+    require_same_path("raw", raw, f"datasets.{dataset}.raw", settings.raw)
     if isinstance(settings, RemoteShards):
         link_shards(settings, out)
         return

@@ -174,6 +174,12 @@ def _log(name: str, flags: dict[str, Any], out: Path, seconds: float, resumed: b
     (folder / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
 
 
+def require_same_path(flag: str, given: Path, key: str, value: str) -> None:
+    """Raise ValueError unless the path that a flag gives, which DVC watches, is the one that params.yaml has at `key`."""
+    if given != Path(value):
+        raise ValueError(f"{flag} must be {key} ({value}), got {given}")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON as every stage does: stable to the byte, no NaN."""
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")

@@ -22,7 +22,10 @@ class Watch:
         self.sections = read_sections(path, wanted)
         for each in inputs:
             if not each.exists():
-                raise ValueError(f"{each} does not exist: run the stage that makes it first (`dvc repro` does)")
+                raise ValueError(
+                    f"{each} does not exist: `dvc repro` runs the stage that makes it, if one does; else put it there, or "
+                    "correct params.yaml"
+                )
         self.modules, self.code_file = modules_of(stage, self.sections)
         if not self.code_file.is_file():
             raise ValueError(f"{self.code_file} does not exist: `dvc repro code` makes it")

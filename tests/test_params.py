@@ -88,6 +88,8 @@ BAD = [
     ("views.jitter.hue", 0.6, "must be less than or equal to 0.5, got 0.6"),
     ("experiment.methods", [], "must have at least 1 item after validation, not 0, got []"),
     ("views.crop_scale", [0.2, 0.5, 1.0], "must have at most 2 items after validation, not 3, got [0.2, 0.5, 1.0]"),
+    ("datasets.digits.raw", "~/none", ": a path must be written out, without '~', which is not expanded, got '~/none'"),
+    ("pretrain.start.file", "$HOME/x", ": a path must be written out, without '$', which is not expanded, got '$HOME/x'"),
     # not one of the names
     ("runtime.device", "cuda", "must be 'auto', 'cpu' or 'gpu', got 'cuda'"),
     ("pretrain.precision", "fp16", "must be 'float32' or 'bf16', got 'fp16'"),
@@ -100,7 +102,9 @@ def test_bad_value_is_refused_with_key_contract_and_value(write_params: WritePar
     path = write_params({key: value})
     with pytest.raises(ValueError, match="must") as error:
         load(path)
-    assert str(error.value) == f"{path}: {key} {message}"  # the key alone: no other fault follows from it
+    assert (
+        str(error.value) == f"{path}: {key}{' ' * (message[0] != ':')}{message}"
+    )  # the key alone: no other fault follows from it
 
 
 @pytest.mark.parametrize(

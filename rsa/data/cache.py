@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal
 from rsa.data.files import INDEX, MANIFEST, REMOTE, sha256
 from rsa.data.remote import FULL, URL, download, retried
 from rsa.file_locks import BusyError, held
-from rsa.params.section import Count, Section
+from rsa.params.section import Count, FilePath, Section
 
 WAIT = 0.2  # seconds between attempts to reserve space
 
@@ -28,7 +28,7 @@ class RemoteShards(Section):
     """Section of shards on remote storage."""
 
     source: Literal["remote_shards"]
-    raw: str
+    raw: FilePath
     url: URL
     cache: str
     cache_bytes: Count

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa.params.section import Count, Fraction, NonNegative, Positive, Precision, Section
+from rsa.params.section import Count, FilePath, Fraction, NonNegative, Positive, Precision, Section
 
 
 class VOCImages(Section):
@@ -19,7 +19,7 @@ class VOC(Section):
     """Annotations in Pascal VOC's format."""
 
     format: Literal["voc"]
-    raw: str
+    raw: FilePath
     train: Annotated[list[VOCImages], Field(min_length=1)]
     test: Annotated[list[VOCImages], Field(min_length=1)]
     classes: Annotated[list[str], Field(min_length=1)]
@@ -36,7 +36,7 @@ class COCO(Section):
     """Annotations in COCO's format."""
 
     format: Literal["coco"]
-    raw: str
+    raw: FilePath
     train: COCOImages
     test: COCOImages
     classes: Annotated[list[str], Field(min_length=1)] | None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa.params.section import Count, Fraction, NonNegative, Precision, Section
+from rsa.params.section import Count, FilePath, Fraction, NonNegative, Precision, Section
 
 
 class Collapse(Section):
@@ -19,21 +19,21 @@ class RandomStart(Section):
     """Random weights."""
 
     weights: Literal["random"]
-    file: str
+    file: FilePath
 
 
 class EncoderStart(Section):
     """The encoder file of another run."""
 
     weights: Literal["encoder"]
-    file: str
+    file: FilePath
 
 
 class TimmStart(Section):
     """Weights that timm has for the backbone."""
 
     weights: Literal["timm"]
-    file: str
+    file: FilePath
     name: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
 

@@ -1,10 +1,11 @@
 """Common parts of all section classes: their base class, types of numbers and names, and suggestions for unknown names."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, le=1)]  # [0, 1]
 Inside = Annotated[float, Field(gt=0, lt=1)]  # (0, 1)
@@ -17,6 +18,16 @@ Range = Annotated[tuple[float, float], Field(strict=False)]  # YAML has no tuple
 Pair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]  # for the first and for the second view
 Precision = Literal["float32", "bf16"]
 ProtocolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]  # as the literature's names: rsa-small
+
+
+def _quotable(path: str) -> str:
+    """Return the path; ValueError if a shell reads it otherwise between double quotes, where dvc.yaml puts it, or expands it."""
+    if found := re.search(r'^~|[$"`\\\x00-\x1f\x7f]', path):
+        raise ValueError(f"a path must be written out, without {found[0]!r}, which is not expanded, got {path!r}")
+    return path
+
+
+FilePath = Annotated[str, AfterValidator(_quotable)]  # of a file or folder that a command of dvc.yaml names
 
 
 class Section(BaseModel):

@@ -2,14 +2,17 @@
 
 import importlib
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.stage import flags_of, sections_of
 from pipeline.watch import UNWATCHED
 from rsa.params.document import Params
+from rsa.params.section import FilePath
 from tests.engines.imports import ROOT
 from tests.engines.toy import load_yaml, outputs
 
@@ -23,7 +26,7 @@ def stage_of(name: str) -> Any:
 
 def given(body: dict[str, Any]) -> dict[str, str]:
     """The flags in a stage's command."""
-    return dict(re.findall(r"--(\w+) (\S+)", body["cmd"]))
+    return dict(re.findall(r"""--(\w+)[ =]"?([^\s"]+)""", body["cmd"]))
 
 
 def test_it_is_short_and_lists_no_code():
@@ -75,6 +78,23 @@ def test_paths_in_the_command_are_the_deps_and_outs(name: str):
     paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in outputs(body)]
     assert paths
     assert [path for path in paths if path != out and not path.startswith(f"{out}/")] == []
+
+
+ODD = ["my photos", "it's", "cats(1)", "cats&dogs", "a;b|c", "#1", "a*b?[c]", "{a,b}", "-raw", "x~", "猫", "a=b", "<in>out!"]
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if re.search(r"\$\{[\w.]*(raw|file)\}", STAGES[name]["cmd"])])
+def test_paths_of_params_reach_the_stage_whatever_they_are_called(name: str):
+    """By a shell, as DVC runs the command; what even quotes do not keep is refused when params.yaml is loaded."""
+    for path in ODD:
+        assert TypeAdapter(FilePath).validate_python(path) == path
+        command = re.sub(r"\$\{[\w.]*(raw|file)\}", path, STAGES[name]["cmd"])
+        command = re.sub(r"\$\{[\w.]*\}", "x", command).removeprefix(f"python -m pipeline.{name}")
+        printed = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True).stdout
+        assert {f"--raw={path}", f"--start={path}"} & set(printed.splitlines()), path
+    for path in ("~/none", "$HOME/x", 'a"b', "a`b", "a\\b", "a\nb"):
+        with pytest.raises(ValidationError, match="a path must be written out"):
+            TypeAdapter(FilePath).validate_python(path)
 
 
 @pytest.mark.parametrize("name", DOCUMENT)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rsa.data.sources.source import ReadKey, Sample, Source, png
 from rsa.data.splits import held_out
-from rsa.params.section import Count, Inside, Section
+from rsa.params.section import Count, FilePath, Inside, Section
 
 STRIP = 3  # every third strip of a photograph is for testing
 STRIP_TILES = 2  # a strip is two tiles wide
@@ -20,7 +20,7 @@ class Digits(Section):
     """Section of scikit-learn's handwritten digits."""
 
     source: Literal["digits"]
-    raw: str
+    raw: FilePath
     size: Annotated[int, Field(ge=8)]
     test_fraction: Inside
 
@@ -29,7 +29,7 @@ class PhotoTiles(Section):
     """Section of tiles of scikit-learn's photographs."""
 
     source: Literal["photo_tiles"]
-    raw: str
+    raw: FilePath
     tile: Annotated[int, Field(ge=8, le=128)]
     stride: Count
 

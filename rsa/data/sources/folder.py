@@ -11,14 +11,14 @@ from pydantic import model_validator
 
 from rsa.data.sources.files import open_files
 from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, WithTest, is_hidden, key_of, subset, without_test
-from rsa.params.section import Count, nearest
+from rsa.params.section import Count, FilePath, nearest
 
 
 class Folder(WithTest):
     """Section of a folder, zip or tar."""
 
     source: Literal["folder"]
-    raw: str
+    raw: FilePath
     train: str
     test: str | None
     train_samples: Count | None

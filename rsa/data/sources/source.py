@@ -33,6 +33,13 @@ class WithTest(Section):
             raise ValueError("exactly one of `test` and `test_fraction` must be set, the other null")
         return self
 
+    @model_validator(mode="after")
+    def _another_test_split(self) -> Self:
+        test = getattr(self, "test")  # noqa: B009 - as above
+        if test is not None and test == getattr(self, "train"):  # noqa: B009
+            raise ValueError(f"test must be another split than train, got {test} twice")
+        return self
+
 
 class Sample(NamedTuple):
     """One labelled image that has not been read yet."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 from rsa.data.sources.files import open_files
 from rsa.data.sources.source import ReadOrigin, Sample, Source, key_of
-from rsa.params.section import Section
+from rsa.params.section import FilePath, Section
 
 ANNOTATIONS = "val/val_annotations.txt"
 
@@ -19,7 +19,7 @@ class TinyImageNet(Section):
     """Section of Tiny-ImageNet."""
 
     source: Literal["tiny_imagenet"]
-    raw: str
+    raw: FilePath
 
 
 def tiny_imagenet(params: TinyImageNet) -> Source:

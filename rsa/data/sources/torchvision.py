@@ -31,7 +31,7 @@ from pydantic import model_validator
 
 from rsa.data.sources.files import read_below
 from rsa.data.sources.source import EXTENSIONS, PRETRAIN, ReadOrigin, Sample, Source, WithTest, key_of, png, without_test
-from rsa.params.section import nearest
+from rsa.params.section import FilePath, nearest
 
 Arguments = dict[str, Any] | list[dict[str, Any]]  # of a class, for one split; a list is concatenated
 
@@ -40,7 +40,7 @@ class Torchvision(WithTest):
     """Section of a data set of torchvision's."""
 
     source: Literal["torchvision"]
-    raw: str
+    raw: FilePath
     name: str
     root: str
     download: bool
@@ -50,8 +50,6 @@ class Torchvision(WithTest):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if self.test is not None and self.test == self.train:
-            raise ValueError(f"test must be another split than train, got {self.test} twice")
         if self.download and Path(self.raw) == Path(self.root):
             raise ValueError(
                 f"raw must not be where data is downloaded to ({self.root}): use requirements.lock, which pins torchvision"

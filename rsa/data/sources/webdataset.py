@@ -29,6 +29,7 @@ from pydantic import Field
 from rsa.data.remote import URL, filesystem_of, retried
 from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, WithTest, key_of, without_test
 from rsa.data.sources.tarred import walk_tar
+from rsa.params.section import FilePath
 
 MEMBER = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")  # key, extension: webdataset ends a key at the file name's first dot
 
@@ -37,7 +38,7 @@ class WebDataset(WithTest):
     """Section of existing WebDataset shards."""
 
     source: Literal["webdataset"]
-    raw: str
+    raw: FilePath
     train: URL | list[URL]
     test: URL | list[URL] | None
     image: Annotated[list[Literal["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm"]], Field(min_length=1)]
