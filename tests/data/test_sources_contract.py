@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,7 +16,7 @@ from PIL import Image
 from rsa.data.sources import Dataset, Sample, Source, open_source
 from rsa.data.sources.embedded import Digits, PhotoTiles
 from rsa.data.sources.folder import Folder
-from rsa.data.sources.source import ReadKey, checked
+from rsa.data.sources.source import ReadKey, checked, key_of
 from rsa.data.sources.webdataset import WebDataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,8 +109,37 @@ def test_the_label_of_unknown_images_is_for_pretraining():
             checked("raw", source_of(split, ("a", label)))
 
 
-def test_an_empty_split_and_keys_that_differ_in_case_are_refused():
+def test_an_empty_split_and_a_sample_that_is_listed_twice_are_refused():
     with pytest.raises(ValueError, match="raw: split 'test' must have images, got none"):
         checked("raw", source_of("test"))
-    with pytest.raises(ValueError, match="raw: split 'train': file 0 and file 1 both get the key 'A/b'"):
-        checked("raw", source_of("train", ("a/B", 0), ("A/b", 1)))
+    twice = [Sample("a", "jpg", 0, "".join(("file ", "0"))) for _ in range(2)]
+    with pytest.raises(ValueError, match="raw: split 'train': file 0 and file 0 must not be the same sample"):
+        checked("raw", Source(["cat"], {"train": twice}, ReadKey({})))
+
+
+@pytest.mark.parametrize(
+    ("names", "changed"),
+    [
+        (["cat/1.jpg", "dog/1.jpg"], 0),
+        (["猫/0.jpg", "狗/0.jpg", "cat/0.jpg"], 2),
+        (["a/图片1.jpg", "a/图画1.jpg"], 2),
+        (["a/x 1.jpg", "a/x.1.jpg", "a/X_1.jpg"], 3),
+        (["a/1.jpg", "a/1.JPG", "a/1.png", "a/2.png"], 3),
+        ([f"a/{'x' * 120}.jpg", f"a/{'x' * 121}.jpg"], 2),
+        ([f"{'y' * 120}/{'x' * 80}.jpg", f"{'y' * 120}/{'x' * 80}.png"], 2),  # they fit, but not with a hash
+        ([f"{'猫' * 60}/{i}.jpg" for i in range(3)], 0),
+    ],
+)
+def test_names_of_any_kind_get_keys_that_are_unique_and_fit_into_a_tar(names: list[str], changed: int):
+    """Only keys that need it are changed, each in the same way whatever the order of samples."""
+    samples = [Sample(key_of(name), "jpg", 0, name) for name in names]
+    keys = {}
+    for order in (samples, samples[::-1]):
+        got = checked("raw", Source(["cat"], {"train": order}, ReadKey({}))).splits["train"]
+        assert [sample.origin for sample in got] == [sample.origin for sample in order]
+        assert len({sample.key.casefold() for sample in got}) == len(names)
+        for sample in got:
+            assert re.fullmatch(r"[A-Za-z0-9_/-]+", sample.key)
+            tarfile.TarInfo(f"{sample.key}.jpg").tobuf(tarfile.USTAR_FORMAT)
+            assert keys.setdefault(sample.origin, sample.key) == sample.key
+    assert sum(keys[sample.origin] != sample.key for sample in samples) == changed

@@ -1,10 +1,12 @@
 """The interface of a source, and the check of its contract."""
 
+import hashlib
 import io
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -20,6 +22,9 @@ EXTENSIONS = {
     **{"jpeg": "jpg", "tif": "tiff"},
 }
 PRETRAIN = "pretrain"  # an optional split for pretraining alone (else it reads `train`); its labels may be -1, unknown
+
+
+LONGEST = 60  # characters kept of a key that does not fit into a tar's header
 
 
 class WithTest(Section):
@@ -119,10 +124,9 @@ def subset(where: str, samples: list[Sample], classes: list[str], count: int | N
 
 
 def checked(where: str, source: Source) -> Source:
-    """Return `source` after checking its contract.
+    """Return `source`, after checking its contract, with keys that are unique in their split and fit into a tar's header.
 
-    ValueError if a split is empty, a label is out of range, or two keys of a split differ only in case (one of the two files
-    would be lost when the shards are unpacked on a case-insensitive file system).
+    ValueError if a split is empty, a label is out of range, or a sample is listed twice.
     """
     for split, samples in source.splits.items():
         if not samples:
@@ -134,26 +138,34 @@ def checked(where: str, source: Source) -> Source:
                     f"{where}: split {split!r}: the label of {sample.origin} must be in [{lowest}, {len(source.classes) - 1}], "
                     f"got {sample.label}" + (f"; unlabelled images are for the split {PRETRAIN!r}" if sample.label == -1 else "")
                 )
-        _unique(f"{where}: split {split!r}", samples)
-    return source
+    return replace(source, splits={split: _unique(f"{where}: split {split!r}", s) for split, s in source.splits.items()})
 
 
-def _unique(where: str, samples: list[Sample]) -> None:
+def _unique(where: str, samples: list[Sample]) -> list[Sample]:
+    """Add a hash of its origin to each key that several samples have, or that does not fit into a tar's header.
+
+    Upper and lower case count as the same: one of two files would be lost when shards are unpacked on some file systems.
+    """
+    times = Counter(sample.key.casefold() for sample in samples)
+    samples = [each if times[each.key.casefold()] == 1 and _fits(each) else _with_hash(each) for each in samples]
     origin_of: dict[str, str] = {}
-    for key, extension, _, origin in samples:
-        other = origin_of.setdefault(key.casefold(), origin)
-        if other is not origin:
-            raise ValueError(
-                f"{where}: {other} and {origin} both get the key {key!r} (upper and lower case count as the same): "
-                "rename one of them"
-            )
-        if len(key) > 90 and not _fits(f"{key}.{extension}"):
-            raise ValueError(f"{where}: {origin} must have a shorter name: {key!r} doesn't fit into a tar's header")
+    for sample in samples:
+        other = origin_of.setdefault(sample.key.casefold(), sample.origin)
+        if other is not sample.origin:
+            raise ValueError(f"{where}: {other} and {sample.origin} must not be the same sample: list it once, or rename one")
+    return samples
 
 
-def _fits(name: str) -> bool:
+def _with_hash(sample: Sample) -> Sample:
+    key = sample.key if _fits(sample._replace(key=f"{sample.key}_{'0' * 12}")) else sample.key[:LONGEST]
+    return sample._replace(key=f"{key}_{hashlib.sha256(sample.origin.encode(errors='surrogateescape')).hexdigest()[:12]}")
+
+
+def _fits(sample: Sample) -> bool:
+    if len(sample.key) <= 90:
+        return True
     try:
-        tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT)
+        tarfile.TarInfo(f"{sample.key}.{sample.extension}").tobuf(tarfile.USTAR_FORMAT)
     except ValueError:
         return False
     return True
