@@ -141,7 +141,7 @@ def _parse(file: str, read: Callable[[], Parsed]) -> Parsed:
         raise ValueError(f"{file} does not exist: it must have the annotations") from None
     except KeyError as why:
         raise ValueError(f"{file} must have {why}, got none") from None
-    except (ElementTree.ParseError, ValueError, TypeError, AttributeError) as why:
+    except (ElementTree.ParseError, ValueError, TypeError, AttributeError, RecursionError) as why:
         if str(why).startswith(file):
             raise
         raise ValueError(f"{file} must be an annotation in the format that `data.format` names: {why}") from None

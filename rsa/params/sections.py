@@ -29,7 +29,7 @@ def read_document(path: Path) -> Any:
         return YAML(typ="safe").load(path.read_text())
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: write one by `python -m rsa recipe NAME`") from None
-    except YAMLError as why:
+    except (YAMLError, ValueError, RecursionError) as why:  # bytes that are no text, numbers of thousands of digits, deep nesting
         raise ValueError(f"{path} is not valid YAML: {why}") from None
 
 

@@ -31,6 +31,7 @@ from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, With
 from rsa.data.sources.tarred import walk_tar
 from rsa.params.section import FilePath
 
+DIGITS = 18  # of a class number at most; Python refuses to read thousands
 MEMBER = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")  # key, extension: webdataset ends a key at the file name's first dot
 
 
@@ -169,17 +170,17 @@ def _label(where: str, content: bytes, json_key: str) -> int | str:
     value: Any
     if not json_key:
         text = content.strip()
-        if not re.fullmatch(rb"[0-9]+", text):
-            raise ValueError(f"{where} must be a class number in ASCII, got {content[:20]!r}")
+        if not re.fullmatch(rb"[0-9]{1,%d}" % DIGITS, text):
+            raise ValueError(f"{where} must be a class number in ASCII, of at most {DIGITS} digits, got {content[:30]!r}")
         return int(text)
     try:
         value = json.loads(content)
         for key in json_key.split("."):
             value = value[key]
-    except (ValueError, KeyError, TypeError) as why:
+    except (ValueError, KeyError, TypeError, RecursionError) as why:
         raise ValueError(f"{where} must be JSON with {json_key!r}, got {type(why).__name__}: {why}") from None
-    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, int) and value < 0):
-        raise ValueError(f"{where} must have a class number or name at {json_key!r}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, int) and not 0 <= value < 10**DIGITS):
+        raise ValueError(f"{where} must have a class number or name at {json_key!r}, got {str(value)[:30]!r}")
     return value
 
 
@@ -193,9 +194,8 @@ def _classes(train: list[ShardRow]) -> tuple[list[str], dict[int | str, int]]:
         odd = next(row for row in train if isinstance(row.label, str))
         raise ValueError(f"{odd.origin} must have a class number, as other samples have, got {odd.label!r}")
     present = set(numbers)
-    missing = sorted(set(range(max(present) + 1)) - present)
-    if missing:
-        raise ValueError(
-            f"class {missing[0]} of 0 to {max(present)} must have training images, got none ({len(missing)} such classes)"
-        )
-    return [str(label) for label in range(max(present) + 1)], {label: label for label in range(max(present) + 1)}
+    largest = max(present)
+    if lacking := largest + 1 - len(present):  # counted, as the largest number may be an id or a hash
+        first = next(number for number in range(largest) if number not in present)
+        raise ValueError(f"class {first} of 0 to {largest} must have training images, got none ({lacking} such classes)")
+    return [str(label) for label in range(largest + 1)], {label: label for label in range(largest + 1)}
