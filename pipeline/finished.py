@@ -66,18 +66,18 @@ def import_runs(archives: Iterable[Path], params: Path) -> list[str]:
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
         for archive in archives:
             _extract(archive, Path(folder))
-        found = sorted(each.parent for each in Path(folder).glob(f"{STAGE}/*/*/finished.json"))
-        if not found:
+        runs = sorted(each.parent for each in Path(folder).glob(f"{STAGE}/*/*/finished.json"))
+        if not runs:
             raise ValueError(f"{', '.join(map(str, archives))} must hold finished runs, got none")
-        faults = [f"{_out(run)} {fault}" for run in found if (fault := _fault(run, params))]
+        faults = [f"{_out(run)} {fault}" for run in runs if (fault := _fault(run, params))]
         if faults:
             raise ValueError("; ".join(faults) + "; nothing was imported")
-        for run in found:
+        for run in runs:
             place = ROOT / run.relative_to(folder)
             shutil.rmtree(place, ignore_errors=True)  # checkpoints, or the same run
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(run, place)
-        return [str(_out(run)) for run in found]
+        return [str(_out(run)) for run in runs]
 
 
 def _extract(archive: Path, folder: Path) -> None:

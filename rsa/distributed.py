@@ -68,8 +68,8 @@ class AnyRank:
         if world_size() == 1:
             return list(flags)
         known = self.flush() or [False] * len(flags)
-        mine = torch.tensor(flags, dtype=torch.uint8)
-        self.pending = dist.all_reduce(mine, dist.ReduceOp.MAX, async_op=True), mine
+        own = torch.tensor(flags, dtype=torch.uint8)
+        self.pending = dist.all_reduce(own, dist.ReduceOp.MAX, async_op=True), own
         return known
 
     def flush(self) -> list[bool] | None:

@@ -83,12 +83,12 @@ def unsafe(folder: Path, *, shared: bool) -> str:
 
 def mount(folder: Path) -> tuple[str, list[str]]:
     """The kind of file system that a folder is on, and its mount's options."""
-    found: tuple[str, list[str]] = ("unknown", [])
+    result: tuple[str, list[str]] = ("unknown", [])
     longest = -1
     for line in MOUNTS.read_text().splitlines():
         before, _, after = line.partition(" - ")
         point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
         kind, _, *options = after.split()
         if folder.resolve().is_relative_to(point) and len(point) >= longest:  # of two at one place the later covers
-            longest, found = len(point), (kind, [*before.split()[5].split(","), *",".join(options).split(",")])
-    return found
+            longest, result = len(point), (kind, [*before.split()[5].split(","), *",".join(options).split(",")])
+    return result

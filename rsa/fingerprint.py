@@ -68,23 +68,23 @@ def _characters(line: str, offset: int) -> int:
 
 def _lines_that_end_inside_strings(tokens: list[tokenize.TokenInfo], docstrings: list[Span]) -> set[int]:
     """Lines whose end belongs to a string: there spaces and empty lines mean something."""
-    found: set[int] = set()
+    lines: set[int] = set()
     opened: list[int] = []  # lines where f-strings begin, which are several tokens from Python 3.12 on
     cut = {start for start, _ in docstrings}
     for token in tokens:
         name = tokenize.tok_name[token.type]
         if name == "STRING" and token.start not in cut:
-            found.update(range(token.start[0], token.end[0]))
+            lines.update(range(token.start[0], token.end[0]))
         elif name.endswith("STRING_START"):
             opened.append(token.start[0])
         elif name.endswith("STRING_END"):
-            found.update(range(opened.pop(), token.end[0]))
-    return found
+            lines.update(range(opened.pop(), token.end[0]))
+    return lines
 
 
 def closure(modules: tuple[str, ...], root: Path = ROOT) -> set[Path]:
     """The files of this project that are imported when `modules` are, now or later. ValueError for a module that is not there."""
-    found: set[Path] = set()
+    files: set[Path] = set()
     for module in modules:
         if _file_of(module, root) is None:
             raise ValueError(f"{module} must be a module of this project, got a name without a file")
@@ -96,10 +96,10 @@ def closure(modules: tuple[str, ...], root: Path = ROOT) -> set[Path]:
         if parent := name.rpartition(".")[0]:
             todo.append(parent)
         file = _file_of(name, root)
-        if file is not None and file not in found:
-            found.add(file)
+        if file is not None and file not in files:
+            files.add(file)
             todo += imported_names(file, file.read_text(encoding="utf-8"), root)
-    return found
+    return files
 
 
 def _file_of(module: str, root: Path) -> Path | None:

@@ -46,5 +46,5 @@ def locks(p: Params) -> str:
     if why := unsafe(Path(), shared=p.runtime.nodes > 1):
         raise FailedError(why)
     kind, _ = mount(Path())
-    others = unsafe(Path(), shared=True)
-    return f"file locks hold on {kind}" + (f", for this node alone: {others}" if others else "")
+    warning = unsafe(Path(), shared=True)
+    return f"file locks hold on {kind}" + (f", for this node alone: {warning}" if warning else "")

@@ -46,7 +46,7 @@ class Run:
             synchronize(self.model)
         self.sizes = [recipe.crops[view.crop].size for view in recipe.views]
         self.optimizer = build_optimizer(self.model.parameters(), self.model.constant_lr(), self.section.optimizer)
-        self.mine = slice(rank * size // world, (rank + 1) * size // world)
+        self.own_part = slice(rank * size // world, (rank + 1) * size // world)
 
     def batches(self) -> Iterator[Batch]:
         """Random images, the same in every process."""
@@ -55,7 +55,7 @@ class Run:
             views = [torch.from_numpy(random.integers(0, 256, (self.size, s, s, 3), dtype=np.uint8)) for s in self.sizes]
             boxes = random.integers(1, 9, (len(self.sizes), self.size, 5))
             whole = Samples(np.arange(self.size), torch.zeros(self.size, dtype=torch.long), boxes, step, 0)
-            yield Batch(step, whole[self.mine], [view[self.mine] for view in views])
+            yield Batch(step, whole[self.own_part], [view[self.own_part] for view in views])
 
     def train(self, first: int, last: int, precision: str) -> None:
         """Take the steps `first` to `last`, of 4."""
@@ -171,11 +171,11 @@ def memory(p: Params) -> str:
         words.append(f"{name} {wanted:.2f} GB")
         most = max(most, wanted)
     where = "on the GPU" if device.type == "cuda" else "here"
-    found = f"{', '.join(words)} for {share} images at once; {free:.1f} GB free {where}"
+    summary = f"{', '.join(words)} for {share} images at once; {free:.1f} GB free {where}"
     if most <= free:
-        return found
+        return summary
     accumulate = p.pretrain.accumulate * -(-share // max(1, fits))
-    raise FailedError(f"{found}, enough for {max(0, fits)} images: set pretrain.accumulate to {accumulate} or lower batch_size")
+    raise FailedError(f"{summary}, enough for {max(0, fits)} images: set pretrain.accumulate to {accumulate} or lower batch_size")
 
 
 def available() -> int:

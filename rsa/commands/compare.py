@@ -29,13 +29,13 @@ def compare(a: str, b: str, markdown: bool) -> None:
 
     side_a, side_b = (comparison.side(given, *read(given.partition(":")[0], Path())) for given in (a, b))
     confidence = float(side_b.params["report.confidence"])
-    found = comparison.compare(side_a, side_b, confidence)
+    compared = comparison.compare(side_a, side_b, confidence)
     if markdown:
-        print(comparison.markdown(side_a, side_b, found, confidence), end="")
+        print(comparison.markdown(side_a, side_b, compared, confidence), end="")
         return
-    for title, head, rows in comparison.tables(side_a, side_b, found, confidence):
+    for title, head, rows in comparison.tables(side_a, side_b, compared, confidence):
         print_table(title, head, rows)
-    print(comparison.sentence(comparison.verdict(found, 1 - confidence)))
+    print(comparison.sentence(comparison.verdict(compared, 1 - confidence)))
 
 
 def read(revision: str, root: Path) -> tuple[str, str, str]:

@@ -40,7 +40,7 @@ def show(params_file: Path, reports: Path, logs: Path) -> None:
         )
     console = Console(width=None if Console().is_terminal else 160)
     console.print(scores(p, Results(found_scores, p)))
-    found = [json.loads(file.read_text()) for file in sorted(logs.glob("*.json"))]
-    for line in (*seconds(found), *resumed(found)):
+    entries = [json.loads(file.read_text()) for file in sorted(logs.glob("*.json"))]
+    for line in (*seconds(entries), *resumed(entries)):
         console.print(line, highlight=False)
     print(f"report: {reports / 'report.md'}")

@@ -117,20 +117,20 @@ def _read_coco(raw: Path, part: COCOImages) -> tuple[list[Annotated], list[str]]
 
 
 def _coco_images(document: Any, names: dict[int, str], path: Path, images: Path) -> list[Annotated]:
-    found = {
+    annotated = {
         each["id"]: Annotated(f"{path}: image {each['id']}", images / each["file_name"], (each["width"], each["height"]), [])
         for each in sorted(document["images"], key=lambda each: each["id"])
     }
     for each in sorted(document["annotations"], key=lambda each: each["id"]):
         where = f"{path}: annotation {each['id']}"
-        if each["image_id"] not in found:
+        if each["image_id"] not in annotated:
             raise ValueError(f"{where} must be of an image of the file, got image {each['image_id']}")
         left, top, width, height = (float(value) for value in each["bbox"])
         extra = {key: each[key] for key in ("area", "segmentation") if key in each}
         name = names.get(each["category_id"], f"category {each['category_id']}")
         box, crowd = (left, top, left + width, top + height), bool(each.get("iscrowd", 0))
-        found[each["image_id"]].objects.append(Object(f"{where} ({name})", name, box, crowd, extra=extra))
-    return list(found.values())
+        annotated[each["image_id"]].objects.append(Object(f"{where} ({name})", name, box, crowd, extra=extra))
+    return list(annotated.values())
 
 
 def _parse(file: str, read: Callable[[], Parsed]) -> Parsed:

@@ -70,8 +70,8 @@ class Split:
             path = self.folder / shard["name"]
             size = path.stat().st_size if path.is_file() else None
             if size != shard["bytes"]:
-                found = "no such file" if size is None else f"{size} bytes"
-                raise ValueError(f"{path} must have {shard['bytes']} bytes, got {found}: run the `shard` stage again")
+                size_here = "no such file" if size is None else f"{size} bytes"
+                raise ValueError(f"{path} must have {shard['bytes']} bytes, got {size_here}: run the `shard` stage again")
         self.rows: NDArray[Any] = np.load(self.folder / INDEX, mmap_mode="r")
         if len(self.rows) != manifest["splits"][split]["samples"]:
             raise ValueError(

@@ -52,10 +52,10 @@ def detection_scores(
     train_detector(detector, backbone, train, p, threads, device, checkpoints)
     precision = average_precision(detector, test, p, threads, device)
     scores: Scores = {}
-    for kind, found in precision.items():
+    for kind, values in precision.items():
         for metric in METRICS:
-            details = {"per_class": found["per_class"]} if metric == "AP" else {}
-            scores[f"{TASKS[kind]} {metric}"] = stamped(name, p, metric, found[metric], 0.0, repeats=repeats, **details)
+            details = {"per_class": values["per_class"]} if metric == "AP" else {}
+            scores[f"{TASKS[kind]} {metric}"] = stamped(name, p, metric, values[metric], 0.0, repeats=repeats, **details)
     return scores
 
 
@@ -132,8 +132,8 @@ def average_precision(
     detector.transform.min_size = (p.short_side.test,)
     for x, targets in batches(images, _in_order(len(images), p.schedule.batch_size), _workers(threads, device)):
         with _autocast(p, device):
-            found = detector([image.to(device) for image in x])
-        metric.update([_predicted(each) for each in found], targets)
+            detections = detector([image.to(device) for image in x])
+        metric.update([_predicted(each) for each in detections], targets)
     computed = metric.compute()
     names = dict(enumerate(images.classes, 1))
     precision: dict[str, dict[str, Any]] = {}
@@ -147,10 +147,10 @@ def average_precision(
     return precision
 
 
-def _predicted(found: Target) -> Target:
+def _predicted(detections: Target) -> Target:
     """Move predictions to the CPU, with masks (N, H, W) instead of probabilities (N, 1, H, W)."""
-    kept = {key: found[key].float().cpu() for key in ("boxes", "scores")} | {"labels": found["labels"].cpu()}
-    return kept | ({"masks": (found["masks"][:, 0] > 0.5).cpu()} if "masks" in found else {})
+    kept = {key: detections[key].float().cpu() for key in ("boxes", "scores")} | {"labels": detections["labels"].cpu()}
+    return kept | ({"masks": (detections["masks"][:, 0] > 0.5).cpu()} if "masks" in detections else {})
 
 
 def _in_order(count: int, batch_size: int) -> list[list[Place]]:

@@ -16,10 +16,10 @@ def linear_probe(
     converged: dict[float, bool] = {}
 
     def predict(Cs: Sequence[float], train: Features, test: Features) -> Predictions:
-        found: Predictions = {}
+        predictions: Predictions = {}
         for C, predicted, converged[C] in logistic_predictions(train, test, Cs, p.max_iter, device):
-            found[C] = predicted
-        return found
+            predictions[C] = predicted
+        return predictions
 
     choice = select(p.C, predict, train, test, probe.held_out, probe.best_on_test, seed)
     details = {"C": choice.setting, "held_out_top1": choice.held_out_top1, "best_on_test": choice.best_on_test}

@@ -86,11 +86,11 @@ class Frozen:
         e = self.evaluation
         gpu = gpu_number(self.device)
         images = evaluation_images(split, p.geometry or e, batch_size=e.batch_size, threads=self.threads, gpu=gpu)
-        found: dict[tuple[int, str], list[Tensor]] = {}
+        parts_of: dict[tuple[int, str], list[Tensor]] = {}
         for batch in images:
             for key, h in self.variants(batch, p).items():
-                found.setdefault(key, []).append(h.cpu())
-        return {key: torch.cat(parts) for key, parts in found.items()}
+                parts_of.setdefault(key, []).append(h.cpu())
+        return {key: torch.cat(parts) for key, parts in parts_of.items()}
 
 
 def linear_sgd(
@@ -102,17 +102,17 @@ def linear_sgd(
     held: dict[Setting, float] = {}
     if len(settings) > 1:
         kept, out = (train.subset(ids) for ids in held_out(train.labels, train.classes, p.held_out, seed))
-        found = _train(p, frozen, kept, settings, seed, out, checkpoints.part("selection"), every_epoch=False)
-        held = {setting: top1(out.labels, predictions[-1]) for setting, predictions in found.items()}
+        by_setting = _train(p, frozen, kept, settings, seed, out, checkpoints.part("selection"), every_epoch=False)
+        held = {setting: top1(out.labels, predictions[-1]) for setting, predictions in by_setting.items()}
     best = max(settings, key=lambda setting: held.get(setting, 0.0))
     tried = settings if p.best_on_test else [best]
-    found = _train(p, frozen, train, tried, seed, test, checkpoints.part("final"), every_epoch=p.best_on_test)
-    every = [top1(test.labels, predicted) for predictions in found.values() for predicted in predictions]
+    by_setting = _train(p, frozen, train, tried, seed, test, checkpoints.part("final"), every_epoch=p.best_on_test)
+    every = [top1(test.labels, predicted) for predictions in by_setting.values() for predicted in predictions]
     return accuracy(
         name,
         p.model_dump(mode="json", exclude={"best_on_test"}),
         test.labels,
-        found[best][-1],
+        by_setting[best][-1],
         chosen=str(best),
         held_out_top1={str(setting): value for setting, value in held.items()},
         best_on_test=max(every) if p.best_on_test else None,
@@ -195,12 +195,12 @@ def _factor(p: ImageProtocol, progress: float, epoch: int) -> float:
 
 
 def _normalizations(p: ImageProtocol, frozen: Frozen, train: Split) -> dict[tuple[int, str], Normalization]:
-    found = {}
+    normalizations = {}
     for key, h in frozen.features(train, p).items():
         unit = F.normalize(h, dim=1).double()
         sd = (unit.var(0) + EPS).sqrt().float()
-        found[key] = Normalization(unit.mean(0).float().to(frozen.device), sd.to(frozen.device))
-    return found
+        normalizations[key] = Normalization(unit.mean(0).float().to(frozen.device), sd.to(frozen.device))
+    return normalizations
 
 
 @torch.no_grad()

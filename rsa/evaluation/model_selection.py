@@ -39,6 +39,6 @@ def select(
         kept, out = (train.part(indices) for indices in held_out(train.y, names, fraction, seed))
         held = {setting: top1(out.y, predicted) for setting, predicted in predict(settings, kept, out).items()}
     best = max(held, key=lambda setting: (held[setting], -setting), default=settings[0])
-    found = predict(settings if best_on_test else [best], train, test)
-    optimistic = max(top1(test.y, predicted) for predicted in found.values()) if best_on_test else None
-    return Choice(best, found[best], {str(setting): value for setting, value in held.items()}, optimistic)
+    predictions = predict(settings if best_on_test else [best], train, test)
+    optimistic = max(top1(test.y, predicted) for predicted in predictions.values()) if best_on_test else None
+    return Choice(best, predictions[best], {str(setting): value for setting, value in held.items()}, optimistic)

@@ -70,13 +70,13 @@ def _search(train: Array, queries: Array, k: int) -> tuple[Array, I64]:
         keys = unit(train[first : first + columns])
         for start in range(0, len(queries), rows):
             part = slice(start, start + rows)
-            mine = unit(queries[part].astype(dtype, copy=False))
-            tile = np.matmul(mine, keys.T, out=product[: len(mine) * len(keys)].reshape(len(mine), len(keys)))
-            found, places = nearest(tile, min(k, tile.shape[1]))
+            normalized = unit(queries[part].astype(dtype, copy=False))
+            tile = np.matmul(normalized, keys.T, out=product[: len(normalized) * len(keys)].reshape(len(normalized), len(keys)))
+            nearest_here, places = nearest(tile, min(k, tile.shape[1]))
             if first == 0:
-                cosines[part], indices[part] = found, places  # k of them, since columns >= k
+                cosines[part], indices[part] = nearest_here, places  # k of them, since columns >= k
             else:
-                cosines[part], indices[part] = merged(cosines[part], indices[part], found, places + first)
+                cosines[part], indices[part] = merged(cosines[part], indices[part], nearest_here, places + first)
     return cosines, indices
 
 

@@ -66,6 +66,6 @@ class SimCLR(Method):
 
     def _cross_entropy(self, anchors: Tensor, same_view: Tensor, other_view: Tensor) -> Tensor:
         positives = torch.arange(len(anchors), device=anchors.device) + distributed.rank() * len(anchors)
-        others = (anchors @ same_view.T).scatter(1, positives[:, None], -torch.inf)  # exclude the anchor itself
-        logits = torch.cat([anchors @ other_view.T, others], dim=1) / self.temperature  # (B, 2 N)
+        negatives = (anchors @ same_view.T).scatter(1, positives[:, None], -torch.inf)  # exclude the anchor itself
+        logits = torch.cat([anchors @ other_view.T, negatives], dim=1) / self.temperature  # (B, 2 N)
         return F.cross_entropy(logits, positives, reduction="none")

@@ -69,8 +69,8 @@ def load_recipe(name: str) -> "Params":
 
 def is_edited(path: Path) -> bool:
     """Tell whether a params.yaml is anything but a recipe as it was written."""
-    found = path.read_text()
-    return not any(found.startswith(_head(name)) and found == text(name) for name in names())
+    written = path.read_text()
+    return not any(written.startswith(_head(name)) and written == text(name) for name in names())
 
 
 def differences(path: Path, name: str) -> list[str]:

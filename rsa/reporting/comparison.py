@@ -104,31 +104,31 @@ def compare(a: Side, b: Side, confidence: float) -> Comparison:
         raise ValueError(f"A and B must both name a method or neither, got {a.name} and {b.name}")
     pair = f"{b.method} − {a.method}" if a.method and b.method and a.method != b.method else a.method
     cells_a, cells_b = cells(a.scores, pair), cells(b.scores, pair)
-    found, refused, only, equal = [], [], [], []
+    measured, refused, only, equal = [], [], [], []
     every = dict.fromkeys([*cells_a, *cells_b])
     for key in every:
-        mine, others = cells_a.get(key), cells_b.get(key)
+        cell_a, cell_b = cells_a.get(key), cells_b.get(key)
         column = column_name(key, every)
         label = f"{key[0]}, {column}"
-        if mine is None or others is None:
-            there = mine or others
+        if cell_a is None or cell_b is None:
+            there = cell_a or cell_b
             assert there is not None
-            only.append((f"{label}, seeds {', '.join(map(str, there.seeds))}", a.name if others is None else b.name))
-        elif mine.settings != others.settings:
+            only.append((f"{label}, seeds {', '.join(map(str, there.seeds))}", a.name if cell_b is None else b.name))
+        elif cell_a.settings != cell_b.settings:
             refused.append(f"{label}: measured with other settings in {a.name} than in {b.name}")
         elif others_of := changes(image_params(a.params, key[1]), image_params(b.params, key[1])):
             refused.append(f"{label}: measured on other images or crops in {a.name} than in {b.name} ({', '.join(others_of)})")
         else:
-            for side, there, other in ((a, mine, others), (b, others, mine)):
+            for side, there, other in ((a, cell_a, cell_b), (b, cell_b, cell_a)):
                 if alone := sorted(there.seeds.keys() - other.seeds.keys()):
                     only.append((f"{label}, seeds {', '.join(map(str, alone))}", side.name))
-            shared = mine.seeds.keys() & others.seeds.keys()
-            if shared and all(mine.seeds[seed] == others.seeds[seed] for seed in shared):
+            shared = cell_a.seeds.keys() & cell_b.seeds.keys()
+            if shared and all(cell_a.seeds[seed] == cell_b.seeds[seed] for seed in shared):
                 equal.append(label)
-            elif difference := paired_difference(others.seeds, mine.seeds, confidence, max(mine.step, others.step)):
-                found.append((key[0], column, difference))
-    ps = holm([difference.p for *_, difference in found])
-    rows = [ComparisonRow(method, column, difference, p) for (method, column, difference), p in zip(found, ps, strict=True)]
+            elif difference := paired_difference(cell_b.seeds, cell_a.seeds, confidence, max(cell_a.step, cell_b.step)):
+                measured.append((key[0], column, difference))
+    ps = holm([difference.p for *_, difference in measured])
+    rows = [ComparisonRow(method, column, difference, p) for (method, column, difference), p in zip(measured, ps, strict=True)]
     params = [(key, formatted(a.params, key), formatted(b.params, key)) for key in changes(a.params, b.params)]
     return Comparison(rows, params, only, refused, equal, [(key, side.name) for side in (a, b) for key in side.edited])
 
@@ -148,11 +148,11 @@ class Cell(NamedTuple):
 
 def cells(table: pd.DataFrame, name: str | None) -> dict[tuple[str, ...], Cell]:
     """Map (method, dataset, task, protocol, metric) to its scores; `name`, if given, replaces the names of methods."""
-    found = {}
+    by_key = {}
     for (method, *column), rows in table.groupby(["method", *COLUMN], sort=False):
         seeds = {int(seed): float(value) for seed, value in zip(rows["seed"], rows["value"], strict=True)}
-        found[(name or str(method), *map(str, column))] = Cell(frozenset(rows["settings"]), seeds, float(rows["step"].max()))
-    return found
+        by_key[(name or str(method), *map(str, column))] = Cell(frozenset(rows["settings"]), seeds, float(rows["step"].max()))
+    return by_key
 
 
 def column_name(key: tuple[str, ...], keys: Iterable[tuple[str, ...]]) -> str:
@@ -181,19 +181,19 @@ def line(row: ComparisonRow) -> tuple[str, ...]:
     return row.method, row.column, str(d.n), signed(d.mean, 2), interval(d.low, d.high), p, f"{d.detectable:.2f}"
 
 
-def verdict(found: Comparison, level: float) -> str:
+def verdict(compared: Comparison, level: float) -> str:
     """Summarise the rows in one sentence."""
-    better = sum(row.p <= level and row.difference.mean > 0 for row in found.rows)
-    worse = sum(row.p <= level and row.difference.mean < 0 for row in found.rows)
-    single = sum(math.isnan(row.p) for row in found.rows)
-    text = f"of {len(found.rows)} comparisons, B is significantly better in {better} and worse in {worse}"
+    better = sum(row.p <= level and row.difference.mean > 0 for row in compared.rows)
+    worse = sum(row.p <= level and row.difference.mean < 0 for row in compared.rows)
+    single = sum(math.isnan(row.p) for row in compared.rows)
+    text = f"of {len(compared.rows)} comparisons, B is significantly better in {better} and worse in {worse}"
     return text + (f"; {single} have one seed, which allows no test" if single else "")
 
 
-def markdown(a: Side, b: Side, found: Comparison, confidence: float) -> str:
+def markdown(a: Side, b: Side, compared: Comparison, confidence: float) -> str:
     """Render the comparison as Markdown."""
-    blocks = [f"# {b.name} (B) against {a.name} (A)", f"{sentence(verdict(found, 1 - confidence))}"]
-    for title, head, rows in tables(a, b, found, confidence):
+    blocks = [f"# {b.name} (B) against {a.name} (A)", f"{sentence(verdict(compared, 1 - confidence))}"]
+    for title, head, rows in tables(a, b, compared, confidence):
         body = ["| " + " | ".join(cell or " " for cell in row) + " |" for row in rows]
         blocks += [
             f"## {title}",
@@ -207,15 +207,15 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def tables(a: Side, b: Side, found: Comparison, confidence: float) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+def tables(a: Side, b: Side, compared: Comparison, confidence: float) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     """Title, head and rows of every table that has any."""
     title = f"Scores: paired differences in points over shared seeds, {100 * confidence:g} % interval (Student's t)"
     every: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]] = [
-        (title, HEAD, [line(row) for row in found.rows]),
-        ("Not comparable", ("different settings, images or crops",), [(text,) for text in found.refused]),
-        ("Equal to the last digit in every shared seed", ("scores",), [(text,) for text in found.equal]),
-        ("In one only", ("scores", "in"), list(found.only)),
-        ("Params", ("key", f"A: {a.name}", f"B: {b.name}"), list(found.params)),
-        ("Edited in params.yaml but not run, so not compared", ("key", "in"), list(found.edited)),
+        (title, HEAD, [line(row) for row in compared.rows]),
+        ("Not comparable", ("different settings, images or crops",), [(text,) for text in compared.refused]),
+        ("Equal to the last digit in every shared seed", ("scores",), [(text,) for text in compared.equal]),
+        ("In one only", ("scores", "in"), list(compared.only)),
+        ("Params", ("key", f"A: {a.name}", f"B: {b.name}"), list(compared.params)),
+        ("Edited in params.yaml but not run, so not compared", ("key", "in"), list(compared.edited)),
     ]
     return [table for table in every if table[2]]

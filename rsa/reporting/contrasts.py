@@ -28,11 +28,11 @@ def contrasts(questions: dict[str, dict[str, float]], results: Results) -> list[
     """Answer every question in every column of the experiment's dataset."""
     columns = [column for column in results.tasks if column.dataset == results.experiment.dataset]
     asked = [(name, weights, column) for name, weights in questions.items() for column in columns]
-    found = [_difference(weights, column, results) for _, weights, column in asked]
-    ps = holm([math.nan if each is None else each.p for each in found])
+    differences = [_difference(weights, column, results) for _, weights, column in asked]
+    ps = holm([math.nan if each is None else each.p for each in differences])
     return [
         Contrast(name, formula(weights), column, each, p, p <= 1 - results.confidence)
-        for (name, weights, column), each, p in zip(asked, found, ps, strict=True)
+        for (name, weights, column), each, p in zip(asked, differences, ps, strict=True)
     ]
 
 

@@ -95,16 +95,16 @@ def _is_picture(inline: Token) -> bool:
 
 def _anchored(tokens: Sequence[Token]) -> list[tuple[str, str, str]]:
     """Give every heading a name of its own; tag, text and name of each."""
-    found: list[tuple[str, str, str]] = []
+    headings: list[tuple[str, str, str]] = []
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
             text = "".join(child.content for child in tokens[place + 1].children or ())
             plain = re.sub(r"[^\w]+", "-", text.lower()).strip("-") or "section"
-            same = sum(name == plain or re.fullmatch(rf"{re.escape(plain)}-\d+", name) is not None for _, _, name in found)
+            same = sum(name == plain or re.fullmatch(rf"{re.escape(plain)}-\d+", name) is not None for _, _, name in headings)
             name = f"{plain}-{same}" if same else plain
             token.attrSet("id", name)
-            found.append((token.tag, text, name))
-    return found
+            headings.append((token.tag, text, name))
+    return headings
 
 
 def _embedded(source: str, folder: Path) -> str:

@@ -89,7 +89,7 @@ def beside_ours(
 ) -> tuple[list[Beside], list[NotComparable]]:
     """The published numbers of the dataset of this experiment; `settings` are those of its columns."""
     described_columns = {task: described(settings[task]) for task in results.tasks if task.dataset == p.experiment.dataset}
-    same, others = [], []
+    same, not_comparable = [], []
     for row in reference_numbers():
         if known_as(row.dataset) != dataset_name(p):
             continue
@@ -102,11 +102,11 @@ def beside_ours(
         ):
             reasons.append(f"{BEST}, ours is not (probe.best_on_test and linear.best_on_test would report it too)")
         if reasons:
-            others.append(NotComparable(row, reasons))
+            not_comparable.append(NotComparable(row, reasons))
         else:
             same += [_beside(p, row, task, results) for task in columns]
     ran = {known_as(p.key_of("methods", method, "method")) for method in p.trained}
-    return same, sorted(others, key=lambda other: (len(other.reasons), known_as(other.published.method) not in ran))
+    return same, sorted(not_comparable, key=lambda other: (len(other.reasons), known_as(other.published.method) not in ran))
 
 
 def dataset_name(p: Document) -> str:

@@ -69,7 +69,7 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         loader=jinja2.PackageLoader("rsa.reporting", ""), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     settings = {task: scores.settings[key] for task, key in scores.of_columns("settings").items()}
-    same, others = beside_ours(p, results, settings)
+    same, not_comparable = beside_ours(p, results, settings)
     shift = snapshots(runs.metrics, runs.curves)
     cost = costs(runs.manifests, [p.experiment.baseline, *results.compared])
     missing = [*runs.missing, *scores.missing]
@@ -104,8 +104,8 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         shift_sentences=shift_sentences(shift),
         metric_names={k: v for k, v in METRICS.items() if any(k in snapshot.metrics for snapshot in shift)},
         published=same,
-        not_comparable=others[:NEAREST],
-        not_comparable_count=len(others),
+        not_comparable=not_comparable[:NEAREST],
+        not_comparable_count=len(not_comparable),
         published_dataset=dataset_name(p),
         described={task: described(value) or plain(value) for task, value in settings.items()},
         files={task: traced(file) for task, file in scores.of_columns("file").items()},
@@ -157,9 +157,11 @@ def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[s
 
 
 def _question(p: Document) -> str:
-    others = [method for method in p.trained if method != p.experiment.baseline]
+    methods = [method for method in p.trained if method != p.experiment.baseline]
     return (
-        f"is {' or '.join(others)} better than {p.experiment.baseline}?" if others else f"what is {p.experiment.baseline} worth?"
+        f"is {' or '.join(methods)} better than {p.experiment.baseline}?"
+        if methods
+        else f"what is {p.experiment.baseline} worth?"
     )
 
 
@@ -196,16 +198,20 @@ def _seeds(seeds: list[int]) -> str:
 
 
 def _finding(results: Results, dataset: str) -> str:
-    found = []
+    sentences = []
     for method in results.compared:
-        mine = [comparison for comparison in results.comparisons() if comparison.method == method and comparison.difference]
-        better = [c for c in mine if c.significant and c.difference and c.difference.mean > 0]
-        worse = [c for c in mine if c.significant and c not in better]
-        there = ", ".join(f"{difference(c)} {c.column.task}" for c in mine if c.column.dataset == dataset)
+        comparisons = [
+            comparison for comparison in results.comparisons() if comparison.method == method and comparison.difference
+        ]
+        better = [c for c in comparisons if c.significant and c.difference and c.difference.mean > 0]
+        worse = [c for c in comparisons if c.significant and c not in better]
+        there = ", ".join(f"{difference(c)} {c.column.task}" for c in comparisons if c.column.dataset == dataset)
         significant = _listed(results, better, "better") + _listed(results, worse, "worse")
         said = "; ".join(significant) if significant else "no significant difference"
-        found.append(f"{method}: {said}, in {len(mine)} comparisons{f' ({dataset}: {there} points)' if there else ''}.")
-    return " ".join(found) or "one method, nothing to compare it with."
+        sentences.append(
+            f"{method}: {said}, in {len(comparisons)} comparisons{f' ({dataset}: {there} points)' if there else ''}."
+        )
+    return " ".join(sentences) or "one method, nothing to compare it with."
 
 
 def _listed(results: Results, comparisons: list[Comparison], word: str) -> list[str]:
@@ -228,9 +234,9 @@ def _above(method: Summary, control: Summary) -> bool:
 
 
 def _cost(runs: Runs, results: Results) -> str:
-    found = costs(runs.manifests, [results.experiment.baseline, *results.compared])
-    ratios = ["" if c is found[0] or c.ratio is None else f" ({c.ratio:.2f} of {found[0].method})" for c in found]
-    parts = [f"{c.method} {c.flops:.2e} FLOPs{ratio}" for c, ratio in zip(found, ratios, strict=True)]
+    per_method = costs(runs.manifests, [results.experiment.baseline, *results.compared])
+    ratios = ["" if c is per_method[0] or c.ratio is None else f" ({c.ratio:.2f} of {per_method[0].method})" for c in per_method]
+    parts = [f"{c.method} {c.flops:.2e} FLOPs{ratio}" for c, ratio in zip(per_method, ratios, strict=True)]
     return f"{', '.join(parts)} per run." if parts else "not recorded."
 
 

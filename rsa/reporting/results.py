@@ -211,13 +211,13 @@ class Results:
         """Compare every method with the baseline in every column."""
         base = self.experiment.baseline
         pairs = [(method, task) for method in self.compared for task in self.tasks]
-        found = [
+        differences = [
             paired_difference(self.cells[m, *task], self.cells[base, *task], self.confidence, self.steps[task])
             for m, task in pairs
         ]
-        ps = holm([math.nan if d is None else d.p for d in found])
+        ps = holm([math.nan if d is None else d.p for d in differences])
         among, level = sum(not math.isnan(p) for p in ps), 1 - self.confidence
-        return [Comparison(m, base, task, d, p, among, level) for (m, task), d, p in zip(pairs, found, ps, strict=True)]
+        return [Comparison(m, base, task, d, p, among, level) for (m, task), d, p in zip(pairs, differences, ps, strict=True)]
 
     def sentences(self) -> list[str]:
         """Describe every comparison in one sentence."""

@@ -24,26 +24,26 @@ class Runs(NamedTuple):
 
 def read_runs(runs: Path, scores: Path, p: Document) -> Runs:
     """Read all runs of the experiment; files that are missing or damaged are listed."""
-    found = Runs({}, {}, {}, [])
+    read = Runs({}, {}, {}, [])
     for method in p.trained:
         for seed in p.experiment.seeds:
             run, metrics = runs / method / f"s{seed}", scores / method / f"s{seed}" / "representation.csv"
             try:
-                found.manifests[method, seed] = read_manifest(run / "run.json")
+                read.manifests[method, seed] = read_manifest(run / "run.json")
             except (OSError, ValueError) as why:
-                found.missing.append(_missing(run / "run.json", runs.parent, why, f"pretrain@{method}-{seed}"))
+                read.missing.append(_missing(run / "run.json", runs.parent, why, f"pretrain@{method}-{seed}"))
             for path, column, tables, stage in (
-                (run / "curve.csv", "step", found.curves, "pretrain"),
-                (metrics, "progress", found.metrics, "representation_metrics"),
+                (run / "curve.csv", "step", read.curves, "pretrain"),
+                (metrics, "progress", read.metrics, "representation_metrics"),
             ):
                 try:
                     tables.setdefault(method, {})[seed] = read_table(path, column)
                 except (OSError, ValueError) as why:
-                    found.missing.append(_missing(path, runs.parent, why, f"{stage}@{method}-{seed}"))
-    for tables in (found.curves, found.metrics):
+                    read.missing.append(_missing(path, runs.parent, why, f"{stage}@{method}-{seed}"))
+    for tables in (read.curves, read.metrics):
         for method in [method for method, of_method in tables.items() if not of_method]:
             del tables[method]
-    return found
+    return read
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -38,12 +38,12 @@ class Snapshot(NamedTuple):
 
 def snapshots(metrics: Frames, curves: Frames) -> list[Snapshot]:
     """Collect the snapshots of all methods."""
-    found = []
+    collected = []
     for method, seeds in metrics.items():
         rows = pd.concat([frame.assign(seed=seed) for seed, frame in seeds.items()])
         for progress, at in rows.groupby("progress"):
             steps = [_before(curves.get(method, {}).get(int(seed)), float(str(progress))) for seed in at["seed"]]
-            found.append(
+            collected.append(
                 Snapshot(
                     method=method,
                     progress=float(str(progress)),
@@ -54,7 +54,7 @@ def snapshots(metrics: Frames, curves: Frames) -> list[Snapshot]:
                     metrics={name: summarize(at[name].dropna().tolist()) for name in METRICS if name in at},
                 )
             )
-    return found
+    return collected
 
 
 def _before(curve: pd.DataFrame | None, progress: float) -> pd.DataFrame:
@@ -75,17 +75,17 @@ def _mean(values: list[Any]) -> float:
     return summarize([float(value) for value in values]).mean
 
 
-def shift_sentences(found: list[Snapshot]) -> list[str]:
+def shift_sentences(every: list[Snapshot]) -> list[str]:
     """Return a sentence per method: the shift at its first and last snapshot, and what beta and the losses did between."""
     sentences = []
-    for method in dict.fromkeys(snapshot.method for snapshot in found):
-        mine = [snapshot for snapshot in found if snapshot.method == method]
-        first, last = mine[0], mine[-1]
-        text = f"{method}: {_shares(first)}" + (f"; {_shares(last)}" if len(mine) > 1 else "")
-        betas = [snapshot.beta for snapshot in mine if not math.isnan(snapshot.beta)]
+    for method in dict.fromkeys(snapshot.method for snapshot in every):
+        of_method = [snapshot for snapshot in every if snapshot.method == method]
+        first, last = of_method[0], of_method[-1]
+        text = f"{method}: {_shares(first)}" + (f"; {_shares(last)}" if len(of_method) > 1 else "")
+        betas = [snapshot.beta for snapshot in of_method if not math.isnan(snapshot.beta)]
         if betas:
             text += f"; beta went from {betas[0]:.2f} to {betas[-1]:.2f}"
-        gaps = [snapshot.gap for snapshot in mine if not math.isnan(snapshot.gap)]
+        gaps = [snapshot.gap for snapshot in of_method if not math.isnan(snapshot.gap)]
         if gaps:
             text += f", the aggressive loss less the weak one from {signed(gaps[0], 3)} to {signed(gaps[-1], 3)}"
         sentences.append(text + ".")

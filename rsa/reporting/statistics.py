@@ -111,8 +111,8 @@ def t_test(differences: NDArray[np.float64], step: float) -> tuple[NDArray[np.fl
 
 
 def _bootstrap(d: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    found = stats.bootstrap((d,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, method="BCa", rng=0)
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    result = stats.bootstrap((d,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, method="BCa", rng=0)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def bootstrap_coverage(n: int) -> float:

@@ -22,8 +22,8 @@ def scores(p: Document, results: Results) -> Table:
         table.add_row(method, *(cell(results.summary(method, task)) for task in results.tasks))
     table.add_section()
     for method in results.compared:
-        found = [comparison for comparison in results.comparisons() if comparison.method == method]
-        texts = [f"[bold]{difference(c).strip('*')}[/]" if c.significant else difference(c) for c in found]
+        comparisons = [comparison for comparison in results.comparisons() if comparison.method == method]
+        texts = [f"[bold]{difference(c).strip('*')}[/]" if c.significant else difference(c) for c in comparisons]
         table.add_row(f"{method} − {e.baseline}", *texts)
     return table
 

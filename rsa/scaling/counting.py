@@ -99,17 +99,17 @@ def _kept_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
 @contextmanager
 def _norm_channels(model: nn.Module) -> Iterator[Callable[[], tuple[int, int]]]:
     """Count the channels of batch norms run in train mode inside the context: (forward, also backward)."""
-    found = [0, 0]
+    channels = [0, 0]
 
     def note(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if norm.training:
-            found[0] += inputs[0].shape[1]
-            found[1] += inputs[0].shape[1] if output.requires_grad else 0
+            channels[0] += inputs[0].shape[1]
+            channels[1] += inputs[0].shape[1] if output.requires_grad else 0
 
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     handles = [norm.register_forward_hook(note) for norm in norms]
     try:
-        yield lambda: (found[0], found[1])
+        yield lambda: (channels[0], channels[1])
     finally:
         for handle in handles:
             handle.remove()

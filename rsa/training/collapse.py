@@ -38,17 +38,17 @@ def health(embeddings: Tensor) -> dict[str, Tensor]:
     }
 
 
-def threshold_violation(found: Health, p: Collapse) -> str | None:
+def threshold_violation(health: Health, p: Collapse) -> str | None:
     """Return a message about the first limit of params.yaml that is violated, or None."""
     for name, least in (("embedding_std", p.min_std), ("effective_rank", p.min_rank)):
-        if getattr(found, name) < least:
-            return f"{name} must be at least {least} (pretrain.collapse), got {getattr(found, name):.4g}"
+        if getattr(health, name) < least:
+            return f"{name} must be at least {least} (pretrain.collapse), got {getattr(health, name):.4g}"
     return None
 
 
-def require_health(found: Health, p: Collapse, step: int) -> None:
+def require_health(health: Health, p: Collapse, step: int) -> None:
     """Raise CollapseError with the value and the limit if a limit of params.yaml is violated."""
-    if wrong := threshold_violation(found, p):
+    if wrong := threshold_violation(health, p):
         raise CollapseError(
             f"collapsed at step {step}: {wrong}; lower optimizer.base_lr, lengthen pretrain.warmup_epochs, "
             "or set runtime.on_collapse: mark"

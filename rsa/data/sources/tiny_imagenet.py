@@ -26,23 +26,23 @@ def tiny_imagenet(params: TinyImageNet) -> Source:
     """Build the source; classes are the sorted WNIDs. ValueError for a wrong layout or annotations that do not fit."""
     path = Path(params.raw)
     names, read = open_files(path)
-    found = [name for name in names if name == ANNOTATIONS or name.endswith(f"/{ANNOTATIONS}")]
-    if len(found) != 1:
+    annotations = [name for name in names if name == ANNOTATIONS or name.endswith(f"/{ANNOTATIONS}")]
+    if len(annotations) != 1:
         raise ValueError(
             f"{path} must hold Tiny-ImageNet: train/WNID/images/*.JPEG, val/images/*.JPEG and one {ANNOTATIONS} "
-            f"(at the top or in one folder), got {len(found)} of the last"
+            f"(at the top or in one folder), got {len(annotations)} of the last"
         )
-    top = found[0].removesuffix(ANNOTATIONS)
+    top = annotations[0].removesuffix(ANNOTATIONS)
     images = [name for name in names if name.endswith(".JPEG")]
     train_images = [name for name in images if name.startswith(f"{top}train/") and _wnid(top, name)]
     classes = sorted({_wnid(top, name) for name in train_images})
     label_of = {wnid: label for label, wnid in enumerate(classes)}
-    wnid_of = _annotations(f"{path}: {found[0]}", read(found[0]))
+    wnid_of = _annotations(f"{path}: {annotations[0]}", read(annotations[0]))
     test_images = [name for name in images if name.startswith(f"{top}val/images/")]
-    _same(f"{path}: {found[0]}", wnid_of, (name.rpartition("/")[2] for name in test_images))
+    _same(f"{path}: {annotations[0]}", wnid_of, (name.rpartition("/")[2] for name in test_images))
     for name, wnid in wnid_of.items():
         if wnid not in label_of:
-            raise ValueError(f"{path}: {found[0]} gives {name} the class {wnid!r}, which has no training images")
+            raise ValueError(f"{path}: {annotations[0]} gives {name} the class {wnid!r}, which has no training images")
     train = [_sample(top, name, label_of[_wnid(top, name)]) for name in train_images]
     test = [_sample(top, name, label_of[wnid_of[name.rpartition("/")[2]]]) for name in test_images]
     return Source(classes, {"train": train, "test": test}, ReadOrigin(read))

@@ -111,10 +111,10 @@ def _urls(patterns: list[str]) -> list[str]:
             continue
         filesystem, path = filesystem_of(pattern)
         names = retried(pattern, partial(filesystem.glob, path))
-        found = [filesystem.unstrip_protocol(name) if "://" in pattern else name for name in names]
-        if not found:
+        matches = [filesystem.unstrip_protocol(name) if "://" in pattern else name for name in names]
+        if not matches:
             raise ValueError(f"{pattern} must match at least one shard, got none")
-        urls += found
+        urls += matches
     urls.sort()
     for before, url in pairwise(urls):
         if before == url:

@@ -37,12 +37,12 @@ def draw_maps(maps: Tables, path: Path) -> None:
 def _map(axis: Axes, labels: pd.Series, points: np.ndarray) -> None:
     classes = np.unique(labels)
     named = classes[np.linspace(0, len(classes) - 1, min(len(classes), CLASSES)).round().astype(int)]
-    others = points[~np.isin(labels, named)]
+    unnamed = points[~np.isin(labels, named)]
     size = 9 if len(points) <= 600 else 4
-    axis.scatter(others[:, 0], others[:, 1], s=size, color=FAINT, alpha=0.25, lw=0, rasterized=True)
+    axis.scatter(unnamed[:, 0], unnamed[:, 1], s=size, color=FAINT, alpha=0.25, lw=0, rasterized=True)
     for place, label in enumerate(named):
-        mine = points[labels == label]
-        axis.scatter(mine[:, 0], mine[:, 1], s=size, color=PALETTE[place], alpha=0.75, lw=0, rasterized=True)
+        of_class = points[labels == label]
+        axis.scatter(of_class[:, 0], of_class[:, 1], s=size, color=PALETTE[place], alpha=0.75, lw=0, rasterized=True)
     for label in named:
         middle = np.median(points[labels == label], axis=0)
         halo = [patheffects.withStroke(linewidth=2.5, foreground=PAPER)]

@@ -145,11 +145,13 @@ def _of_hard_views(curves: Curves, manifests: Manifests, runs: Path, folder: Pat
 
 def _of_features(scores: Path, methods: list[str], seed: int, folder: Path) -> list[Figure]:
     drawn = []
-    found = {m: where for m in methods if (where := scores / m / f"s{seed}" / "embedding_map") / "about.json" in where.glob("*")}
-    maps = {method: pd.read_csv(where / "points.csv") for method, where in found.items()}
-    confusions = {method: pd.read_csv(where / "confusion.csv") for method, where in found.items()}
+    folders = {
+        m: where for m in methods if (where := scores / m / f"s{seed}" / "embedding_map") / "about.json" in where.glob("*")
+    }
+    maps = {method: pd.read_csv(where / "points.csv") for method, where in folders.items()}
+    confusions = {method: pd.read_csv(where / "confusion.csv") for method, where in folders.items()}
     confusions = {method: table for method, table in confusions.items() if len(table)}
-    about = {method: json.loads((where / "about.json").read_text()) for method, where in found.items()}
+    about = {method: json.loads((where / "about.json").read_text()) for method, where in folders.items()}
     if maps:
         draw_maps(maps, folder / "embedding_map.svg")
         shown = max(one["samples"] for one in about.values())

@@ -23,10 +23,10 @@ def draw_scores(scores: pd.DataFrame, controls: list[str], methods: list[str], p
     number, columns = arranged(len(tasks), _per_row(rows))
     with drawing(path, WIDTH, number * (0.75 + 0.23 * len(rows)) + 0.15) as figure:
         for place, (axis, (dataset, task)) in enumerate(zip(panels(figure, len(tasks), _per_row(rows)), tasks, strict=True)):
-            mine = scores[(scores["dataset"] == dataset) & (scores["task"] == task)]
-            _panel(axis, mine, rows, methods)
+            of_task = scores[(scores["dataset"] == dataset) & (scores["task"] == task)]
+            _panel(axis, of_task, rows, methods)
             axis.set_title(f"{dataset}\n{task}")
-            axis.set_xlabel(_metric(mine))
+            axis.set_xlabel(_metric(of_task))
             axis.set_yticks(range(len(rows)), rows if place % columns == 0 else [""] * len(rows))
 
 
@@ -66,18 +66,18 @@ def draw_cost(scores: pd.DataFrame, costs: dict[str, dict[int, float]], methods:
     rows, _ = arranged(len(tasks), 4)
     with drawing(path, WIDTH, 2.3 * rows + 0.35) as figure:
         for axis, (dataset, task) in zip(panels(figure, len(tasks), 4), tasks, strict=True):
-            mine = scores[(scores["dataset"] == dataset) & (scores["task"] == task)]
+            of_task = scores[(scores["dataset"] == dataset) & (scores["task"] == task)]
             for place, method in enumerate(methods):
-                values = mine[mine["method"] == method].set_index("seed")["value"]
-                found = [(costs[method][seed], value) for seed, value in values.items() if seed in costs.get(method, {})]
-                if found:
-                    points = pd.DataFrame(found, columns=["cost", "score"])
+                values = of_task[of_task["method"] == method].set_index("seed")["value"]
+                pairs = [(costs[method][seed], value) for seed, value in values.items() if seed in costs.get(method, {})]
+                if pairs:
+                    points = pd.DataFrame(pairs, columns=["cost", "score"])
                     style: Any = {"color": color(place), "marker": MARKERS[place % len(MARKERS)], "ls": ""}
                     axis.plot(points["cost"], points["score"], **style, ms=3.5, alpha=0.6, mew=0)
                     axis.plot([points["cost"].mean()], [points["score"].mean()], **style, ms=8, mec=PAPER, mew=0.8)
             axis.set_title(f"{dataset}\n{task}")
             axis.set_xlabel(unit)
-            axis.set_ylabel(_metric(mine))
+            axis.set_ylabel(_metric(of_task))
             axis.set_xlim(0, 1.12 * max(cost for runs in costs.values() for cost in runs.values()))
             axis.locator_params(nbins=4)
         legend(figure, methods, {method: len(runs) for method, runs in costs.items()}, kind="points")

@@ -147,16 +147,16 @@ def seeds(number: int) -> str:
 
 def band(axis: Axes, table: pd.DataFrame, place: int, **style: Any) -> None:
     """Draw the mean over the columns (one per seed) as a line and their range as a band."""
-    found = thinned(table.dropna(how="all"))
-    axis.plot(found.index, found.mean(axis=1), color=color(place), **{"ls": DASHES[place % len(DASHES)], **style})
-    if not (found.min(axis=1) == found.max(axis=1)).all():
-        axis.fill_between(found.index, found.min(axis=1), found.max(axis=1), color=color(place), alpha=0.18, lw=0)
+    rows = thinned(table.dropna(how="all"))
+    axis.plot(rows.index, rows.mean(axis=1), color=color(place), **{"ls": DASHES[place % len(DASHES)], **style})
+    if not (rows.min(axis=1) == rows.max(axis=1)).all():
+        axis.fill_between(rows.index, rows.min(axis=1), rows.max(axis=1), color=color(place), alpha=0.18, lw=0)
 
 
 def column(runs: dict[int, pd.DataFrame], name: str, x: str = "step") -> pd.DataFrame:
     """Collect a column of every run that has it, indexed by `x` and smoothed if long."""
-    found = {seed: run.set_index(x)[name].dropna() for seed, run in runs.items() if name in run}
-    table = pd.DataFrame(found)
+    columns = {seed: run.set_index(x)[name].dropna() for seed, run in runs.items() if name in run}
+    table = pd.DataFrame(columns)
     return table.rolling(SMOOTH, min_periods=1).mean() if len(table) > 10 * SMOOTH else table
 
 
