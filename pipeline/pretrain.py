@@ -24,8 +24,7 @@ from rsa.methods import build_method, check_accumulation, control_encoder, setti
 from rsa.methods.hard_views import HardViews
 from rsa.methods.method import ControlSettings, MethodSettings
 from rsa.models.backbones import build_backbone, compile_copies
-from rsa.models.encoder import save_encoder
-from rsa.models.pixels import NAME as PIXELS
+from rsa.models.encoder import Description, save_encoder
 from rsa.models.start import warm_start
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params.model import Model
@@ -46,13 +45,21 @@ RESULTS = ("encoder.safetensors", "curve.csv", "run.json")
 
 
 class Sections(NamedTuple):
-    """The sections of params.yaml that a run is made of."""
+    """The sections of params.yaml that a run is made of; `pretrain` lasts as long as the method."""
 
     views: Views
     model: Model
     pretrain: Pretrain
     settings: Any  # MethodSettings, or ControlSettings of a control
     runtime: Runtime
+    sha256: str  # of those that the stage watches
+
+
+def sections(views: Views, model: Model, pretrain: Pretrain, settings: Any, runtime: Runtime, method: str) -> Sections:
+    """Collect the sections of a run of `method`."""
+    watched = {"views": views, "model": model, "pretrain": pretrain, f"methods.{method}": settings}
+    lasting = pretrain.lasting(getattr(settings, "epochs", None))
+    return Sections(views, model, lasting, settings, runtime, sha256(watched))
 
 
 def pretrain(
@@ -75,12 +82,11 @@ def pretrain(
     require_same_path("start", start, "pretrain.start.file", pretrain.start.file)
     split = Split(shards.parent, pretraining_split(shards.parent))
     code = fingerprint.sha256((Path("code/pretrain") / method).read_text())
-    watched = {"views": views, "model": model, "pretrain": pretrain, f"methods.{method}": settings}
-    hashes = {"params_sha256": sha256(watched), "code_sha256": code}
+    p = sections(views, model, pretrain, settings, runtime, method)
+    hashes = {"params_sha256": p.sha256, "code_sha256": code}
     if isinstance(settings, ControlSettings):
-        write_control(Sections(views, model, pretrain, settings, runtime), method, seed, split, hashes, out)
+        write_control(p, method, seed, split, hashes, out)
         return
-    p = Sections(views, model, pretrain.lasting(settings.epochs), settings, runtime)
     launch(p.pretrain, runtime, work, train_rank, p, method, seed, shards.parent, work)
     for name in RESULTS[:2]:
         shutil.copyfile(work / name, out / name)
@@ -105,9 +111,9 @@ def write_control(p: Sections, method: str, seed: int, split: Split, hashes: dic
     device = setup(p.runtime.device, p.runtime.threads.pretrain, seed, p.runtime.kernels)
     encoder = control_encoder(p.settings, build_backbone(p.model), p.views)
     (out / "snapshots").mkdir()
-    name = PIXELS if p.settings.method == PIXELS else p.model.backbone
-    save_encoder(encoder, out / "snapshots" / f"{0:08d}.safetensors", name, 0.0)
-    save_encoder(encoder, out / "encoder.safetensors", name)
+    description = description_of_run(p, method, seed, split)
+    save_encoder(encoder, out / "snapshots" / f"{0:08d}.safetensors", description, 0.0)
+    save_encoder(encoder, out / "encoder.safetensors", description)
     (out / "curve.csv").write_text("step\n")
     save_views(first_batch(split, candidates(p.views), p.pretrain.batch_size, seed).views, PICTURED, out / "views.png")
     described = described_run(p, method, seed, encoder, split, device)
@@ -122,7 +128,7 @@ def rank() -> Callable[..., None] | None:
             views: Views, model: Model, pretrain: Pretrain, settings: MethodSettings, runtime: Runtime,
             method: str, seed: int, shards: Path, start: Path, work: Path,
         ) -> None:  # fmt: skip
-            p = Sections(views, model, pretrain.lasting(settings.epochs), settings, runtime)
+            p = sections(views, model, pretrain, settings, runtime, method)
             in_group(runtime, work / ERROR_FILE, train_rank, p, method, seed, shards.parent, work)
 
         return one_rank
@@ -143,6 +149,7 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
     prepare(model, device)
     ready_for_ranks(model, p.runtime, seed)
     split = Split(shards, pretraining_split(shards))
+    description = description_of_run(p, method, seed, split)
 
     def views(start: int, threads: int = threads, gpu: int | None = gpu_number(device)) -> TrainingViews:
         rank, world = distributed.rank(), distributed.world_size()
@@ -158,7 +165,7 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
         runtime=p.runtime,
         normalize=normalize,
         work=work,
-        save_encoder=lambda path, progress: save_encoder(model.backbone, path, p.model.backbone, progress),
+        save_encoder=lambda path, progress: save_encoder(model.backbone, path, description, progress),
     )
     with explained_shortage(p.pretrain, distributed.world_size()):
         steps = this.train(views)
@@ -167,7 +174,7 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
         chosen = choices(model, next(iter(views(0, 1, None))), normalize, p.pretrain.precision)
     if distributed.rank() > 0:
         return
-    save_encoder(model.backbone, work / "encoder.safetensors", p.model.backbone)
+    save_encoder(model.backbone, work / "encoder.safetensors", description)
     last = this.curve.last()
     health = Health(*(last[name] for name in Health._fields))
     described = described_run(p, method, seed, model.backbone, split, device) | {
@@ -194,6 +201,13 @@ def ready_for_ranks(model: nn.Module, runtime: Runtime, seed: int) -> None:
     if world > 1:
         synchronize(model)
         torch.manual_seed(seed * world + rank)  # dropout differs between ranks, weights do not
+
+
+def description_of_run(p: Sections, method: str, seed: int, split: Split) -> Description:
+    """What the run's encoder files say about their encoder."""
+    seen: dict[str, Any] = {"size": p.views.size, "interpolation": p.views.interpolation, "normalize": p.views.normalize}
+    seen |= {"index_sha256": split.index_sha256, "params_sha256": p.sha256}
+    return Description(method=method, seed=seed, model=p.model, dataset=split.folder.parent.name, **seen)
 
 
 def described_run(p: Sections, method: str, seed: int, encoder: nn.Module, split: Split, device: torch.device) -> dict[str, Any]:

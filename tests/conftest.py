@@ -10,8 +10,10 @@ import threadpoolctl
 import torch
 from ruamel.yaml import YAML
 
+from rsa.models.encoder import Description
 from rsa.params.document import Params
 from rsa.params.load import load
+from rsa.params.model import Model
 from rsa.params.views import ChannelStatistics
 
 TINY = Path(__file__).parent / "tiny.yaml"
@@ -23,6 +25,22 @@ threadpoolctl.threadpool_limits(1)
 
 
 WriteParams = Callable[[dict[str, Any]], Path]
+
+
+def described(model: Model | dict[str, Any], **changes: Any) -> Description:
+    """The description of an encoder with this backbone."""
+    values: dict[str, Any] = {
+        "method": "byol",
+        "seed": 0,
+        "model": model,
+        "size": 16,
+        "interpolation": "linear",
+        "normalize": IMAGENET,
+        "dataset": "digits",
+        "index_sha256": "0" * 64,
+        "params_sha256": "1" * 64,
+    }
+    return Description.model_validate(values | changes)
 
 
 @pytest.fixture

@@ -29,12 +29,12 @@ def export(params_file: Path, encoder: Path, out: Path) -> None:
     Example: rsa export --encoder runs/rsa/s0/encoder.safetensors --out exported
     """
     from rsa.models.backbones import build_backbone
-    from rsa.models.encoder import load_encoder
+    from rsa.models.encoder import load_weights
     from rsa.models.export import export_onnx, export_timm, export_torchvision
     from rsa.params.load import load
 
     p = load(params_file)
-    backbone = load_encoder(build_backbone(p.model), encoder).eval()
+    backbone = load_weights(build_backbone(p.model), encoder).eval()
     out.mkdir(parents=True, exist_ok=True)
     print(export_timm(backbone, p.model, out / "timm.pth"))
     print(export_torchvision(backbone, p.model, p.evaluation.crop, out / "torchvision.pth"))

@@ -1,4 +1,4 @@
-"""The encoder file: a trained backbone as safetensors, and the only way to load one."""
+"""The encoder file: a trained backbone and its description as safetensors, and the only way to load one."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -14,14 +15,35 @@ from torch import Tensor, nn
 from rsa.models.backbones import build_backbone
 from rsa.models.pixels import NAME as PIXELS
 from rsa.models.pixels import Pixels
+from rsa.params.faults import explained
 from rsa.params.model import Model
+from rsa.params.sections import plain
+from rsa.params.views import ChannelStatistics, Interpolation
 
 
-def save_encoder(backbone: nn.Module, path: Path, backbone_name: str, progress: float = 1.0) -> None:
+class Description(BaseModel):
+    """What an encoder file says about its encoder: how to build it, what images it saw, and what it was trained from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str  # its name in `methods`
+    seed: int
+    model: Model
+    size: int  # px, of the views
+    interpolation: Interpolation
+    normalize: ChannelStatistics
+    dataset: str
+    index_sha256: str  # of the images that it was trained on
+    params_sha256: str  # of the sections of params.yaml that the run read, as in run.json
+
+
+def save_encoder(backbone: nn.Module, path: Path, description: Description, progress: float = 1.0) -> None:
     """Save parameters and buffers of `backbone` by state-dict name; `progress` is the fraction of training done."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
-    about = json.dumps({"backbone": backbone_name, "progress": progress})
-    save_file(state, path, metadata={"encoder": about})  # one entry: safetensors writes several in arbitrary order
+    name = PIXELS if isinstance(backbone, Pixels) else description.model.backbone
+    about = {"backbone": name, "progress": progress, "description": plain(description)}
+    # one entry: safetensors writes several in arbitrary order
+    save_file(state, path, metadata={"encoder": json.dumps(about, sort_keys=True)})
 
 
 def progress_of(path: Path) -> float:
@@ -29,17 +51,32 @@ def progress_of(path: Path) -> float:
     return float(_about(path)["progress"])
 
 
-def open_encoder(model: Model, path: Path) -> nn.Module:
-    """Load the encoder at `path`: the backbone of `model`, or the pixel encoder."""
+def description_of(path: Path) -> Description:
+    """Return what the file at `path` says about its encoder; ValueError for a file that says nothing, or something else."""
+    found = _about(path).get("description")
+    if found is None:
+        raise ValueError(
+            f"{path} must describe its encoder, got a file of an earlier version: run the `pretrain` stage again, or load it "
+            "by rsa.models.encoder.open_encoder with the section `model` of its params.yaml"
+        )
+    try:
+        return Description.model_validate(found)
+    except ValidationError as why:
+        faults = "; ".join(explained(why.errors(), found, ()))
+        raise ValueError(f"{path} must describe its encoder as this version of rsa-ssl does: {faults}") from None
+
+
+def open_encoder(model: Model, path: Path, model_from: str = "params.yaml") -> nn.Module:
+    """Load the encoder at `path`: the backbone of `model`, or the pixel encoder; `model_from` is named where it does not fit."""
     pixels = _about(path)["backbone"] == PIXELS
-    return load_encoder(Pixels() if pixels else build_backbone(model), path)
+    return load_weights(Pixels() if pixels else build_backbone(model), path, model_from)
 
 
-def load_encoder(backbone: nn.Module, path: Path) -> nn.Module:
+def load_weights(backbone: nn.Module, path: Path, model_from: str = "params.yaml") -> nn.Module:
     """Load `path` into `backbone`; every tensor must be in the file with its shape, so nothing stays random."""
     with _opened(path) as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    require_fit(str(path), backbone.state_dict(), state)
+    require_fit(str(path), backbone.state_dict(), state, model_from)
     backbone.load_state_dict(state)
     return backbone
 
@@ -61,14 +98,14 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ValueError(f"{path} must be a safetensors file, got one that cannot be read: {why}") from None
 
 
-def require_fit(source: str, model: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def require_fit(source: str, model: Mapping[str, Tensor], found: Mapping[str, Tensor], model_from: str = "params.yaml") -> None:
     """Raise ValueError unless the tensors `found` in `source` have the names and shapes of the model and are finite."""
     want = {name: tuple(tensor.shape) for name, tensor in model.items()}
     have = {name: tuple(tensor.shape) for name, tensor in found.items()}
     if different := sorted(name for name in want.keys() | have.keys() if want.get(name) != have.get(name)):
         lines = [f"  {name}: model {want.get(name, 'none')}, file {have.get(name, 'none')}" for name in different[:10]]
         raise ValueError(
-            f"{source} must fit the model of params.yaml, got {len(different)} tensors that differ:\n" + "\n".join(lines)
+            f"{source} must fit the model of {model_from}, got {len(different)} tensors that differ:\n" + "\n".join(lines)
         )
     if bad := [name for name, tensor in found.items() if not torch.isfinite(tensor.float()).all()]:
         raise ValueError(f"{source} must hold finite numbers, got others in {', '.join(bad[:5])}")

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rsa.models.backbones import first_convolution
-from rsa.models.encoder import load_encoder, require_fit
+from rsa.models.encoder import load_weights, require_fit
 from rsa.params.model import Model
 from rsa.params.pretrain import EncoderStart, RandomStart, Start, TimmStart
 from rsa.params.section import nearest
@@ -26,7 +26,7 @@ def warm_start(backbone: nn.Module, model: Model, p: Start) -> dict[str, Any]:
         return {"weights": p.weights}
     random: list[str] = []
     if isinstance(p, EncoderStart):
-        load_encoder(backbone, Path(p.file))
+        load_weights(backbone, Path(p.file))
         loaded = backbone.state_dict()
     else:
         loaded, random = _pretrained(backbone, model, p)

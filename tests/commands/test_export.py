@@ -9,7 +9,7 @@ from rsa.commands import commands
 from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
 from rsa.params.document import Params
-from tests.conftest import TINY
+from tests.conftest import TINY, described
 
 
 def export(encoder: Path, out: Path) -> Result:
@@ -18,7 +18,7 @@ def export(encoder: Path, out: Path) -> Result:
 
 def test_every_format_is_written_or_said_to_be_left_out(tiny: Params, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    save_encoder(build_backbone(tiny.model), tmp_path / "encoder.safetensors", tiny.model.backbone)
+    save_encoder(build_backbone(tiny.model), tmp_path / "encoder.safetensors", described(tiny.model))
     found = export(tmp_path / "encoder.safetensors", tmp_path / "new" / "exported")
     assert found.exit_code == 0, found.output
     words = [line.partition(": ")[2] for line in found.stdout.splitlines()]

@@ -9,10 +9,10 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from rsa.models.backbones import build_backbone
 from rsa.models.detectors import build_detector, norms, train_mode
-from rsa.models.encoder import load_encoder, save_encoder
+from rsa.models.encoder import load_weights, save_encoder
 from rsa.params.detection import COCO, DetectorTraining
 from rsa.params.model import Model
-from tests.conftest import IMAGENET
+from tests.conftest import IMAGENET, described
 from tests.evaluation.detectors import MODEL, tiny_backbone, tiny_detection
 
 PLACES = {"images": "images", "annotations": "annotations.json"}
@@ -74,8 +74,8 @@ def test_new_batch_norms_come_with_a_backbone_whose_features_are_not_normalised_
 @pytest.mark.parametrize(("features", "stages"), [("c4", ["layer3"]), ("fpn", ["layer1", "layer2", "layer3", "layer4"])])
 def test_the_detector_sees_the_features_of_the_encoder_in_the_file(features: str, stages: list[str], tmp_path: Path):
     trained = tiny_backbone(seed=1)
-    save_encoder(trained, tmp_path / "encoder.safetensors", "resnet18")
-    backbone = load_encoder(tiny_backbone(seed=2), tmp_path / "encoder.safetensors")
+    save_encoder(trained, tmp_path / "encoder.safetensors", described(MODEL))
+    backbone = load_weights(tiny_backbone(seed=2), tmp_path / "encoder.safetensors")
     model = build_detector(backbone, 2, settings(features=features), IMAGENET).eval()
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     seen: dict[str, Tensor] = {}

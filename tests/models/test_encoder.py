@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rsa.models.backbones import build_backbone
-from rsa.models.encoder import load_encoder, save_encoder
+from rsa.models.encoder import description_of, load_weights, open_encoder, progress_of, save_encoder
 from rsa.params.document import Params
+from tests.conftest import described
 
 
 @pytest.fixture
@@ -20,8 +22,8 @@ def trained(tiny: Params) -> nn.Module:
 
 
 @pytest.fixture
-def file(trained: nn.Module, tmp_path: Path) -> Path:
-    save_encoder(trained, tmp_path / "encoder.safetensors", "resnet18")
+def file(tiny: Params, trained: nn.Module, tmp_path: Path) -> Path:
+    save_encoder(trained, tmp_path / "encoder.safetensors", described(tiny.model))
     return tmp_path / "encoder.safetensors"
 
 
@@ -31,7 +33,7 @@ def refused(tiny: Params, file: Path, match: str) -> str:
     backbone = build_backbone(tiny.model)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     with pytest.raises(ValueError, match=match) as error:
-        load_encoder(backbone, file)
+        load_weights(backbone, file)
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
     assert str(file) in str(error.value)
     return str(error.value)
@@ -49,7 +51,7 @@ def edit(file: Path, **tensors: Tensor | None) -> None:
 
 def test_round_trip_is_exact_to_the_bit(tiny: Params, trained: nn.Module, file: Path):
     torch.manual_seed(3)
-    loaded = load_encoder(build_backbone(tiny.model), file)
+    loaded = load_weights(build_backbone(tiny.model), file)
     want = trained.state_dict()
     assert loaded.state_dict().keys() == want.keys()
     for name, tensor in loaded.state_dict().items():
@@ -60,9 +62,28 @@ def test_round_trip_is_exact_to_the_bit(tiny: Params, trained: nn.Module, file: 
     assert torch.equal(loaded.eval()(x), trained.eval()(x))
 
 
-def test_the_same_network_is_the_same_file(trained: nn.Module, file: Path, tmp_path: Path):
-    save_encoder(trained, tmp_path / "again.safetensors", "resnet18")
+def test_the_same_network_is_the_same_file(tiny: Params, trained: nn.Module, file: Path, tmp_path: Path):
+    save_encoder(trained, tmp_path / "again.safetensors", described(tiny.model))
     assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+
+
+def test_a_file_describes_its_encoder(tiny: Params, file: Path):
+    found = description_of(file)
+    assert found == described(tiny.model)
+
+
+def test_a_file_of_an_earlier_version_is_opened_by_stages_alone(tiny: Params, trained: nn.Module, tmp_path: Path):
+    path = tmp_path / "old.safetensors"
+    about = json.dumps({"backbone": "resnet18", "progress": 0.5})
+    save_file({name: tensor.contiguous() for name, tensor in trained.state_dict().items()}, path, {"encoder": about})
+    assert progress_of(path) == 0.5
+    assert torch.equal(open_encoder(tiny.model, path).get_parameter("bn1.weight"), trained.get_parameter("bn1.weight"))
+    with pytest.raises(ValueError, match=r"old\.safetensors must describe its encoder, .*: run the `pretrain` stage again"):
+        description_of(path)
+    about = json.dumps({"backbone": "resnet18", "progress": 0.5, "description": {"metod": "byol"}})
+    save_file(load_file(path), path, {"encoder": about})
+    with pytest.raises(ValueError, match=r"old\.safetensors must .* as this version of rsa-ssl does: method is missing"):
+        description_of(path)
 
 
 def test_missing_file_is_refused(tiny: Params, tmp_path: Path):
@@ -98,7 +119,7 @@ def test_tensor_too_many_is_refused(tiny: Params, file: Path):
 
 def test_encoder_of_another_architecture_is_refused(tiny: Params, tmp_path: Path):
     other = tiny.model.model_copy(update={"backbone_args": {"layers": [1, 1, 1, 1], "channels": [16, 8, 8, 8]}})
-    save_encoder(build_backbone(other), tmp_path / "encoder.safetensors", "resnet18")
+    save_encoder(build_backbone(other), tmp_path / "encoder.safetensors", described(other))
     refused(tiny, tmp_path / "encoder.safetensors", "must fit the model of params.yaml")
 
 

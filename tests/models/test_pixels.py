@@ -9,9 +9,9 @@ import torch
 from rsa.data.normalize import Normalize
 from rsa.models.backbones import build_backbone, representation
 from rsa.models.encoder import open_encoder, progress_of, save_encoder
-from rsa.models.pixels import MOST, NAME, Pixels
+from rsa.models.pixels import MOST, Pixels
 from rsa.params.document import Params
-from tests.conftest import IMAGENET
+from tests.conftest import IMAGENET, described
 
 CPU = torch.device("cpu")
 
@@ -45,8 +45,8 @@ def test_an_image_a_little_larger_has_as_many_features():
 def test_an_encoder_file_says_whether_it_is_the_pixels_or_a_backbone(tiny: Params, tmp_path: Path):
     torch.manual_seed(0)
     backbone = build_backbone(tiny.model).eval()
-    save_encoder(Pixels(IMAGENET.mean, IMAGENET.std), tmp_path / "pixels", NAME)
-    save_encoder(backbone, tmp_path / "backbone", tiny.model.backbone, 0.5)
+    save_encoder(Pixels(IMAGENET.mean, IMAGENET.std), tmp_path / "pixels", described(tiny.model))
+    save_encoder(backbone, tmp_path / "backbone", described(tiny.model), 0.5)
     x = Normalize(IMAGENET, CPU)(images(16))
     pixels, opened = (open_encoder(tiny.model, tmp_path / name).eval() for name in ("pixels", "backbone"))
     assert isinstance(pixels, Pixels)

@@ -16,6 +16,7 @@ from rsa.models.start import sha256, warm_start
 from rsa.params.document import Params
 from rsa.params.model import Model
 from rsa.params.pretrain import EncoderStart, RandomStart, TimmStart
+from tests.conftest import described
 
 RESNET18 = Model(backbone="resnet18", backbone_args={}, small_stem=False)
 TIMM = TimmStart(weights="timm", file="weights/none", name="resnet18.a1_in1k", sha256=None)
@@ -57,7 +58,7 @@ def test_an_encoder_file_is_loaded_whole_and_described(tiny: Params, tmp_path: P
     path = tmp_path / "encoder.safetensors"
     torch.manual_seed(1)
     other = build_backbone(tiny.model)
-    save_encoder(other, path, "resnet18")
+    save_encoder(other, path, described(tiny.model))
     torch.manual_seed(2)
     backbone = build_backbone(tiny.model)
     told = warm_start(backbone, tiny.model, EncoderStart(weights="encoder", file=str(path)))
@@ -79,7 +80,7 @@ def test_the_digest_is_of_names_and_numbers(tmp_path: Path):
 
 def test_an_encoder_of_another_network_is_refused(tiny: Params, tmp_path: Path):
     path = tmp_path / "encoder.safetensors"
-    save_encoder(build_backbone(RESNET18), path, "resnet18")
+    save_encoder(build_backbone(RESNET18), path, described(RESNET18))
     with pytest.raises(ValueError, match=r"must fit the model of params.yaml, got \d+ tensors that differ"):
         warm_start(build_backbone(tiny.model), tiny.model, EncoderStart(weights="encoder", file=str(path)))
 

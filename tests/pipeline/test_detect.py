@@ -16,7 +16,7 @@ from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
 from rsa.params.document import Params
 from rsa.params.model import Model
-from tests.conftest import WriteParams
+from tests.conftest import WriteParams, described
 from tests.data.shapes import draw_coco
 from tests.evaluation.detectors import MODEL, tiny_backbone, tiny_detection
 from tests.pipeline.conftest import RunStage
@@ -33,7 +33,7 @@ def shapes(run: RunStage, write_params: WriteParams) -> dict[str, Any]:
     data = draw_coco(Path("raw/shapes"), 8, 4).model_copy(update={"raw": "raw/shapes"})
     section = tiny_detection(data, iterations=3).model_dump(mode="json")
     write_params({"model": MODEL, "detection": {"shapes": {"data": data.model_dump(), "training": section}}})
-    save_encoder(tiny_backbone(), Path(ENCODER), "resnet18")
+    save_encoder(tiny_backbone(), Path(ENCODER), described(MODEL))
     return section
 
 
@@ -63,10 +63,10 @@ def test_wrong_inputs_end_in_a_message(run: RunStage, shapes: dict[str, Any], wr
     with pytest.raises(SystemExit, match=r"detect: error: .*none\.safetensors does not exist"):
         run("detect", **flags, encoder="none.safetensors")
     narrower = {**MODEL, "backbone_args": {**MODEL["backbone_args"], "channels": [16, 32, 64, 32]}}
-    save_encoder(build_backbone(Model.model_validate(narrower)), Path(ENCODER), "resnet18")
+    save_encoder(build_backbone(Model.model_validate(narrower)), Path(ENCODER), described(narrower))
     with pytest.raises(SystemExit, match=r"detect: error: .* must fit the model of params.yaml, got \d+ tensors that differ"):
         run("detect", **flags, encoder=ENCODER)
-    save_encoder(tiny_backbone(), Path(ENCODER), "resnet18")
+    save_encoder(tiny_backbone(), Path(ENCODER), described(MODEL))
     shutil.copy(sorted(Path("raw/shapes/train2017").iterdir())[1], first)
     with pytest.raises(SystemExit, match=rf"detect: error: {first} is not the image that was annotated"):
         run("detect", **flags, encoder=ENCODER)
@@ -89,7 +89,7 @@ def test_a_change_of_the_schedule_leaves_the_objects_alone_and_images_that_move_
 
 
 def test_pixels_have_no_detector(run: RunStage, shapes: dict[str, Any], tiny: Params):
-    save_encoder(control_encoder(pixels.Settings(method="pixels"), tiny_backbone(), tiny.views), Path(ENCODER), "pixels")
+    save_encoder(control_encoder(pixels.Settings(method="pixels"), tiny_backbone(), tiny.views), Path(ENCODER), described(MODEL))
     run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
     run("detect", name="shapes", seed=0, encoder=ENCODER, **OBJECTS, out="scores/pixels.json")
     assert json.loads(Path("scores/pixels.json").read_text()) == {}
@@ -107,7 +107,7 @@ def test_robustness_of_digits(run: RunStage, write_params: WriteParams, tiny: Pa
     write_params({"robustness": {"digits": section}})
     Path(ENCODER).parent.mkdir(parents=True)
     torch.manual_seed(0)
-    save_encoder(build_backbone(tiny.model), Path(ENCODER), tiny.model.backbone)
+    save_encoder(build_backbone(tiny.model), Path(ENCODER), described(tiny.model))
     run("shard", dataset="digits", raw="requirements.lock", out="data/shards/digits")
     run("extract", encoder=ENCODER, shards="data/shards/digits", out="features/byol/s0/digits")
     inputs = {"encoder": ENCODER, "shards": "data/shards/digits", "features": "features/byol/s0/digits"}

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline import pretrain
 from rsa.data.index import Split
+from rsa.models.encoder import description_of
 from rsa.params.document import Params
 from rsa.reporting.figures.views import draw_choices
 from rsa.training import run as training_run
@@ -288,6 +289,11 @@ def test_every_method_of_a_seed_starts_from_the_random_encoder(run: RunStage, tm
         start = load_file(tmp_path / method / "snapshots" / "00000000.safetensors")
         assert start.keys() == random.keys()
         assert all(torch.equal(start[name], tensor) for name, tensor in random.items())
+        described = json.loads((tmp_path / method / "run.json").read_text())
+        for file in ("encoder", "snapshots/00000000"):
+            said = description_of(tmp_path / method / f"{file}.safetensors")
+            assert (said.method, said.seed, said.dataset) == (method, 3, "digits")
+            assert (said.index_sha256, said.params_sha256) == (described["index_sha256"], described["params_sha256"])
     described = json.loads((tmp_path / "random/run.json").read_text())
     assert (described["steps"], described["images_seen"], described["start"]) == (0, 0, {"weights": "random"})
 

@@ -20,7 +20,7 @@ from pipeline import stage
 from pipeline.stage import TRY_AGAIN
 from rsa import fingerprint
 from rsa.models.encoder import save_encoder
-from tests.conftest import WriteParams
+from tests.conftest import WriteParams, described
 from tests.data.shapes import draw_coco
 from tests.evaluation.detectors import MODEL, tiny_backbone, tiny_detection
 from tests.evaluation.test_linear_sgd import PROTOCOL
@@ -84,7 +84,7 @@ def project(run: RunStage, write_params: WriteParams) -> None:
             },
         }
     )
-    save_encoder(tiny_backbone(), Path(ENCODER), "resnet18")
+    save_encoder(tiny_backbone(), Path(ENCODER), described(MODEL))
     run("shard", dataset="digits", raw="requirements.lock", out="data/shards/digits")
     run("detection_data", name="shapes", raw="raw/shapes", out="data/detection/shapes")
 
