@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+import rsa
 from tests.engines.imports import PACKAGES, ROOT, imported_names
 
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+BY_NAME = (ROOT / "rsa/__init__.py", ROOT / "rsa/methods/__init__.py")
 DRAWERS = {"utils", "helpers", "common", "base", "manager", "tools", "misc"}
 
 
@@ -69,6 +71,14 @@ def test_the_library_does_not_know_the_command_line() -> None:
     assert [file for file in library if any(below(name, ("rsa.commands", "click")) for name in imports(file))] == []
 
 
+def test_names_of_the_package_are_for_notebooks_alone() -> None:
+    """No file of ours imports one: its fingerprint would lack the file behind it."""
+    lazy = {f"rsa.{name}" for name in rsa.HOMES}
+    assert {str(file.relative_to(ROOT)): found for file in FILES if (found := imported_names(file) & lazy)} == {}
+    others = set(FILES) - set(files("rsa/library"))
+    assert not [file for file in others if any(below(name, ("rsa.library",)) for name in imports(file))]
+
+
 def test_schedules_need_nothing_but_the_standard_library() -> None:
     names = {name.partition(".")[0] for name in imports(ROOT / "rsa" / "schedules.py")}
     assert names <= sys.stdlib_module_names
@@ -87,11 +97,14 @@ def test_a_stage_does_not_import_another_one() -> None:
 
 
 def test_every_import_is_one_that_the_closure_sees() -> None:
-    """Methods alone are imported by a computed name, and have a fingerprint for each: others would fail at the end of a stage."""
+    """Methods are imported by a computed name, and have a fingerprint for each: others would fail at the end of a stage.
+
+    So are the names of the package, which are for notebooks.
+    """
     for file in FILES:
         text = file.read_text()
         assert "from ." not in text, f"{file}: relative import"
-        assert "import_module(" not in text or file == ROOT / "rsa/methods/__init__.py", f"{file}: import of a computed name"
+        assert "import_module(" not in text or file in BY_NAME, f"{file}: import of a computed name"
         assert "__import__(" not in text, f"{file}: import of a computed name"
 
 

@@ -5,24 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from rsa.data.decoding import Decoder
+from rsa.data.upright import upright
 from rsa.params.shards import Resize
 
 TOLERANCE = 2.0  # mean difference of 255: roundings of CMYK reach 1
 SAMPLED = 64  # rows and columns compared, at least where the image has so many
-WHITE_16_BIT = 65535
-
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Stored(NamedTuple):
@@ -46,14 +36,6 @@ def stored(data: bytes, extension: str, resize: Resize | None, decode: Decoder) 
     return Stored(data, extension, shown.height, shown.width)
 
 
-def upright(data: bytes) -> Image.Image:
-    """Decode an image in full and turn it as its metadata say: 8-bit RGB. 16 bits and floats in [0, 1] are scaled."""
-    with Image.open(io.BytesIO(data)) as image:
-        image.load()
-        rgb, turn = _rgb(image), TURNS.get(_orientation(image))
-    return rgb if turn is None else rgb.transpose(turn)
-
-
 def shows(decoded: NDArray[np.uint8] | None, shown: Image.Image) -> bool:
     """Return True if decoded pixels (H, W, 3) are those of `shown`, by size and by a regular sample of them."""
     if decoded is None or decoded.shape[:2] != (shown.height, shown.width):
@@ -63,29 +45,6 @@ def shows(decoded: NDArray[np.uint8] | None, shown: Image.Image) -> bool:
     sample = shown.resize(size, Image.Resampling.NEAREST, box=(0, 0, size[0] * columns, size[1] * rows))
     same = decoded[rows // 2 :: rows, columns // 2 :: columns][: size[1], : size[0]]
     return bool(np.abs(same.astype(np.int16) - np.asarray(sample)).mean() <= TOLERANCE)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # anything at all for a damaged block, without which the image is shown as it lies
-        return 1
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # Pillow's own conversion cuts off at 255
-        return _scaled(image, WHITE_16_BIT)
-    if image.mode == "F":
-        return _scaled(image, 1)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _scaled(image: Image.Image, white: int) -> Image.Image:
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= white):  # also for NaN
-        raise ValueError(f"grey values must be in [0, {white}], got {low} to {high}: convert it to 8 bits")
-    return Image.fromarray(np.round(values * (255 / white)).astype(np.uint8)).convert("RGB")
 
 
 def _smaller(image: Image.Image, short_side: int) -> Image.Image:

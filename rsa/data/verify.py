@@ -9,7 +9,8 @@ import numpy as np
 from rsa.data.decoding import Decoder
 from rsa.data.files import INDEX, REMOTE, sha256
 from rsa.data.index import Split, read_manifest
-from rsa.data.stored_image import shows, upright
+from rsa.data.stored_image import shows
+from rsa.data.upright import upright
 
 
 def verify(folder: Path) -> list[str]:

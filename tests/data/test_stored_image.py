@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin
 
 from rsa.data.decoding import Decoder
-from rsa.data.stored_image import shows, stored, upright
+from rsa.data.stored_image import shows, stored
+from rsa.data.upright import upright
 from rsa.params.shards import Resize
 from tests.data.photos import encoded, photographs
 
