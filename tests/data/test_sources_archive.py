@@ -88,12 +88,13 @@ def test_absurd_expansion_is_refused(tmp_path: Path):
 
 
 def test_limits_leave_room_for_real_images():
-    check_size("a", "b", MAX_BYTES, MAX_BYTES)
+    check_size("a", "b.png", MAX_BYTES, MAX_BYTES)
+    check_size("a", "features.npy", 2 * MAX_BYTES, 1024)  # not read
     check_size("a", "flat.bmp", 2**20, 1024)  # small ones may be flat
     check_total("a", "b", 2**40, 2**40)
     for size in (MAX_BYTES + 1, -1):
         with pytest.raises(ValueError, match=r"must have at most 536,870,912 bytes, got"):
-            check_size("a", "b", size, MAX_BYTES)
+            check_size("a", "b.png", size, MAX_BYTES)
 
 
 def test_a_zip_that_declares_other_sizes_than_it_holds_is_found_out(tmp_path: Path):
@@ -127,6 +128,22 @@ def test_encrypted_and_unknown_compression_are_refused(tmp_path: Path):
     raw.write_bytes(content)
     with pytest.raises(ValueError, match=r"member 'train/dog/2\.jpg' must not be encrypted"):
         opened(raw)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_backslashes_folders_twice_and_other_large_members_are_read_past(tmp_path: Path):
+    expected = [sample[:3] for sample in opened(tar_of(tmp_path)).splits["train"]]
+    large = b"0" * (MAX_BYTES // 8)  # packed a thousandfold
+    path = zip_of(tmp_path, ("train/cat/", b""), ("train/cat/", b""), ("features.npy", large))
+    assert [sample[:3] for sample in opened(path).splits["train"]] == expected
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in GOOD.items():
+            info = zipfile.ZipInfo("x")
+            info.filename = name.replace("/", "\\")
+            archive.writestr(info, content)
+    source = opened(path)
+    assert [sample[:3] for sample in source.splits["train"]] == expected
+    assert [source.read(sample) for sample in source.splits["train"]] == [GOOD[s.origin] for s in source.splits["train"]]
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -146,6 +146,11 @@ def test_balanced_subsets_are_drawn_by_seed(tmp_path: Path):
     [
         ({"train/cat/a.gif": b""}, {}, "must hold images in class folders under 'train'.* got none among 3 "),
         ({**FILES, "test/fox/1.jpg": b""}, {}, "test/fox/1.jpg is of class 'fox', which has no training images"),
+        (
+            {f"mine/{name}": data for name, data in FILES.items()},
+            {},
+            "got none .*; there are some under 'mine/train': write it so",
+        ),
         (FILES, {"test": "val"}, "must hold images in class folders under 'val'"),
         (FILES, {"train_samples": 15}, "class 'cat' must have at least 5 images for a balanced subset of 15, got 4: "),
         ({**FILES, "train/fox/1.jpg": b""}, {"test_samples": 8}, "class 'fox' must have at least 2 images for .* of 8, got 0"),

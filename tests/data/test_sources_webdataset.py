@@ -133,6 +133,14 @@ def test_a_sample_without_a_sound_label_or_image_is_named(tmp_path: Path, member
         opened(str(tmp_path / "a.tar"), label=label)
 
 
+def test_an_empty_shard_among_others_is_read_past(shards: Path):
+    write_shard(shards / "train-003.tar", 0, count=0)
+    source = opened(f"{shards}/train-*.tar")
+    assert sorted(sample[:3] for split in source.splits.values() for sample in split) == WHOLE
+    with pytest.raises(ValueError, match=r"train-003\.tar must hold images \(jpg, png\), got 1 empty shards"):
+        opened(f"{shards}/train-003.tar")
+
+
 def test_a_missing_shard_is_named(shards: Path, memory: str):
     for top in (str(shards), memory):
         with pytest.raises(ValueError, match=r"shard .*/train-003\.tar must exist, got nothing there: put it there"):

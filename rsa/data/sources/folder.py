@@ -81,7 +81,7 @@ def _samples(
     if not images:
         raise ValueError(
             f"{path} must hold images in class folders under {top!r} (like {top}/cat/1.jpg; {', '.join(sorted(EXTENSIONS))}), "
-            f"got none among {len(names)} files and folders"
+            f"got none among {len(names)} files and folders{_elsewhere(names, top)}"
         )
     with_images = {class_name for class_name, _, _ in images}
     if classes is None:
@@ -103,6 +103,15 @@ def _samples(
         elif chosen is None:
             raise ValueError(f"{path}: {name} is of class {class_name!r}, which has no training images")
     return classes, samples
+
+
+def _elsewhere(names: list[str], top: str) -> str:
+    """Return a hint if the images are there, but below one more folder, as archives often have it."""
+    for name in names:
+        first, _, rest = name.removeprefix("./").partition("/")
+        if rest.startswith(f"{top}/") and rest.rpartition(".")[2].lower() in EXTENSIONS and not is_hidden(name):
+            return f"; there are some under {f'{first}/{top}'!r}: write it so"
+    return ""
 
 
 def _below(names: list[str], top: str) -> tuple[list[tuple[str, str, str]], set[str]]:

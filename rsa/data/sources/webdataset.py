@@ -99,7 +99,10 @@ class RangeReader:
 
 def _rows(params: WebDataset, patterns: str | list[str]) -> list[ShardRow]:
     urls = _urls([patterns] if isinstance(patterns, str) else patterns)
-    return sorted(row for url in urls for row in _shard_rows(params, url))
+    rows = sorted(row for url in urls for row in _shard_rows(params, url))
+    if not rows:
+        raise ValueError(f"{patterns} must hold images ({', '.join(params.image)}), got {len(urls)} empty shards")
+    return rows
 
 
 def _urls(patterns: list[str]) -> list[str]:
@@ -127,8 +130,6 @@ def _shard_rows(params: WebDataset, url: str) -> list[ShardRow]:
         images, labels = retried(url, lambda: _members(params, url))
     except OSError as why:
         raise ValueError(f"shard {why}") from None
-    if not images:
-        raise ValueError(f"{url} must hold images ({', '.join(params.image)}), got none")
     for key, (name, *_) in images.items():
         if key not in labels:
             extension = params.label.partition(".")[0]
@@ -140,13 +141,15 @@ def _shard_rows(params: WebDataset, url: str) -> list[ShardRow]:
 
 
 def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, int, int]], dict[str, int | str]]:
-    """Return ({key: member, extension, offset and size of its image}, {key: label}) of a shard."""
+    """Return ({key: member, extension, offset and size of its image}, {key: label}) of a shard; it may be empty."""
     label_extension, _, json_key = params.label.partition(".")
     images: dict[str, tuple[str, str, int, int]] = {}
     labels: dict[str, int | str] = {}
     filesystem, path = filesystem_of(url)
+    empty = True
     with filesystem.open(path, "rb") as file:
         for member in walk_tar(file, url):
+            empty = False
             match = MEMBER.fullmatch(member.name)
             if match is None or not member.isreg():
                 continue
@@ -157,6 +160,8 @@ def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, in
                 images[key] = (member.name, extension, member.offset_data, member.size)
             elif extension == label_extension:
                 labels[key] = _label(f"{url}::{member.name}", _content(file, member), json_key)
+    if not (empty or images):
+        raise ValueError(f"{url} must hold images ({', '.join(params.image)}), got none")
     return images, labels
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rsa.data.sources.archive import Stamp, check_name, check_size, check_stamp, check_total, refuse
+from rsa.data.sources.archive import Stamp, check_name, check_size, check_stamp, check_total, is_read, refuse
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field; data follow those
 ENCRYPTED = 1
@@ -37,7 +37,7 @@ def open_zip(path: Path) -> tuple[list[str], "ZipReader"]:
         info = infos.pop()
         _check(path, info)
         rows[len(names)] = (info.header_offset, info.file_size, info.compress_size, info.compress_type, info.CRC)
-        names.append(info.filename)
+        names.append(info.filename.replace("\\", "/"))  # zips that .NET made before 4.6.1
     order = sorted(range(len(names)), key=names.__getitem__)
     names, rows = [names[i] for i in order], rows[order]
     _check_all(path, names, rows, stamp.size)
@@ -90,7 +90,7 @@ def _check(path: Path, info: zipfile.ZipInfo) -> None:
 def _check_all(path: Path, names: list[str], rows: Numbers, archive_size: int) -> None:
     """Raise ValueError for duplicate names, for members that overlap, and for an excessive total size."""
     for before, name in pairwise(names):
-        if before == name:
+        if before == name and not name.endswith("/"):
             refuse(str(path), name, "must be in the archive once, got twice")
     if not names:
         return
@@ -99,4 +99,5 @@ def _check_all(path: Path, names: list[str], rows: Numbers, archive_size: int) -
     limits = np.append(starts[1:], archive_size)
     for place in np.flatnonzero((starts < 0) | (ends > limits))[:1]:
         refuse(str(path), names[by_offset[place]], "must not overlap with what follows it")
-    check_total(str(path), names[rows[:, 1].argmax()], int(rows[:, 1].sum()), archive_size)
+    sizes = np.where([is_read(name) for name in names], rows[:, 1], 0)
+    check_total(str(path), names[sizes.argmax()], int(sizes.sum()), archive_size)
