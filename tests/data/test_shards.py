@@ -283,12 +283,22 @@ def test_members_of_the_tar_are_plain(shards):
 
 ROOT = Path(__file__).parents[2]
 WITH_ROOT = {**os.environ, "PYTHONPATH": str(ROOT)}
+RAW = str(ROOT / "requirements.lock")
 
 
 def shard_stage(out: Path, params: Path) -> list[str]:
     """Its command, which wants `write_code_file` in its folder first."""
-    stage = [sys.executable, "-m", "pipeline.shard", "--dataset", "digits", "--raw", str(ROOT / "requirements.lock")]
+    stage = [sys.executable, "-m", "pipeline.shard", "--dataset", "digits", "--raw", RAW]
     return [*stage, "--params", str(params), "--out", str(out)]
+
+
+def test_another_raw_than_the_params_have_is_refused(tmp_path, write_params):
+    """The stage reads what params.yaml names, and DVC watches what the command names."""
+    write_code_file(tmp_path)
+    run = subprocess.run(
+        shard_stage(tmp_path / "digits", write_params({})), cwd=tmp_path, env=WITH_ROOT, capture_output=True, text=True
+    )
+    assert run.stderr == f"shard: error: raw must be datasets.digits.raw (requirements.lock), got {RAW}\n"
 
 
 def write_code_file(folder: Path) -> None:
@@ -298,7 +308,7 @@ def write_code_file(folder: Path) -> None:
 
 def test_two_runs_into_one_folder_at_once(tmp_path, write_params):
     write_code_file(tmp_path)
-    params = write_params({"shards.samples_per_shard": 20})
+    params = write_params({"shards.samples_per_shard": 20, "datasets.digits.raw": RAW})
     out = tmp_path / "digits"
     with subprocess.Popen(
         shard_stage(out, params), cwd=tmp_path, env=WITH_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -325,7 +335,7 @@ def test_a_full_disk(tmp_path, write_params):
         pytest.skip("mounting a tmpfs is not allowed here")
     try:
         write_code_file(disk)
-        params = write_params({})
+        params = write_params({"datasets.digits.raw": RAW})
         run = subprocess.run(shard_stage(Path("digits"), params), cwd=disk, env=WITH_ROOT, capture_output=True, text=True)
         assert run.returncode == 1
         assert "no space left" in run.stderr
