@@ -20,6 +20,9 @@ def shard(
         link_shards(settings, out)
         return
     source = open_source(settings, shards.seed)
+    if source.left_out:
+        listed = ", ".join(f"{count:,} {kind}" for kind, count in source.left_out.items())
+        print(f"shard: {raw} has files that no split has: {listed}", flush=True)
     write_shards(source, shards, {"dataset": dataset, "raw": str(raw), "source": plain(settings)}, out, work)
 
 

@@ -1,7 +1,7 @@
 """Writing of shards: samples of a source -> WebDataset tars, an index and a manifest, byte for byte deterministic.
 
     <folder>/manifest.json                classes, and of every shard its bytes, sha256 and samples: all that later stages watch
-    <folder>/source.json                  where the images came from, and those that could not be decoded
+    <folder>/source.json                  where the images came from, what else was there, and those that could not be decoded
     <folder>/<split>/000000.tar           members KEY.jpg|png|... and KEY.cls (the label in ASCII)
     <folder>/<split>/index.npy            one row per sample, memory-mapped by `rsa.data.index`
 
@@ -67,7 +67,8 @@ def write_shards(
             "index_sha256": sha256(folder / split / INDEX),
             "shards": shards,
         }
-    (folder / SOURCE).write_text(json.dumps({**described, "shards": p.model_dump(mode="json"), "bad": bad}, indent=1) + "\n")
+    found = {"shards": p.model_dump(mode="json"), "left_out": source.left_out, "bad": bad}
+    (folder / SOURCE).write_text(json.dumps({**described, **found}, indent=1) + "\n")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 

@@ -206,3 +206,15 @@ def test_links_on_disk_are_followed_but_not_in_circles(tmp_path: Path):
     (raw / "train" / "fox" / "again").symlink_to(raw / "train")
     with pytest.raises(ValueError, match="again must not link to a folder that it is in"):
         opened(raw)
+
+
+@packed
+def test_files_that_no_split_has_are_counted_by_kind(tmp_path: Path, pack: Pack):
+    others = ["train/cat/a.gif", "train/cat/b.GIF", "train/loose.jpg", "test/cat/readme", "elsewhere/1.avif", ".hidden/1.gif"]
+    more = ["train/cat/c.jpe", "train/cat/d.jfif", "train/dog/e.PGM"]
+    files = {**FILES, **dict.fromkeys([*others, *more], b"")}
+    source = opened(pack(tmp_path, files), train_samples=3)  # those that a subset leaves out are meant
+    assert source.left_out == {"gif": 2, "jpg": 1, "no extension": 1, "avif": 1}
+    source = opened(pack(tmp_path, files))
+    extensions = {sample.origin.rpartition("/")[2]: sample.extension for sample in source.splits["train"]}
+    assert [extensions[name.rpartition("/")[2]] for name in more] == ["jpg", "jpg", "pgm"]

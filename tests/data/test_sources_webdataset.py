@@ -193,3 +193,19 @@ def test_links_and_compression_are_refused_as_in_any_archive(tmp_path: Path):
         pass
     with pytest.raises(ValueError, match=r"a\.tar\.gz must be an uncompressed tar"):
         opened(str(tmp_path / "a.tar.gz"))
+
+
+def test_members_of_no_sample_are_counted_by_kind(tmp_path: Path):
+    """A key ends at its file's first dot, as for the package webdataset: frame.0001.jpg is no jpg."""
+    write_shard(tmp_path / "a.tar", 0)
+    with tarfile.open(tmp_path / "a.tar", "a") as tar:
+        for name in ("frame.0001.jpg", "frame.0001.cls", "img0000.txt", "readme"):
+            tar.addfile(tarfile.TarInfo(name))
+    assert opened(str(tmp_path / "a.tar")).left_out == {"jpg": 1, "cls": 1, "txt": 1, "no extension": 1}
+
+
+def test_bytes_behind_the_end_of_a_tar_are_refused(shards: Path):
+    both = shards / "both.tar"
+    both.write_bytes((shards / "train-000.tar").read_bytes() + (shards / "train-001.tar").read_bytes())
+    with pytest.raises(ValueError, match=r"both\.tar must end at byte .*, got more: is it two tars in one file\?"):
+        opened(str(both))

@@ -10,7 +10,18 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from rsa.data.sources.files import open_files
-from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, WithTest, is_hidden, key_of, subset, without_test
+from rsa.data.sources.source import (
+    EXTENSIONS,
+    ReadOrigin,
+    Sample,
+    Source,
+    WithTest,
+    is_hidden,
+    key_of,
+    kinds,
+    subset,
+    without_test,
+)
 from rsa.params.section import Count, FilePath, nearest
 
 
@@ -45,11 +56,13 @@ def folder(params: Folder, seed: int) -> Source:
     else:
         assert params.test_fraction is not None  # checked by the params schema
         train, test = without_test(params.raw, train, classes, params.test_fraction, seed)
+    used = {sample.origin for split in (train, test) for sample in split}
+    left_out = kinds(name for name in names if name not in used and not name.endswith("/") and not is_hidden(name))
     splits = {
         "train": subset(f"{path}, training split", train, classes, params.train_samples, seed),
         "test": subset(f"{path}, test split", test, classes, params.test_samples, seed),
     }
-    return Source(classes, splits, ReadOrigin(read))
+    return Source(classes, splits, ReadOrigin(read), left_out)
 
 
 def chosen_classes(params: Folder) -> list[str] | None:

@@ -5,8 +5,8 @@ import io
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -18,8 +18,8 @@ from rsa.params.section import Inside, Section
 
 # extension of an image file -> extension in shards
 EXTENSIONS = {
-    **{name: name for name in ("jpg", "png", "bmp", "webp", "tiff", "ppm")},
-    **{"jpeg": "jpg", "tif": "tiff"},
+    **{name: name for name in ("jpg", "png", "bmp", "webp", "tiff", "ppm", "pgm")},
+    **{"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tif": "tiff"},
 }
 PRETRAIN = "pretrain"  # an optional split for pretraining alone (else it reads `train`); its labels may be -1, unknown
 
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Class names, the samples of every split, and a function that reads a sample's encoded bytes.
+    """Class names, the samples of every split, a function that reads a sample's encoded bytes, and what else was found.
 
     `read` keeps no file open, so it works after a fork and can be pickled. A pickle can be as large as a list of all names,
     so pass it to a worker once, by fork or through the pool's initializer. It raises ValueError or OSError.
@@ -66,6 +66,7 @@ class Source:
     classes: list[str]
     splits: dict[str, list[Sample]]
     read: Callable[[Sample], bytes]
+    left_out: dict[str, int] = field(default_factory=dict)  # extension -> number of files that no split has
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,12 @@ class ReadKey:
 def key_of(name: str) -> str:
     """Convert a file name to a key: no extension, and `_` for all but ASCII letters, digits, `_`, `-` and `/`."""
     return re.sub(r"[^\w/-]", "_", name.rpartition(".")[0], flags=re.ASCII)
+
+
+def kinds(names: Iterable[str]) -> dict[str, int]:
+    """Count file names by extension, the most frequent first."""
+    bases = (name.rpartition("/")[2] for name in names)
+    return dict(Counter(base.rpartition(".")[2].lower() if "." in base else "no extension" for base in bases).most_common())
 
 
 def png(image: Image.Image) -> bytes:

@@ -3,6 +3,7 @@
 import bisect
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -73,6 +74,8 @@ def walk_tar(file: BinaryIO, archive: str) -> Iterator[tarfile.TarInfo]:
             file.seek(end)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise ValueError(f"{archive} is cut short or damaged after {last}: byte {end:,} must begin a member or the end")
+            if any(any(part) for part in iter(partial(file.read, 2**20), b"")):
+                raise ValueError(f"{archive} must end at byte {end:,}, after {last}, got more: is it two tars in one file?")
     except tarfile.TarError as why:
         raise ValueError(f"{archive} is cut short or damaged after {last}: {why}") from None
 

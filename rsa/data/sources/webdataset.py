@@ -27,7 +27,7 @@ from braceexpand import braceexpand
 from pydantic import Field
 
 from rsa.data.remote import URL, filesystem_of, retried
-from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, WithTest, key_of, without_test
+from rsa.data.sources.source import EXTENSIONS, ReadOrigin, Sample, Source, WithTest, key_of, kinds, without_test
 from rsa.data.sources.tarred import walk_tar
 from rsa.params.section import FilePath
 
@@ -42,7 +42,9 @@ class WebDataset(WithTest):
     raw: FilePath
     train: URL | list[URL]
     test: URL | list[URL] | None
-    image: Annotated[list[Literal["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm"]], Field(min_length=1)]
+    image: Annotated[
+        list[Literal["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm", "jpe", "jfif"]], Field(min_length=1)
+    ]
     label: Annotated[str, Field(pattern=r"^(cls|json\..+)$")]
 
 
@@ -60,7 +62,9 @@ class ShardRow(NamedTuple):
 
 def webdataset(params: WebDataset, seed: int) -> Source:
     """Build the source, sorted by shard and member; ValueError names a missing, truncated or incomplete shard."""
-    rows = {"train": _rows(params, params.train), "test": _rows(params, params.test) if params.test is not None else []}
+    others: list[str] = []
+    rows = {"train": _rows(params, params.train, others)}
+    rows["test"] = _rows(params, params.test, others) if params.test is not None else []
     classes, label_of = _classes(rows["train"])
     samples: dict[str, list[Sample]] = {}
     for split, found in rows.items():
@@ -73,7 +77,7 @@ def webdataset(params: WebDataset, seed: int) -> Source:
     if params.test_fraction is not None:
         where, fraction = str(params.train), params.test_fraction
         samples["train"], samples["test"] = without_test(where, samples["train"], classes, fraction, seed)
-    return Source(classes, samples, ReadOrigin(read))
+    return Source(classes, samples, ReadOrigin(read), kinds(others))
 
 
 class RangeReader:
@@ -97,9 +101,10 @@ class RangeReader:
         return data
 
 
-def _rows(params: WebDataset, patterns: str | list[str]) -> list[ShardRow]:
+def _rows(params: WebDataset, patterns: str | list[str], others: list[str]) -> list[ShardRow]:
+    """Return the samples of all shards, sorted; names of members that belong to none are added to `others`."""
     urls = _urls([patterns] if isinstance(patterns, str) else patterns)
-    rows = sorted(row for url in urls for row in _shard_rows(params, url))
+    rows = sorted(row for url in urls for row in _shard_rows(params, url, others))
     if not rows:
         raise ValueError(f"{patterns} must hold images ({', '.join(params.image)}), got {len(urls)} empty shards")
     return rows
@@ -125,11 +130,12 @@ def _urls(patterns: list[str]) -> list[str]:
     return urls
 
 
-def _shard_rows(params: WebDataset, url: str) -> list[ShardRow]:
+def _shard_rows(params: WebDataset, url: str, others: list[str]) -> list[ShardRow]:
     try:
-        images, labels = retried(url, lambda: _members(params, url))
+        images, labels, left_out = retried(url, lambda: _members(params, url))
     except OSError as why:
         raise ValueError(f"shard {why}") from None
+    others += left_out
     for key, (name, *_) in images.items():
         if key not in labels:
             extension = params.label.partition(".")[0]
@@ -140,11 +146,15 @@ def _shard_rows(params: WebDataset, url: str) -> list[ShardRow]:
     ]
 
 
-def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, int, int]], dict[str, int | str]]:
-    """Return ({key: member, extension, offset and size of its image}, {key: label}) of a shard; it may be empty."""
+def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, int, int]], dict[str, int | str], list[str]]:
+    """Return ({key: member, extension, offset and size of its image}, {key: label}, other members) of a shard.
+
+    All are empty for a shard without members.
+    """
     label_extension, _, json_key = params.label.partition(".")
     images: dict[str, tuple[str, str, int, int]] = {}
     labels: dict[str, int | str] = {}
+    others: list[str] = []
     filesystem, path = filesystem_of(url)
     empty = True
     with filesystem.open(path, "rb") as file:
@@ -152,6 +162,7 @@ def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, in
             empty = False
             match = MEMBER.fullmatch(member.name)
             if match is None or not member.isreg():
+                others += [member.name] * member.isreg()
                 continue
             key, extension = match[1], match[2].lower()
             if extension in params.image:
@@ -160,9 +171,11 @@ def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, in
                 images[key] = (member.name, extension, member.offset_data, member.size)
             elif extension == label_extension:
                 labels[key] = _label(f"{url}::{member.name}", _content(file, member), json_key)
+            else:
+                others.append(member.name)
     if not (empty or images):
         raise ValueError(f"{url} must hold images ({', '.join(params.image)}), got none")
-    return images, labels
+    return images, labels, others
 
 
 def _content(file: BinaryIO, member: Any) -> bytes:
