@@ -22,7 +22,7 @@ test-cluster: $(VENV)/.ready
 
 # Other versions of packages than the locked ones may warn of other things.
 test-gpu:
-	$(IN_VENV) $(PYTHON) -m pytest tests/gpu -n 4 -rs -W default --durations=5
+	$(IN_VENV) $(PYTHON) -m pytest tests/gpu -n 8 -rs -W default --durations=5
 
 check: lint types test
 
