@@ -34,9 +34,12 @@ METHODS = list({what_is_trained(*each): each for each in reversed(EVERY)}.values
 class Training:
     """A method with its optimiser, built from a seed, and its losses."""
 
-    def __init__(self, p: Params, name: str, device: torch.device, *, compiled: bool = False, **pretrain: Any) -> None:
+    def __init__(
+        self, p: Params, name: str, device: torch.device, *, compiled: bool = False, rate: float = 1.0, **pretrain: Any
+    ) -> None:
         self.pretrain = p.pretrain.model_copy(update={"accumulate": 1, **pretrain})
-        self.schedule = p.methods[name].optimizer
+        optimizer = p.methods[name].optimizer
+        self.schedule = optimizer.model_copy(update={"base_lr": rate * optimizer.base_lr})
         self.method, self.recipe, self.optimizer = built(p, name)
         self.method.to(device)
         self.normalize = Normalize(p.views.normalize, device)
@@ -67,9 +70,10 @@ def without_chance(p: Params) -> Params:
 @pytest.mark.parametrize(("recipe", "name"), METHODS)
 def test_losses_are_close_to_the_cpus(recipe: str, name: str):
     p = without_chance(small_recipe(recipe))
-    got, want = (Training(p, name, device, precision="float32").steps(0, STEPS).losses for device in (GPU, CPU))
+    # With a tenth of the learning rate: large steps on few images lead apart.
+    got, want = (Training(p, name, device, precision="float32", rate=0.1).steps(0, STEPS).losses for device in (GPU, CPU))
     assert got[0] == pytest.approx(want[0], rel=1e-4, abs=1e-5)
-    assert got == pytest.approx(want, rel=5e-2, abs=1e-3)  # steps with large rates on few images lead apart
+    assert got == pytest.approx(want, rel=5e-2, abs=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
