@@ -206,8 +206,17 @@ def ready_for_ranks(model: nn.Module, runtime: Runtime, seed: int) -> None:
 def description_of_run(p: Sections, method: str, seed: int, split: Split) -> Description:
     """What the run's encoder files say about their encoder."""
     seen: dict[str, Any] = {"size": p.views.size, "interpolation": p.views.interpolation, "normalize": p.views.normalize}
-    seen |= {"index_sha256": split.index_sha256, "params_sha256": p.sha256}
-    return Description(method=method, seed=seed, model=p.model, dataset=split.folder.parent.name, **seen)
+    # Of a control no parameter of training changes a byte, so none makes its evaluations stale.
+    params = None if isinstance(p.settings, ControlSettings) else p.sha256
+    return Description(
+        method=method,
+        seed=seed,
+        model=p.model,
+        dataset=split.folder.parent.name,
+        index_sha256=split.index_sha256,
+        params_sha256=params,
+        **seen,
+    )
 
 
 def described_run(p: Sections, method: str, seed: int, encoder: nn.Module, split: Split, device: torch.device) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Description(BaseModel):
     normalize: ChannelStatistics
     dataset: str
     index_sha256: str  # of the images that it was trained on
-    params_sha256: str  # of the sections of params.yaml that the run read, as in run.json
+    params_sha256: str | None  # of the sections of params.yaml that the run read, as in run.json; null for a control
 
 
 def save_encoder(backbone: nn.Module, path: Path, description: Description, progress: float = 1.0) -> None:

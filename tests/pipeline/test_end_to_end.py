@@ -22,6 +22,7 @@ from rsa.models.encoder import description_of
 from rsa.params.document import Params
 from rsa.reporting.figures.views import draw_choices
 from rsa.training import run as training_run
+from tests.conftest import WriteParams
 from tests.pipeline.conftest import RunStage
 
 
@@ -296,6 +297,16 @@ def test_every_method_of_a_seed_starts_from_the_random_encoder(run: RunStage, tm
             assert (said.index_sha256, said.params_sha256) == (described["index_sha256"], described["params_sha256"])
     described = json.loads((tmp_path / "random/run.json").read_text())
     assert (described["steps"], described["images_seen"], described["start"]) == (0, 0, {"weights": "random"})
+
+
+def test_no_parameter_of_training_changes_a_controls_file(run: RunStage, write_params: WriteParams):
+    run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
+    files = []
+    for out, changes in (("a", {}), ("b", {"pretrain.epochs": 7, "views.gray_prob": 0.5})):
+        write_params(changes)
+        run("pretrain", method="random", seed=3, shards="data/digits", start="weights/none", out=out)
+        files.append(Path(out, "encoder.safetensors").read_bytes())
+    assert files[0] == files[1]
 
 
 def test_a_warm_start_begins_with_the_encoder_and_is_written_down(run: RunStage, monkeypatch: pytest.MonkeyPatch):
