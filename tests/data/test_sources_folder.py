@@ -218,3 +218,22 @@ def test_files_that_no_split_has_are_counted_by_kind(tmp_path: Path, pack: Pack)
     source = opened(pack(tmp_path, files))
     extensions = {sample.origin.rpartition("/")[2]: sample.extension for sample in source.splits["train"]}
     assert [extensions[name.rpartition("/")[2]] for name in more] == ["jpg", "jpg", "pgm"]
+
+
+@packed
+def test_images_without_labels_are_for_pretraining(tmp_path: Path, pack: Pack):
+    flat = {f"unlabelled/{name}": name.encode() for name in ("1.jpg", "2.png", "deep/er/1.webp")}
+    source = opened(pack(tmp_path, FILES | flat | {"unlabelled/notes.txt": b""}), pretrain="unlabelled")
+    assert {split: len(samples) for split, samples in source.splits.items()} == {"train": 12, "test": 12, "pretrain": 3}
+    assert {sample.label for sample in source.splits["pretrain"]} == {-1}
+    assert sorted(source.read(sample) for sample in source.splits["pretrain"]) == [b"1.jpg", b"2.png", b"deep/er/1.webp"]
+    assert source.left_out == {"txt": 1}
+
+
+@pytest.mark.parametrize(
+    ("pretrain", "message"),
+    [("nowhere", "must hold images under 'nowhere', which `pretrain` names"), (".", "no image .* may be a test image, got 12")],
+)
+def test_a_folder_for_pretraining_has_images_and_none_of_the_test_split(tmp_path: Path, pretrain: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        opened(as_folder(tmp_path, FILES), pretrain=pretrain)

@@ -1,7 +1,8 @@
 """A folder of class folders, or a zip or tar of one, read without unpacking.
 
 `train` (and `test`) name the folders that contain the class folders; "." is the top. An image's label is the index of its
-class folder in the sorted list of training classes, or of the names in `classes`, which select some of them.
+class folder in the sorted list of training classes, or of the names in `classes`, which select some of them. `pretrain` may
+name a folder of images without labels, at any depth, which pretraining reads in place of `train`.
 """
 
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from pydantic import model_validator
 from rsa.data.sources.files import open_files
 from rsa.data.sources.source import (
     EXTENSIONS,
+    PRETRAIN,
     ReadOrigin,
     Sample,
     Source,
@@ -35,6 +37,7 @@ class Folder(WithTest):
     train_samples: Count | None
     test_samples: Count | None
     classes: list[str] | str | None
+    pretrain: str | None = None  # most data sets have none
 
     @model_validator(mode="after")
     def _watched(self) -> Self:
@@ -56,12 +59,15 @@ def folder(params: Folder, seed: int) -> Source:
     else:
         assert params.test_fraction is not None  # checked by the params schema
         train, test = without_test(params.raw, train, classes, params.test_fraction, seed)
-    used = {sample.origin for split in (train, test) for sample in split}
+    unlabelled = _unlabelled(path, names, params.pretrain, test) if params.pretrain is not None else []
+    used = {sample.origin for split in (train, test, unlabelled) for sample in split}
     left_out = kinds(name for name in names if name not in used and not name.endswith("/") and not is_hidden(name))
     splits = {
         "train": subset(f"{path}, training split", train, classes, params.train_samples, seed),
         "test": subset(f"{path}, test split", test, classes, params.test_samples, seed),
     }
+    if unlabelled:
+        splits[PRETRAIN] = unlabelled
     return Source(classes, splits, ReadOrigin(read), left_out)
 
 
@@ -116,6 +122,23 @@ def _samples(
         elif chosen is None:
             raise ValueError(f"{path}: {name} is of class {class_name!r}, which has no training images")
     return classes, samples
+
+
+def _unlabelled(path: Path, names: list[str], top: str, test: list[Sample]) -> list[Sample]:
+    """Return all images below `top`, without labels; ValueError if there are none, or if one is a test image."""
+    start = "" if top == "." else f"{PurePosixPath(top).as_posix()}/"
+    samples = []
+    for name in names:
+        below, extension = name.removeprefix("./"), name.rpartition(".")[2].lower()
+        if below.startswith(start) and extension in EXTENSIONS and not is_hidden(name):
+            samples.append(Sample(key_of(below.removeprefix(start)), EXTENSIONS[extension], -1, name))
+    if not samples:
+        raise ValueError(f"{path} must hold images under {top!r}, which `pretrain` names, got none among {len(names)} files")
+    if seen := {sample.origin for sample in samples} & {sample.origin for sample in test}:
+        raise ValueError(
+            f"{path}: no image under `pretrain` ({top!r}) may be a test image, got {len(seen)}, among them {min(seen)}"
+        )
+    return samples
 
 
 def _elsewhere(names: list[str], top: str) -> str:
