@@ -86,7 +86,10 @@ def sections_of(stage: Callable[..., None]) -> dict[str, tuple[str, Any]]:
         extras = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
         place = next((extra for extra in extras if isinstance(extra, At)), None)
         if place is not None:
-            found[parameter.name] = (place.dotted, place if place.type_of is not None else get_args(kind)[0])
+            found[parameter.name] = (
+                place.dotted,
+                place if place.type_of is not None else kind,
+            )  # a union's discriminator is in it
         elif inspect.isclass(kind) and issubclass(kind, Section):
             found[parameter.name] = (parameter.name, kind)
     return found

@@ -60,6 +60,10 @@ def retried(url: str, action: Callable[[], T]) -> T:
             return action()
         except FileNotFoundError:
             raise OSError(f"{url} must exist, got nothing there: put it there, or correct params.yaml") from None
+        except (IsADirectoryError, NotADirectoryError):
+            raise OSError(
+                f"{url} must be a file, got a folder or a path through a file: name the files, as by FOLDER/*"
+            ) from None
         except _refused() as why:
             raise OSError(f"{url} must be readable, got: {why}{CREDENTIALS * url.startswith('s3:')}") from None
         except _passing() as why:

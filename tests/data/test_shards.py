@@ -301,6 +301,15 @@ def test_another_raw_than_the_params_have_is_refused(tmp_path, write_params):
     assert run.stderr == f"shard: error: raw must be datasets.digits.raw (requirements.lock), got {RAW}\n"
 
 
+def test_a_fault_in_a_dataset_is_one_line(tmp_path, write_params):
+    """Of the source that it names, not of all others."""
+    write_code_file(tmp_path)
+    params = write_params({"datasets.digits.raw": "~/digits"})
+    run = subprocess.run(shard_stage(tmp_path / "digits", params), cwd=tmp_path, env=WITH_ROOT, capture_output=True, text=True)
+    assert run.stderr.startswith(f"shard: error: {params}: datasets.digits.raw: a path must be written out, without '~'")
+    assert len(run.stderr.splitlines()) == 1
+
+
 def write_code_file(folder: Path) -> None:
     (folder / "code").mkdir()
     (folder / "code/shard").write_text(fingerprint("pipeline.shard"))

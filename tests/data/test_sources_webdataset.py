@@ -147,6 +147,8 @@ def test_a_missing_shard_is_named(shards: Path, memory: str):
             opened(f"{top}/train-{{000..003}}.tar")
         with pytest.raises(ValueError, match=r".*/none-\*\.tar must match at least one shard, got none"):
             opened(f"{top}/none-*.tar")
+    with pytest.raises(ValueError, match=r"shard .* must be a file, got a folder"):
+        opened(str(shards))  # at once, without tries that need seconds
     with pytest.raises(ValueError, match=r"nowhere://x\.tar can't be opened: Protocol not known: nowhere"):
         opened("nowhere://x.tar")
 
