@@ -7,13 +7,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 
+from pipeline.run_description import Sections, described_run, description_of_run, sections
 from pipeline.stage import require_same_path, run, write_json
-from rsa import distributed, fingerprint, provenance
+from rsa import distributed, fingerprint
 from rsa.data.batch import Batch
 from rsa.data.index import Split, pretraining_split
 from rsa.data.loader import TrainingViews
@@ -24,13 +25,13 @@ from rsa.methods import build_method, check_accumulation, control_encoder, setti
 from rsa.methods.hard_views import HardViews
 from rsa.methods.method import ControlSettings, MethodSettings
 from rsa.models.backbones import build_backbone, compile_copies
-from rsa.models.encoder import Description, save_encoder
+from rsa.models.encoder import save_encoder
 from rsa.models.start import warm_start
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params.model import Model
 from rsa.params.pretrain import Pretrain
 from rsa.params.runtime import Runtime
-from rsa.params.sections import At, sha256
+from rsa.params.sections import At
 from rsa.params.views import Views
 from rsa.training.collapse import Health, threshold_violation
 from rsa.training.cost import cost_per_image
@@ -42,24 +43,6 @@ from rsa.training.run import Run, prepare
 
 PICTURED = 8  # samples in views.png
 RESULTS = ("encoder.safetensors", "curve.csv", "run.json")
-
-
-class Sections(NamedTuple):
-    """The sections of params.yaml that a run is made of; `pretrain` lasts as long as the method."""
-
-    views: Views
-    model: Model
-    pretrain: Pretrain
-    settings: Any  # MethodSettings, or ControlSettings of a control
-    runtime: Runtime
-    sha256: str  # of those that the stage watches
-
-
-def sections(views: Views, model: Model, pretrain: Pretrain, settings: Any, runtime: Runtime, method: str) -> Sections:
-    """Collect the sections of a run of `method`."""
-    watched = {"views": views, "model": model, "pretrain": pretrain, f"methods.{method}": settings}
-    lasting = pretrain.lasting(getattr(settings, "epochs", None))
-    return Sections(views, model, lasting, settings, runtime, sha256(watched))
 
 
 def pretrain(
@@ -201,46 +184,6 @@ def ready_for_ranks(model: nn.Module, runtime: Runtime, seed: int) -> None:
     if world > 1:
         synchronize(model)
         torch.manual_seed(seed * world + rank)  # dropout differs between ranks, weights do not
-
-
-def description_of_run(p: Sections, method: str, seed: int, split: Split) -> Description:
-    """What the run's encoder files say about their encoder."""
-    seen: dict[str, Any] = {"size": p.views.size, "interpolation": p.views.interpolation, "normalize": p.views.normalize}
-    # Of a control no parameter of training changes a byte, so none makes its evaluations stale.
-    params = None if isinstance(p.settings, ControlSettings) else p.sha256
-    return Description(
-        method=method,
-        seed=seed,
-        model=p.model,
-        dataset=split.folder.parent.name,
-        index_sha256=split.index_sha256,
-        params_sha256=params,
-        **seen,
-    )
-
-
-def described_run(p: Sections, method: str, seed: int, encoder: nn.Module, split: Split, device: torch.device) -> dict[str, Any]:
-    """Return the part of run.json common to all runs: identity, inputs, and the actual runtime."""
-    r = p.runtime
-    return {
-        "method": method,
-        "seed": seed,
-        "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
-        "tensors": len(encoder.state_dict()),
-        "device": device.type,
-        "processes": distributed.world_size(),
-        "runtime": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor(),
-            "nodes": r.nodes,
-            "processes": distributed.world_size(),
-            "threads": r.threads.pretrain,
-            "compile": r.compile,
-            **(r.kernels.model_dump() if device.type == "cuda" else {}),
-            "on_collapse": r.on_collapse,
-        },
-        "index_sha256": split.index_sha256,
-        "versions": provenance.versions(),
-    }
 
 
 def choices(model: HardViews, batch: Batch, normalize: Normalize, precision: str) -> dict[str, Any] | None:

@@ -200,9 +200,7 @@ def _seeds(seeds: list[int]) -> str:
 def _finding(results: Results, dataset: str) -> str:
     sentences = []
     for method in results.compared:
-        comparisons = [
-            comparison for comparison in results.comparisons() if comparison.method == method and comparison.difference
-        ]
+        comparisons = [c for c in results.comparisons() if c.method == method and c.difference]
         better = [c for c in comparisons if c.significant and c.difference and c.difference.mean > 0]
         worse = [c for c in comparisons if c.significant and c not in better]
         there = ", ".join(f"{difference(c)} {c.column.task}" for c in comparisons if c.column.dataset == dataset)
