@@ -1,4 +1,4 @@
-"""What a pretraining run is made of, and what its files say about it: the encoder's description and run.json."""
+"""Descriptions of a pretraining run: the sections that it is made of, the encoder's description, and run.json."""
 
 from typing import Any, NamedTuple
 
@@ -35,9 +35,9 @@ def sections(views: Views, model: Model, pretrain: Pretrain, settings: Any, runt
 
 
 def description_of_run(p: Sections, method: str, seed: int, split: Split) -> Description:
-    """What the run's encoder files say about their encoder."""
+    """Return the description of the encoder that the run's encoder files have."""
     seen: dict[str, Any] = {"size": p.views.size, "interpolation": p.views.interpolation, "normalize": p.views.normalize}
-    # Of a control no parameter of training changes a byte, so none makes its evaluations stale.
+    # A control's file must not depend on parameters of training, which would make its evaluations stale.
     params = None if isinstance(p.settings, ControlSettings) else p.sha256
     return Description(
         method=method,

@@ -1,4 +1,4 @@
-"""What torch's profiler says of some work: kernels, copies, calls that wait, and how long a GPU had nothing to do."""
+"""Summaries of torch's profiler: kernels, copies, calls that wait, and how long a GPU had nothing to do."""
 
 import warnings
 from collections import Counter

@@ -77,7 +77,7 @@ def peak_memory(setting: Setting) -> Numbers:
 
 
 def exactness(setting: Setting) -> Numbers:
-    """What determinism, cuDNN's search and TF32 cost or gain; TF32 in float32, with a quarter of the batch."""
+    """Measure what determinism, cuDNN's search and TF32 cost or gain; TF32 in float32, with a quarter of the batch."""
     device, p = torch.device(setting.device), imagenet(setting, optimizer="sgd")
     training = Training(p, "rsa", device)
     for strict, autotune in ((True, False), (False, False), (True, True), (False, True)):

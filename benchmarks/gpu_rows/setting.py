@@ -1,4 +1,4 @@
-"""What a run of the benchmark is told, and what it measures; without torch, as the process that starts the others needs none."""
+"""The settings of a benchmark and its measurements; without torch, as the process that starts the others needs none."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -45,7 +45,7 @@ RATIOS = [
 
 
 class Results:
-    """What was measured so far, in the files of `folder`."""
+    """The measurements so far, which are written to the files of `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.machine = folder, ""

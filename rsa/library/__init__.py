@@ -1,1 +1,1 @@
-"""What `import rsa` offers in a notebook, without params.yaml; `rsa/__init__.py` lists the names."""
+"""The library for notebooks, which needs no params.yaml; `rsa/__init__.py` lists the names that `import rsa` offers."""
