@@ -244,7 +244,7 @@ def test_every_table_has_as_many_cells_in_each_row(made: Path, tiny: Params):
 
 
 FOLDER = {"source": "folder", "raw": "raw.zip", "train": "train", "test": "val"}
-NULLS = {"test_fraction": None, "train_samples": None, "test_samples": None, "classes": None}
+NULLS = {"pretrain": None, "test_fraction": None, "train_samples": None, "test_samples": None, "classes": None}
 
 
 def test_the_report_has_all_params_of_the_experiment(write_params: WriteParams, made: Path):
