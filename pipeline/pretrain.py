@@ -135,9 +135,17 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
     description = description_of_run(p, method, seed, split)
 
     def views(start: int, threads: int = threads, gpu: int | None = gpu_number(device)) -> TrainingViews:
-        rank, world = distributed.rank(), distributed.world_size()
-        place = {"rank": rank, "world": world, "start": start}
-        return TrainingViews(split, recipe, batch_size=p.pretrain.batch_size, seed=seed, threads=threads, gpu=gpu, **place)
+        return TrainingViews(
+            split,
+            recipe,
+            batch_size=p.pretrain.batch_size,
+            seed=seed,
+            threads=threads,
+            gpu=gpu,
+            rank=distributed.rank(),
+            world=distributed.world_size(),
+            start=start,
+        )
 
     this = Run(
         name=f"{method} s{seed}",
@@ -178,8 +186,6 @@ def ready_for_ranks(model: nn.Module, runtime: Runtime, seed: int) -> None:
     """Compile the backbone if `runtime` asks for it; with several ranks, let batch norms see the batches of all."""
     rank, world = distributed.rank(), distributed.world_size()
     if runtime.compile:
-        if world > 1:
-            raise ValueError("runtime.compile must be false for several processes: what batch norms exchange cannot be compiled")
         compile_copies(model, model.backbone)  # type: ignore[arg-type]
     if world > 1:
         synchronize(model)

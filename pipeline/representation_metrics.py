@@ -47,10 +47,13 @@ def representation_metrics(
     samples = min(representation_metrics.samples, len(split))
     batch_size = min(evaluation.batch_size, samples)
     recipe = candidate_view_pairs(views, CROPS)
-    loader = TrainingViews(split, recipe, batch_size=batch_size, seed=seed, threads=threads, gpu=gpu_number(device))
+    loader = TrainingViews(
+        split, recipe, batch_size=batch_size, seed=seed, threads=threads, gpu=gpu_number(device), drop_last=False
+    )
     encoded: list[list[Tensor]] = [[] for _ in encoders]
     labels = []
-    for _, batch in zip(range(samples // batch_size), loader, strict=False):
+    for done, whole in zip(range(0, samples, batch_size), loader, strict=False):
+        batch = whole.head(samples - done)
         labels.append(batch.samples.labels.cpu())
         for encode, parts in zip(encoders, encoded, strict=True):
             parts.append(torch.stack([torch.from_numpy(encode(view)) for view in batch.views]))

@@ -57,9 +57,10 @@ class TrainingViews:
         world: int = 1,
         start: int = 0,
         prefetch: int = decoding.PREFETCH,
+        drop_last: bool = True,
     ) -> None:
         self.split, self.recipe, self.seed = split, recipe, seed
-        self.order = Order(len(split), batch_size, seed)
+        self.order = Order(len(split), batch_size, seed, drop_last=drop_last)
         self.threads, self.gpu, self.prefetch = threads, gpu, prefetch
         self.rank, self.world, self.start = rank, world, start
         self._samples = lru_cache(maxsize=2 * prefetch + 3)(self._find_samples)  # called twice: for DALI and for the batch

@@ -21,13 +21,13 @@ def permutation(samples: int, seed: int, epoch: int) -> NDArray[Any]:
 
 
 class Order:
-    """The ids of each global batch; the incomplete last batch of an epoch is dropped. Instances are thread-safe."""
+    """The ids of each global batch; an epoch's incomplete last batch is dropped, or smaller. Instances are thread-safe."""
 
-    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+    def __init__(self, samples: int, batch_size: int, seed: int, *, drop_last: bool = True) -> None:
         if samples < batch_size:
             raise ValueError(f"pretrain.batch_size must be at most the number of training images ({samples}), got {batch_size}")
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
-        self.steps_per_epoch = samples // batch_size
+        self.steps_per_epoch = samples // batch_size if drop_last else -(-samples // batch_size)
         self._drawn: dict[int, NDArray[Any]] = {}  # of one epoch, or two
         self._lock = Lock()
 

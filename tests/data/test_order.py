@@ -34,6 +34,13 @@ def test_no_trace_of_the_stored_order_or_of_the_epoch_before():
         assert abs(np.corrcoef(a, b)[0, 1]) < 0.03  # four standard errors
 
 
+def test_the_last_batch_of_an_epoch_is_smaller_where_it_is_not_dropped():
+    order = Order(103, 50, seed=3, drop_last=False)
+    batches = [order.batch(iteration) for iteration in range(4)]
+    assert [(len(ids), epoch) for ids, epoch in batches] == [(50, 0), (50, 0), (3, 0), (50, 1)]
+    np.testing.assert_array_equal(np.concatenate([ids for ids, _ in batches[:3]]), permutation(103, 3, 0))
+
+
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 7])
 def test_each_epoch_covers_every_sample_once_at_any_world_size(world):
     order = Order(1003, 50, seed=3)

@@ -309,6 +309,19 @@ def test_no_parameter_of_training_changes_a_controls_file(run: RunStage, write_p
     assert files[0] == files[1]
 
 
+def test_as_many_samples_are_measured_as_are_asked_for(run: RunStage, tmp_path: Path):
+    """Whatever the size of a batch."""
+    run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
+    run("pretrain", method="random", seed=3, shards="data/digits", start="weights/none", out="random")
+    tables = {}
+    edit(tmp_path / "params.yaml", "representation_metrics", samples=100)
+    for batch_size in (100, 64):
+        edit(tmp_path / "params.yaml", "evaluation", batch_size=batch_size)
+        run("representation_metrics", snapshots="random/snapshots", shards="data/digits", seed=0, out="metrics.csv")
+        tables[batch_size] = pd.read_csv("metrics.csv")
+    pd.testing.assert_frame_equal(tables[100], tables[64], rtol=1e-4)
+
+
 def test_a_warm_start_begins_with_the_encoder_and_is_written_down(run: RunStage, monkeypatch: pytest.MonkeyPatch):
     """The control stays random; another file than params.yaml's, which DVC would watch in vain, is refused."""
     run("shard", dataset="digits", raw="requirements.lock", out="data/digits")
