@@ -163,6 +163,11 @@ def test_bad_value_is_refused_with_key_contract_and_value(write_params: WritePar
             {"methods.rsa.beta": 0.4},
             "methods.rsa.beta must be a mapping, got 0.4",
         ),
+        ({"pretrain.accumulate": 5}, "pretrain: batch_size must be a multiple of accumulate (5), got 32"),
+        (
+            {"pretrain.accumulate": 32},
+            "pretrain: accumulate must leave parts of at least 2 of the 32 images, got 32",
+        ),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(write_params: WriteParams, changes: dict[str, object], message: str):
@@ -170,6 +175,52 @@ def test_values_that_contradict_each_other_are_refused(write_params: WriteParams
     with pytest.raises(ValueError, match="must") as error:
         load(path)
     assert str(error.value) == f"{path}: {message}"
+
+
+VIT = {"backbone": "vit_tiny_patch16_224", "small_stem": False}
+SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 1, "num_heads": 2}
+LOCAL = {"count": 2, "size": 8, "crop_scale": [0.1, 0.5], "blur_prob": 0.5, "solarize_prob": 0.0}
+FIXED = r"Input height \(\d+\) doesn't match model \(\d+\)"
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "reason", "changes"),
+    [
+        ("views.size", 16, FIXED, {"model": {**VIT, "backbone_args": {}}}),
+        ("evaluation.crop", 8, FIXED, {"model": {**VIT, "backbone_args": SMALL}}),
+        (
+            "views.local.size",
+            8,
+            FIXED,
+            {"model": {**VIT, "backbone_args": SMALL}, "evaluation.resize": 16, "evaluation.crop": 16, "views.local": LOCAL},
+        ),
+        (
+            "evaluation.crop",
+            10,
+            r"Input height \(10\) should be divisible by patch size \(4\)",
+            {
+                "model": {**VIT, "backbone_args": {**SMALL, "dynamic_img_size": True}},
+                "evaluation.resize": 10,
+                "evaluation.crop": 10,
+            },
+        ),
+        ("views.size", 16, "Output size is too small", {"model": {**VIT, "backbone": "densenet121", "backbone_args": {}}}),
+    ],
+)
+def test_a_size_of_images_that_the_backbone_does_not_take_is_refused(
+    write_params: WriteParams, key: str, size: int, reason: str, changes: dict[str, object]
+):
+    path = write_params(changes)
+    with pytest.raises(
+        ValueError, match=rf"{key} must be a size that model.backbone \w+ takes, got {size} \(.*{reason}\)"
+    ) as why:
+        load(path)
+    assert len(str(why.value).splitlines()) == 1
+    assert str(why.value).startswith(f"{path}: {key}")
+
+
+def test_a_vit_that_takes_every_size_is_accepted(write_params: WriteParams):
+    load(write_params({"model": {**VIT, "backbone_args": {**SMALL, "dynamic_img_size": True}}, "views.local": LOCAL}))
 
 
 def test_a_folder_needs_exactly_one_kind_of_test_split(write_params: WriteParams):

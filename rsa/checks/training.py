@@ -83,7 +83,7 @@ def ranks(p: Params) -> str:
     for name in p.trained:
         with tempfile.TemporaryDirectory() as folder:
             for world in (1, count):
-                asked = {"nodes": 1, "processes": world, "timeout_minutes": 5, "device": device}
+                asked = {"nodes": 1, "processes": world, "compile": False, "timeout_minutes": 5, "device": device}
                 runtime = p.runtime.model_copy(update=asked)
                 pretrain = p.pretrain.model_copy(update={"batch_size": 4 * count, "accumulate": 1})
                 launch(pretrain, runtime, Path(folder), train_rank, p, name, 4 * count, device, Path(folder))

@@ -83,6 +83,11 @@ def _search(train: Array, queries: Array, k: int) -> tuple[Array, I64]:
 def unit(x: Array) -> Array:
     """Normalise the rows of x (B, D) to length 1; zero rows stay zero."""
     lengths = np.sqrt(np.einsum("nd,nd->n", x, x))  # no (B, D) temporary
+    limit = np.sqrt(np.finfo(x.dtype).max)
+    if not np.all((lengths < limit) & (lengths > 1 / limit)):  # a square has overflowed or lost digits, or a row is zero
+        _, exponents = np.frexp(np.abs(x).max(1, keepdims=True))
+        x = np.ldexp(x, -exponents)  # exact
+        lengths = np.sqrt(np.einsum("nd,nd->n", x, x))
     return x / np.where(lengths > 0, lengths, 1)[:, None]
 
 

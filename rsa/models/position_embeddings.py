@@ -23,7 +23,7 @@ def resize_position_embeddings(posemb: Tensor, new_size: list[int], old_size: li
         return posemb
     prefix, patches = posemb[:, :num_prefix_tokens], posemb[:, num_prefix_tokens:]
     matrix = interpolation((old_size[0], old_size[1]), (new_size[0], new_size[1]), posemb.dtype, posemb.device)
-    with torch.autocast(posemb.device.type, enabled=False):  # not in bf16
+    with torch.autocast("cuda" if posemb.is_cuda else "cpu", enabled=False):  # not in bf16; device `meta` has no autocast
         return torch.cat([prefix, matrix @ patches], dim=1)
 
 

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rsa.data.sources import Dataset
 from rsa.methods import settings_of
+from rsa.models.image_sizes import require_sizes
 from rsa.params.document import Params
 from rsa.params.faults import explained
 from rsa.params.sections import read_document
@@ -23,10 +24,26 @@ def load(path: Path) -> Params:
             faults += wrong
             if p is not None and not wrong:
                 getattr(p, section)[name] = typed
+    if p is not None and not faults:
+        try:
+            require_sizes(p.model, image_sizes(p))
+        except ValueError as why:
+            faults.append(str(why))
     if faults:
         raise ValueError("\n".join(f"{path}: {fault}" for fault in faults))
     loaded: Params = p
     return loaded
+
+
+def image_sizes(p: Params) -> dict[str, int]:
+    """Return the sizes of the images that the backbone sees, in px, by their key."""
+    sizes = {"views.size": p.views.size, "evaluation.crop": p.evaluation.crop}
+    if p.views.local is not None:
+        sizes["views.local.size"] = p.views.local.size
+    for name, protocol in p.linear.protocols.items() if p.linear.datasets else ():
+        if protocol.geometry is not None:
+            sizes[f"linear.protocols.{name}.geometry.crop"] = protocol.geometry.crop
+    return sizes
 
 
 def _entry(document: Any, section: str, name: str, entry: Any) -> tuple[Any, list[str]]:

@@ -56,6 +56,8 @@ class Pretrain(Section):
     def _batches(self) -> Self:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size must be a multiple of accumulate ({self.accumulate}), got {self.batch_size}")
+        if self.batch_size < 2 * self.accumulate:  # batch norms need two
+            raise ValueError(f"accumulate must leave parts of at least 2 of the {self.batch_size} images, got {self.accumulate}")
         return self
 
     @model_validator(mode="after")

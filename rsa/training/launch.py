@@ -64,6 +64,11 @@ def launch(p: Pretrain, r: Runtime, folder: Path, function: Callable[..., None],
     if count * nodes == 1:
         function(*arguments)
         return
+    if r.compile:
+        raise ValueError(
+            f"runtime.compile must be false for several processes ({count * nodes}), got true: "
+            "what batch norms exchange cannot be compiled"
+        )
     if p.batch_size % (count * nodes * p.accumulate):
         raise ValueError(
             f"pretrain.batch_size must be a multiple of processes x accumulate ({count * nodes} x {p.accumulate}), "

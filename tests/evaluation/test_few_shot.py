@@ -5,6 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from rsa.evaluation import few_shot as few_shot_module
 from rsa.evaluation.features import Features
 from rsa.evaluation.few_shot import few_shot
 from tests.evaluation.blobs import blobs
@@ -52,6 +53,13 @@ def test_mean_and_sd_are_those_of_the_draws():
     assert len(result["draws"]) == 4
     assert result["value"] == pytest.approx(statistics.mean(result["draws"]))
     assert result["sd"] == pytest.approx(statistics.stdev(result["draws"]))
+
+
+@pytest.mark.parametrize(("max_iter", "converged"), [(few_shot_module.MAX_ITER, True), (1, False)])
+def test_a_regression_that_has_not_converged_is_told(max_iter: int, converged: bool, monkeypatch: pytest.MonkeyPatch):
+    """The report names its score: tests/reporting/test_results.py."""
+    monkeypatch.setattr(few_shot_module, "MAX_ITER", max_iter)
+    assert few_shot(blobs(60, 0), blobs(40, 1), 2, draws=2, seed=0)["converged"] is converged
 
 
 def test_one_draw_has_no_sd():

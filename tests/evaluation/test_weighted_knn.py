@@ -69,6 +69,17 @@ def test_of_equal_votes_the_smaller_class_wins():
     assert weighted_knn(x, np.array([3, 1, 1, 3]), x[:1], [4], 0.1)[4].tolist() == [1]
 
 
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize("exponent", [-100, -70, -40, 40, 66, 120])  # 2**66 is 7e19: its square is no float32
+def test_no_length_of_the_features_changes_a_neighbour(exponent: int):
+    train, test = blobs(90, 0), blobs(70, 1)
+    want = all_neighbors(train.x, test.x, 20)
+    rows = np.arange(90)[:, None] % 2 == 0  # beside others of usual length
+    got = all_neighbors(np.where(rows, np.ldexp(train.x, exponent), train.x), np.ldexp(test.x, exponent), 20)
+    np.testing.assert_array_equal(got[1], want[1])
+    np.testing.assert_array_equal(got[0], want[0])
+
+
 def test_zero_vectors_are_at_right_angles_to_everything():
     train = np.array([[0, 0], [1, 0], [-1, 0]], np.float32)
     cosines, indices = all_neighbors(train, np.array([[2, 0], [0, 0]], np.float32), 3)

@@ -203,9 +203,12 @@ def asleep() -> None:
     distributed.all_gather_object(None)
 
 
-def test_a_batch_that_ranks_cannot_share_evenly_is_refused(tmp_path: Path, write_params: WriteParams):
+def test_what_several_ranks_cannot_do_is_refused_before_they_start(tmp_path: Path, write_params: WriteParams):
     p = load(write_params({"runtime.processes": 5}))
     with pytest.raises(ValueError, match=r"batch_size must be a multiple of processes x accumulate \(5 x 1\), got 32"):
+        launch(p.pretrain, p.runtime, tmp_path, asleep)
+    p = load(write_params({"runtime.processes": 2, "runtime.compile": True}))
+    with pytest.raises(ValueError, match=r"runtime.compile must be false for several processes \(2\), got true"):
         launch(p.pretrain, p.runtime, tmp_path, asleep)
 
 
