@@ -14,7 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from rsa.fingerprint import ROOT, fingerprint
-from rsa.params.document import Params
+from rsa.params.document import Params, without_paths
 from rsa.params.load import load
 from rsa.params.sections import plain
 
@@ -42,16 +42,12 @@ def used(p: Params) -> dict[str, Any]:
     del document["runtime"]
     del document["shards"]["max_bad_samples"]
     datasets = {p.experiment.dataset, *p.experiment.transfer, *p.linear.datasets, *p.finetune.datasets, *p.robustness}
-    document["datasets"] = {name: _without_paths(section) for name, section in document["datasets"].items() if name in datasets}
+    document["datasets"] = {name: without_paths(section) for name, section in document["datasets"].items() if name in datasets}
     document["methods"] = {name: section for name, section in document["methods"].items() if name in p.experiment.methods}
     if not p.linear.datasets:
         document["linear"]["protocols"] = {}
     document["report"]["mean_per_class"] = [name for name in p.report.mean_per_class if name in datasets]
     return document
-
-
-def _without_paths(section: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in section.items() if key not in ("raw", "root", "url", "cache", "cache_bytes", "download")}
 
 
 def main() -> None:

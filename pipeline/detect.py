@@ -8,8 +8,10 @@ from typing import Annotated
 
 from pipeline.stage import run, write_json
 from rsa.evaluation.detection import detection_scores
-from rsa.models.encoder import open_encoder
+from rsa.evaluation.score import with_origin
+from rsa.models.encoder import open_encoder, origin_of
 from rsa.models.pixels import Pixels
+from rsa.origin import Origin, of_file
 from rsa.params.detection import DetectorTraining
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
@@ -31,6 +33,7 @@ def detect(
     test: Path,
     out: Path,
     work: Path,
+    origin: Origin,
 ) -> None:
     """Train and test with the settings of `detection.NAME.training` on `train` and `test` of stage `detection_data`.
 
@@ -43,12 +46,10 @@ def detect(
         return
     assert train.parent == test.parent
     checkpoints = Checkpoints(work, runtime.checkpoint.steps, runtime.checkpoint.minutes)
-    write_json(
-        out,
-        detection_scores(
-            name, settings, backbone, normalize, train.parent, runtime.threads.evaluation, seed, device, checkpoints
-        ),
-    )
+    threads = runtime.threads.evaluation
+    scores = detection_scores(name, settings, backbone, normalize, train.parent, threads, seed, device, checkpoints)
+    images = {"train_images": of_file(train), "test_images": of_file(test)}
+    write_json(out, with_origin(scores, origin | origin_of(encoder) | images))
 
 
 if __name__ == "__main__":

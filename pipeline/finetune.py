@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 from pipeline.stage import run, write_json
-from rsa.data.index import Split
+from rsa.data.index import Split, image_digests
 from rsa.data.normalize import Normalize
 from rsa.evaluation.finetune import finetune as fine_tuned
 from rsa.evaluation.finetune import labelled
-from rsa.models.encoder import open_encoder
+from rsa.evaluation.score import with_origin
+from rsa.models.encoder import open_encoder, origin_of
 from rsa.models.pixels import Pixels
+from rsa.origin import Origin
 from rsa.params.evaluation import Evaluation
 from rsa.params.finetune import FinetuneTraining
 from rsa.params.model import Model
@@ -35,6 +37,7 @@ def finetune(
     percent: int,
     out: Path,
     work: Path,
+    origin: Origin,
 ) -> None:
     """Fine-tune the encoder on `percent` of every class; `seed` draws them, the batches and the crops.
 
@@ -51,7 +54,8 @@ def finetune(
         scores[f"finetune_{percent}%"] = fine_tuned(
             backbone, training, evaluation, threads, train, test, seed, to_input, checkpoints
         )
-    write_json(out / "scores.json", scores)
+    made_from = origin | origin_of(encoder) | image_digests(shards.parent)
+    write_json(out / "scores.json", with_origin(scores, made_from))
     (out / "samples.txt").write_text("".join(f"{key}\n" for key in train.keys))
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 from pipeline.stage import run, write_json
-from rsa.data.index import Split
+from rsa.data.index import Split, image_digests
 from rsa.data.normalize import Normalize
 from rsa.evaluation.linear_sgd import Frozen, linear_sgd
-from rsa.models.encoder import open_encoder
+from rsa.evaluation.score import with_origin
+from rsa.models.encoder import open_encoder, origin_of
 from rsa.models.pixels import Pixels
+from rsa.origin import Origin
 from rsa.params.evaluation import Evaluation
 from rsa.params.linear import ImageProtocol
 from rsa.params.model import Model
@@ -34,6 +36,7 @@ def linear(
     protocol: str,
     out: Path,
     work: Path,
+    origin: Origin,
 ) -> None:
     """Score the encoder under `protocol`; `seed` draws the held-out part, the batches and the crops.
 
@@ -47,7 +50,8 @@ def linear(
     frozen = Frozen(backbone, Normalize(normalize, device), evaluation, runtime.threads.evaluation)
     train, test = Split(shards.parent, "train"), Split(shards.parent, "test")
     checkpoints = Checkpoints(work, runtime.checkpoint.steps, runtime.checkpoint.minutes)
-    write_json(out, {protocol: linear_sgd(protocol, settings, frozen, train, test, seed, checkpoints)})
+    scores = {protocol: linear_sgd(protocol, settings, frozen, train, test, seed, checkpoints)}
+    write_json(out, with_origin(scores, origin | origin_of(encoder) | image_digests(shards.parent)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Stage `report`: compare the methods of the experiment.
 
 out/: report.md, report.html (the same, whole in one file), scores.csv (every score of every seed),
-experiment.yaml (the params that it was made with), figures/, plots/ (of all runs, for `dvc plots`)
+missing.csv (files that it leaves out, as they are missing, damaged or stale), experiment.yaml (the params that it was made with),
+figures/, plots/ (of all runs, for `dvc plots`)
 """
 
 import shutil
 from pathlib import Path
+
+import pandas as pd
 
 from pipeline.stage import run
 from rsa import provenance
@@ -16,23 +19,26 @@ from rsa.reporting.html import page
 from rsa.reporting.leftovers import LEFTOVERS, put_aside
 from rsa.reporting.plots import write_plots
 from rsa.reporting.report import render
-from rsa.reporting.results import Results, read_scores
+from rsa.reporting.results import Missing, Results, read_scores
 from rsa.reporting.runs import read_runs
 
 
 def report(experiment: Path, scores: Path, runs: Path, out: Path) -> None:
     """Write the report from the scores and the runs of every method and seed of `experiment`, as far as they are there."""
     p = Document.model_validate(read_document(experiment))
-    found, made = read_scores(scores, p), read_runs(runs, scores, p)
+    found, made = read_scores(scores, runs, p), read_runs(runs, scores, p)
     results = Results(found.table, p)
 
     (out / "figures").mkdir()
-    figures = draw_figures(p, found.table, made, scores, runs, out / "figures")
+    figures = draw_figures(p, found.table, made, runs, out / "figures")
     (out / "plots").mkdir()
     write_plots(made.curves, made.metrics, out / "plots")
 
     shutil.copy(experiment, out / "experiment.yaml")
     found.table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
+    pd.DataFrame([*made.missing, *found.missing], columns=Missing._fields).to_csv(
+        out / "missing.csv", index=False, lineterminator="\n"
+    )
     text = render(p, found, results, made, figures, provenance.commit())
     (out / "report.md").write_text(text)
     (out / "report.html").write_text(page(text, out))

@@ -1,6 +1,7 @@
 """Stage `representation_metrics`: classifier-free metrics of a run's representation at every snapshot of its training.
 
-out: a CSV file, a row per snapshot, columns progress and those of rsa.evaluation.representation_metrics.RepresentationMetrics
+out: a CSV file, a row per snapshot, columns progress, those of
+rsa.evaluation.representation_metrics.RepresentationMetrics, and origin.KEY for each part of the row's origin (rsa.origin)
 """
 
 from pathlib import Path
@@ -10,13 +11,14 @@ import torch
 from torch import Tensor
 
 from pipeline.stage import run
-from rsa.data.index import Split
+from rsa.data.index import Split, image_digests
 from rsa.data.loader import TrainingViews
 from rsa.data.normalize import Normalize
 from rsa.data.views import candidate_view_pairs
 from rsa.evaluation.encode import frozen
 from rsa.evaluation.representation_metrics import representation_metrics as measured
-from rsa.models.encoder import open_encoder, progress_of
+from rsa.models.encoder import open_encoder, origin_of, progress_of
+from rsa.origin import Origin
 from rsa.params.evaluation import Evaluation, RepresentationMetrics
 from rsa.params.model import Model
 from rsa.params.runtime import Runtime
@@ -36,6 +38,7 @@ def representation_metrics(
     shards: Path,
     seed: int,
     out: Path,
+    origin: Origin,
 ) -> None:
     """Measure every snapshot on the same views of the same training images, which `seed` draws."""
     threads = runtime.threads.evaluation
@@ -60,7 +63,9 @@ def representation_metrics(
     rows = []
     for path, parts in zip(paths, encoded, strict=True):
         h = torch.cat(parts, 1)  # (2 CROPS, N, D)
-        rows.append({"progress": progress_of(path), **measured(h[:CROPS], h[CROPS:], torch.cat(labels))._asdict()})
+        made_from = origin | origin_of(path) | image_digests(shards.parent)
+        metrics = measured(h[:CROPS], h[CROPS:], torch.cat(labels))._asdict()
+        rows.append({"progress": progress_of(path), **metrics, **{f"origin.{key}": value for key, value in made_from.items()}})
     pd.DataFrame(rows).to_csv(out, index=False, lineterminator="\n")
 
 

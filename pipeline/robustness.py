@@ -12,9 +12,11 @@ from pipeline.stage import run, write_json
 from rsa.data.index import Split
 from rsa.data.normalize import Normalize
 from rsa.evaluation.encode import frozen
-from rsa.evaluation.features import read_features
+from rsa.evaluation.features import origin_of, read_features
 from rsa.evaluation.robustness import robustness_scores
+from rsa.evaluation.score import with_origin
 from rsa.models.encoder import open_encoder
+from rsa.origin import Origin
 from rsa.params.evaluation import Evaluation
 from rsa.params.model import Model
 from rsa.params.robustness import Robustness
@@ -36,6 +38,7 @@ def robustness(
     shards: Path,
     features: Path,
     out: Path,
+    origin: Origin,
 ) -> None:
     """Test a linear probe, fitted on the clean `features`, on corrupted images of `shards`; `seed` draws all randomness."""
     threads = runtime.threads.evaluation
@@ -44,7 +47,8 @@ def robustness(
     clean = read_features(features, "train"), read_features(features, "test")
     with threadpool_limits(threads):
         split = Split(shards.parent, "test")
-        write_json(out, robustness_scores(settings, evaluation, threads, encode, *clean, split, seed, device))
+        scores = robustness_scores(settings, evaluation, threads, encode, *clean, split, seed, device)
+    write_json(out, with_origin(scores, origin_of(features) | origin))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 A stage is a function. Its parameters are
 - sections of params.yaml: a parameter whose annotation is a section's class is the section of its name, and
   `Annotated[TYPE, At("methods.{method}")]` is the section of that dotted name, with flags in braces;
+- `origin`: the digests of its sections, as the beginning of the origin of its result (rsa.origin);
 - `work`: a folder that outlives a failure or a kill, for the same stage with the same params, code and inputs to continue from;
 - flags of the command line, which are all the others. `out` is what the stage writes: a folder, or a file if the name has a
   suffix. It is written under `.NAME.partial` beside it and renamed at the end. Other paths are inputs.
@@ -98,7 +99,8 @@ def sections_of(stage: Callable[..., None]) -> dict[str, tuple[str, Any]]:
 def flags_of(stage: Callable[..., None]) -> dict[str, type]:
     """Return the flags of a stage's command line, including `out`, and their types."""
     parameters = inspect.signature(stage, eval_str=True).parameters.values()
-    return {each.name: each.annotation for each in parameters if each.name != "work" and each.name not in sections_of(stage)}
+    others = {"origin", "work", *sections_of(stage)}
+    return {each.name: each.annotation for each in parameters if each.name not in others}
 
 
 def _parse(stage: Callable[..., None]) -> tuple[Path, dict[str, Any]]:
@@ -119,10 +121,9 @@ def _make(stage: Callable[..., None], arguments: dict[str, Any], out: Path, watc
             print(f"{stage.__name__}: {out} was finished by an earlier run with the same params, code and inputs", flush=True)
             return True
         resumed = work is not None and work.describe_checkpoints()
-        if work is None:
-            stage(**arguments, out=new)
-        else:
-            stage(**arguments, out=new, work=work.folder)
+        given = {"origin": watch.origin(), "work": work and work.folder}
+        wanted = inspect.signature(stage).parameters.keys() & given.keys()
+        stage(**arguments, out=new, **{name: given[name] for name in wanted})
         watch.check()
         if work is not None:
             work.keep_finished(new)

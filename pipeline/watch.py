@@ -7,6 +7,7 @@ from typing import Any
 from rsa import fingerprint
 from rsa.data.files import sha256
 from rsa.fingerprint import ROOT
+from rsa.origin import Origin, of_sections
 from rsa.params.sections import plain, read_sections
 
 CODE = Path("code")  # output of stage `code`
@@ -44,6 +45,10 @@ class Watch:
             "inputs": content,
             "flags": {key: str(value) for key, value in flags.items()},
         }
+
+    def origin(self) -> Origin:
+        """Return the digests of the sections."""
+        return of_sections(self._watched(self.sections))
 
     def check(self) -> None:
         """Raise ValueError if anything has changed since the start, or if the stage imported code that DVC does not track."""

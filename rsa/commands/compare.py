@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 WORKSPACE = "workspace"  # DVC's word for the files as they are
-PARAMS, EXPERIMENT, SCORES = "params.yaml", "reports/experiment.yaml", "reports/scores.csv"
+PARAMS, EXPERIMENT, SCORES, MISSING = "params.yaml", "reports/experiment.yaml", "reports/scores.csv", "reports/missing.csv"
 
 
 @click.command()
@@ -21,7 +21,7 @@ def compare(a: str, b: str, markdown: bool) -> None:
     are listed, as the reports were made with them. A REVISION is a commit, a branch, a tag, the name of an experiment, or
     `workspace`, the files as they are. A:METHOD and B:METHOD compare two methods, as a baseline that trained longer with a
     method that costs more. Scores are read from DVC's cache or remote. Those measured with other protocol settings, on other
-    images or other crops are refused by name.
+    images or other crops are refused by name, and so is what a report left out as stale.
 
     Example: rsa compare main my_experiment
     """
@@ -38,10 +38,10 @@ def compare(a: str, b: str, markdown: bool) -> None:
     print(comparison.sentence(comparison.verdict(compared, 1 - confidence)))
 
 
-def read(revision: str, root: Path) -> tuple[str, str, str]:
-    """The texts of params.yaml, and of the report's experiment.yaml and scores.csv, in a revision of the repository `root`.
+def read(revision: str, root: Path) -> tuple[str, str, str, str | None]:
+    """The texts of params.yaml, and of the report's experiment.yaml, scores.csv and missing.csv, in a revision of `root`.
 
-    ValueError where there are none.
+    The last is None in a report of an older version. ValueError where one of the others is missing.
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
@@ -50,7 +50,8 @@ def read(revision: str, root: Path) -> tuple[str, str, str]:
 
     try:
         files = DVCFileSystem(str(root), rev=None if revision == WORKSPACE else revision)
-        return files.read_text(PARAMS), files.read_text(EXPERIMENT), files.read_text(SCORES)
+        missing = files.read_text(MISSING) if files.exists(MISSING) else None
+        return files.read_text(PARAMS), files.read_text(EXPERIMENT), files.read_text(SCORES), missing
     except (FileNotFoundError, DataIndexDirError) as why:
         raise ValueError(
             f"{revision} must have {PARAMS}, {EXPERIMENT} and {SCORES}, but one is missing ({why}): commit dvc.lock after "

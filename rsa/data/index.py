@@ -53,6 +53,12 @@ def pretraining_split(folder: Path) -> str:
     return "pretrain" if "pretrain" in read_manifest(folder)["splits"] else "train"
 
 
+def image_digests(folder: Path) -> dict[str, str]:
+    """Return the part of a result's origin that the images of a sharded dataset are."""
+    splits = read_manifest(folder)["splits"]
+    return {f"{name}_images": splits[name]["index_sha256"] for name in ("train", "test")}
+
+
 class Split:
     """One split of a sharded dataset; sample ids are rows of its index."""
 

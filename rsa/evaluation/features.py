@@ -2,8 +2,10 @@
 
 <folder>/<split>.npy           (N, D) float32, in the order of the shards' index
 <folder>/<split>_labels.npy    (N,) int64
+<folder>/origin.json           what they were made from (rsa.origin)
 """
 
+import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsa.origin import Origin, of_files
+
+ORIGIN = "origin.json"
 IN_MEMORY_BYTES = 2**30  # of features, beyond which they stay on disk
 COPIED_BYTES = 2**26  # at a time
 
@@ -53,6 +58,21 @@ def write_features(folder: Path, split: str, labels: NDArray[np.int64], batches:
     assert done == len(labels)
     out.flush()
     np.save(folder / f"{split}_labels.npy", labels)
+
+
+def write_origin(folder: Path, origin: Origin) -> None:
+    """Write `origin` and the digest of the features beside them."""
+    features = of_files([folder / "train.npy", folder / "test.npy"])
+    (folder / ORIGIN).write_text(json.dumps({**origin, "features": features}, indent=1) + "\n")
+
+
+def origin_of(folder: Path) -> Origin:
+    """Return the part of a result's origin that the features in `folder` are."""
+    path = folder / ORIGIN
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: an older version made the features, run the `extract` stage again")
+    origin: Origin = json.loads(path.read_text())
+    return origin
 
 
 def read_features(folder: Path, split: str) -> Features:

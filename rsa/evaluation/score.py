@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsa.origin import Origin
 from rsa.params.section import Section
 
 Score = dict[str, Any]
@@ -19,6 +20,11 @@ def stamped(protocol: str, settings: Section | dict[str, Any], metric: str, valu
     """Return `value` of `metric` with its step (0 if it counts no predictions), the protocol's name and settings, and details."""
     plain = settings.model_dump(mode="json") if isinstance(settings, Section) else settings
     return {"metric": metric, "value": value, "step": step, **details, "protocol": protocol, "settings": plain}
+
+
+def with_origin(scores: Scores, origin: Origin) -> Scores:
+    """Return the scores, each with what it was made from."""
+    return {task: score | {"origin": origin} for task, score in scores.items()}
 
 
 def accuracy(

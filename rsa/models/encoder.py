@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rsa.models.backbones import build_backbone
 from rsa.models.pixels import NAME as PIXELS
 from rsa.models.pixels import Pixels
+from rsa.origin import Origin, of_file
 from rsa.params.faults import explained
 from rsa.params.model import Model
 from rsa.params.sections import plain
@@ -64,6 +65,13 @@ def description_of(path: Path) -> Description:
     except ValidationError as why:
         faults = "; ".join(explained(why.errors(), found, ()))
         raise ValueError(f"{path} must describe its encoder as this version of rsa-ssl does: {faults}") from None
+
+
+def origin_of(path: Path) -> Origin:
+    """Return the part of a result's origin that the encoder at `path` is."""
+    about = description_of(path)
+    origin = {"encoder": of_file(path), "pretraining_images": about.index_sha256}
+    return origin if about.params_sha256 is None else origin | {"pretraining": about.params_sha256}
 
 
 def open_encoder(model: Model, path: Path, model_from: str = "params.yaml") -> nn.Module:

@@ -22,6 +22,14 @@ from rsa.params.views import Views
 CONTROLS = ("pixels", "random")  # values of a method's key `method`: they train nothing
 
 
+PATHS = ("raw", "root", "url", "cache", "cache_bytes", "download")  # keys of a dataset that say where it lies
+
+
+def without_paths(dataset: dict[str, Any]) -> dict[str, Any]:
+    """Return a dataset's section without the keys that say where it lies, on which no result depends."""
+    return {key: value for key, value in dataset.items() if key not in PATHS}
+
+
 class Document(Section):
     """Every section except `runtime`: the experiment."""
 

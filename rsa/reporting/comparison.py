@@ -29,6 +29,7 @@ class Side(NamedTuple):
     params: dict[str, Any]  # by dotted name, as the report was made with them
     scores: pd.DataFrame
     edited: tuple[str, ...] = ()  # keys that have other values in params.yaml
+    left_out: tuple[str, ...] = ()  # files that its report left out, and why
 
 
 class ComparisonRow(NamedTuple):
@@ -49,12 +50,13 @@ class Comparison(NamedTuple):
     refused: list[str]
     equal: list[str]  # columns with identical scores in every shared seed, which are not tested
     edited: list[tuple[str, str]]  # key of params.yaml that was edited after the report was made, and the version's name
+    left_out: list[tuple[str, str]]  # file that the report left out and why, and the version's name
 
 
-def side(given: str, params: str, experiment: str, scores: str) -> Side:
+def side(given: str, params: str, experiment: str, scores: str, missing: str | None) -> Side:
     """Parse the side that the user named, `REVISION` or `REVISION:METHOD`.
 
-    `params`, `experiment` and `scores` are the texts of its params.yaml and of its report's experiment.yaml and scores.csv.
+    The others are the texts of its params.yaml, and of its report's experiment.yaml, scores.csv and missing.csv, if it has one.
     """
     name, _, method = given.partition(":")
     table = pd.read_csv(io.StringIO(scores))
@@ -67,7 +69,14 @@ def side(given: str, params: str, experiment: str, scores: str) -> Side:
             )
         table = table[table["method"] == method]
     ran = flat(YAML(typ="safe").load(experiment))
-    return Side(given, method or None, ran, table, edited(flat(YAML(typ="safe").load(params)), ran))
+    return Side(given, method or None, ran, table, edited(flat(YAML(typ="safe").load(params)), ran), left_out(missing))
+
+
+def left_out(missing: str | None) -> tuple[str, ...]:
+    """List what a report left out, given its missing.csv."""
+    if missing is None:
+        return ("an older version made the report, which did not ask whether its scores were stale",)
+    return tuple(f"{item.file} {item.reason}" for item in pd.read_csv(io.StringIO(missing)).itertuples())
 
 
 def flat(document: Any, prefix: str = "") -> dict[str, Any]:
@@ -130,7 +139,8 @@ def compare(a: Side, b: Side, confidence: float) -> Comparison:
     ps = holm([difference.p for *_, difference in measured])
     rows = [ComparisonRow(method, column, difference, p) for (method, column, difference), p in zip(measured, ps, strict=True)]
     params = [(key, formatted(a.params, key), formatted(b.params, key)) for key in changes(a.params, b.params)]
-    return Comparison(rows, params, only, refused, equal, [(key, side.name) for side in (a, b) for key in side.edited])
+    edits, gaps = ([(text, side.name) for side in (a, b) for text in getattr(side, name)] for name in ("edited", "left_out"))
+    return Comparison(rows, params, only, refused, equal, edits, gaps)
 
 
 def changes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
@@ -216,6 +226,7 @@ def tables(a: Side, b: Side, compared: Comparison, confidence: float) -> list[tu
         ("Equal to the last digit in every shared seed", ("scores",), [(text,) for text in compared.equal]),
         ("In one only", ("scores", "in"), list(compared.only)),
         ("Params", ("key", f"A: {a.name}", f"B: {b.name}"), list(compared.params)),
+        ("Left out of the report as missing, damaged or stale", ("file", "in"), list(compared.left_out)),
         ("Edited in params.yaml but not run, so not compared", ("key", "in"), list(compared.edited)),
     ]
     return [table for table in every if table[2]]

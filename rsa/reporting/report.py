@@ -242,7 +242,7 @@ def _completeness(scores: Scores, runs: Runs) -> str:
     missing = len(runs.missing) + len(scores.missing)
     collapsed = sum(bool(run.get("collapsed")) for run in runs.manifests.values())
     return (
-        f"{f'**{missing} files are missing or damaged**' if missing else 'nothing is missing'}, "
+        f"{f'**{missing} files are missing, damaged or stale**' if missing else 'nothing is missing or stale'}, "
         f"{f'**{len(scores.refused)} scores are not comparable**' if scores.refused else 'every column has one protocol'}, "
         f"{f'**{collapsed} runs collapsed**' if collapsed else 'no run collapsed'}, "
         f"{f'{len(scores.unconverged)} probes did not converge' if scores.unconverged else 'every probe converged'}."

@@ -17,6 +17,7 @@ import pandas as pd
 from rsa.params.document import Document
 from rsa.reporting.grid import command, score_files
 from rsa.reporting.numbers import signed
+from rsa.reporting.stale import ENCODER, Current, StaleError
 from rsa.reporting.statistics import Difference, Summary, holm, paired_difference, summarize
 
 TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "step", "best_on_test", "settings", "file"]
@@ -32,7 +33,7 @@ class Column(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """A missing file or score, the reason why it is missing, and the command that makes it."""
+    """A file that is missing, damaged or stale, which of these and why, and the command that makes it."""
 
     file: str
     reason: str
@@ -53,18 +54,24 @@ class Scores(NamedTuple):
         return {Column(*row[:4]): str(row[4]) for row in self.table[[*Column._fields, key]].itertuples(index=False, name=None)}
 
 
-def read_scores(folder: Path, p: Document) -> Scores:
-    """Read every score of the experiment's methods and seeds, skipping missing ones; raise ValueError if there is none."""
+def read_scores(folder: Path, runs: Path, p: Document) -> Scores:
+    """Read every score of the experiment's methods and seeds, without files that are missing, damaged or stale.
+
+    Raise ValueError if none is left.
+    """
     rows: list[tuple[Any, ...]] = []
     settings: dict[str, Any] = {}
-    missing, unconverged = [], []
+    missing, unconverged, current = [], [], Current(p, runs)
     for method in p.experiment.methods:
         for seed in p.experiment.seeds:
             for file, dataset in score_files(p).items():
                 path = folder / method / f"s{seed}" / file
                 name = str(path.relative_to(folder.parent))
                 try:
-                    for task, score in json.loads(path.read_text()).items():
+                    scores = json.loads(path.read_text())
+                    for score in scores.values():
+                        current.require(score["origin"], runs / method / f"s{seed}" / ENCODER, method, seed, dataset)
+                    for task, score in scores.items():
                         key = digest(score["settings"])
                         metric, value, step = _value(score, mean=dataset in p.report.mean_per_class)
                         numbers = (value, step, score.get("best_on_test"), key, name)
@@ -74,12 +81,16 @@ def read_scores(folder: Path, p: Document) -> Scores:
                             unconverged.append(f"{name}: {task}")
                 except FileNotFoundError:
                     missing.append(Missing(name, "does not exist", command(method, seed, file)))
+                except StaleError as why:
+                    missing.append(Missing(name, str(why), command(method, seed, file)))
                 except (OSError, ValueError, TypeError, AttributeError):  # also JSON of another kind
                     missing.append(Missing(name, "is cut off or damaged", command(method, seed, file)))
                 except KeyError as why:
                     missing.append(Missing(name, f"has no {why}: an older version made it", command(method, seed, file)))
     if not rows:
-        raise ValueError(f"{folder} must have scores of {', '.join(p.experiment.methods)}, got none: `dvc repro` makes them")
+        there = [f"but {item.file} {item.reason}" for item in missing if item.reason != "does not exist"]
+        found = there[0] if there else "got none"
+        raise ValueError(f"{folder} must have scores of {', '.join(p.experiment.methods)}, {found}: `dvc repro` makes them")
     table, refused = of_one_setting(pd.DataFrame(rows, columns=TABLE), settings, p.experiment.baseline)
     return Scores(table, settings, missing, refused, unconverged)
 

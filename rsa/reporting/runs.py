@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from rsa.origin import Origin
 from rsa.params.document import Document
 from rsa.reporting.results import Missing
+from rsa.reporting.stale import ENCODER, Current, StaleError
 
+METRICS, ORIGIN = "representation.csv", "origin."  # the latter begins its columns of text
 Frames = dict[str, dict[int, pd.DataFrame]]  # method -> seed -> table
 
 
@@ -19,55 +22,96 @@ class Runs(NamedTuple):
     manifests: dict[tuple[str, int], dict[str, Any]]  # run.json
     curves: Frames  # curve.csv, a row per step
     metrics: Frames  # representation.csv of the scores, a row per snapshot
+    maps: dict[str, Path]  # folders of the embedding maps of the first seed
     missing: list[Missing]
 
 
 def read_runs(runs: Path, scores: Path, p: Document) -> Runs:
-    """Read all runs of the experiment; files that are missing or damaged are listed."""
-    read = Runs({}, {}, {}, [])
+    """Read all runs of the experiment; files that are missing, damaged or stale are listed."""
+    read, current, dataset = Runs({}, {}, {}, {}, []), Current(p, runs), p.experiment.dataset
+
+    def leave_out(path: Path, stage: str, why: Exception) -> None:
+        read.missing.append(Missing(str(path.relative_to(runs.parent)), _reason(why), f"dvc repro {stage}"))
+
     for method in p.trained:
         for seed in p.experiment.seeds:
-            run, metrics = runs / method / f"s{seed}", scores / method / f"s{seed}" / "representation.csv"
+            run, metrics, name = runs / method / f"s{seed}", scores / method / f"s{seed}" / METRICS, f"{method}-{seed}"
             try:
-                read.manifests[method, seed] = read_manifest(run / "run.json")
+                manifest = read_manifest(run / "run.json")
+                current.require_run(manifest, method)
+                read.manifests[method, seed] = manifest
             except (OSError, ValueError) as why:
-                read.missing.append(_missing(run / "run.json", runs.parent, why, f"pretrain@{method}-{seed}"))
-            for path, column, tables, stage in (
-                (run / "curve.csv", "step", read.curves, "pretrain"),
-                (metrics, "progress", read.metrics, "representation_metrics"),
-            ):
-                try:
-                    tables.setdefault(method, {})[seed] = read_table(path, column)
-                except (OSError, ValueError) as why:
-                    read.missing.append(_missing(path, runs.parent, why, f"{stage}@{method}-{seed}"))
-    for tables in (read.curves, read.metrics):
-        for method in [method for method, of_method in tables.items() if not of_method]:
-            del tables[method]
+                leave_out(run / "run.json", f"pretrain@{name}", why)
+                if isinstance(why, StaleError):
+                    continue  # so is all that the run has left
+            try:
+                read.curves.setdefault(method, {})[seed] = read_table(run / "curve.csv", "step")
+            except (OSError, ValueError) as why:
+                leave_out(run / "curve.csv", f"pretrain@{name}", why)
+            try:
+                table, origin = read_metrics(metrics)
+                current.require(origin, last_snapshot(run), method, seed, dataset)
+                read.metrics.setdefault(method, {})[seed] = table
+            except (OSError, ValueError) as why:
+                leave_out(metrics, f"representation_metrics@{name}", why)
+    for method in p.experiment.methods:
+        cell = Path(method) / f"s{p.experiment.seeds[0]}"
+        about = scores / cell / "embedding_map" / "about.json"
+        try:
+            origin = _mapping(about, {"origin"})["origin"]
+            current.require(origin, runs / cell / ENCODER, method, p.experiment.seeds[0], dataset)
+            read.maps[method] = about.parent
+        except (OSError, ValueError) as why:
+            leave_out(about, f"embedding_map@{method}", why)
     return read
+
+
+def _reason(why: Exception) -> str:
+    if isinstance(why, StaleError):
+        return str(why)
+    return "does not exist" if isinstance(why, FileNotFoundError) else f"is cut off or damaged: {str(why).splitlines()[0]}"
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a run.json; ValueError if it is damaged or lacks what the report needs."""
-    run = json.loads(path.read_text())
-    if not isinstance(run, dict) or (lacking := {"versions", "parameters", "device"} - run.keys()):
-        raise ValueError(f"it has no {', '.join(sorted(lacking))}" if isinstance(run, dict) else "it is no mapping")
-    return run
+    return _mapping(path, {"versions", "parameters", "device", "params_sha256", "index_sha256"})
 
 
-def read_table(path: Path, column: str) -> pd.DataFrame:
-    """Read a CSV file of numbers that has `column`; ValueError if it is damaged."""
+def _mapping(path: Path, keys: set[str]) -> dict[str, Any]:
+    """Read a JSON file that must have these keys."""
+    document = json.loads(path.read_text())
+    if not isinstance(document, dict):
+        raise ValueError("it is no mapping")
+    if lacking := keys - document.keys():
+        raise ValueError(f"it has no {', '.join(sorted(lacking))}, as if an older version made it")
+    return document
+
+
+def read_metrics(path: Path) -> tuple[pd.DataFrame, Origin]:
+    """Read a representation.csv; return its numbers, and the origin of its last row."""
+    table = read_table(path, "progress", ORIGIN)
+    texts = [name for name in table if str(name).startswith(ORIGIN)]
+    if not texts:
+        raise ValueError(f"it has no columns {ORIGIN}KEY, as if an older version made it")
+    origin = {str(name).removeprefix(ORIGIN): value for name, value in table[texts].iloc[-1].dropna().items()}
+    return table.drop(columns=texts), origin
+
+
+def last_snapshot(run: Path) -> Path:
+    """Return the last encoder that a run kept during its training."""
+    return max((run / "snapshots").glob("*.safetensors"), default=run / "snapshots")
+
+
+def read_table(path: Path, column: str, texts: str = "\n") -> pd.DataFrame:
+    """Read a CSV file that has `column`, of numbers but for columns that begin with `texts`; ValueError if it is damaged."""
     text = path.read_text()
     table = pd.read_csv(io.StringIO(text))
     if column not in table or not text.endswith("\n"):
         raise ValueError("it is cut off" if column in table else f"it has no column {column}")
-    if words := [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name])]:
+    numbers = [name for name in table if not str(name).startswith(texts)]
+    if words := [str(name) for name in numbers if not pd.api.types.is_numeric_dtype(table[name])]:
         raise ValueError(f"{', '.join(words)} must hold numbers alone")
     return table
-
-
-def _missing(path: Path, root: Path, why: Exception, stage: str) -> Missing:
-    reason = "does not exist" if isinstance(why, FileNotFoundError) else f"is cut off or damaged: {str(why).splitlines()[0]}"
-    return Missing(str(path.relative_to(root)), reason, f"dvc repro {stage}")
 
 
 def differences(manifests: dict[tuple[str, int], dict[str, Any]]) -> list[str]:

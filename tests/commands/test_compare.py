@@ -12,7 +12,7 @@ from scipy.stats import ttest_rel
 
 from rsa.commands import commands
 from rsa.commands.compare import read
-from rsa.reporting.comparison import cells, side
+from rsa.reporting.comparison import cells, left_out, side
 from tests.conftest import TINY
 from tests.engines.imports import ROOT
 from tests.engines.project import Project
@@ -36,6 +36,7 @@ Path("reports").mkdir(exist_ok=True)
 del p["runtime"]
 YAML().dump(p, Path("reports/experiment.yaml"))
 Path("reports/scores.csv").write_text("\\n".join(lines) + "\\n")
+Path("reports/missing.csv").write_text("file,reason,command\\n")
 '''
 DVC_YAML = """stages:
   report:
@@ -161,6 +162,16 @@ def test_params_that_were_edited_but_not_run_are_named_and_not_compared(project:
     text = run(copy, "first", "--markdown")
     assert "## Params" not in text
     assert "| methods.rsa.beta.start | workspace |" in text.partition("## Edited in params.yaml but not run")[2]
+
+
+def test_what_a_report_left_out_as_stale_is_named(project: Project, run: Compare, tmp_path: Path) -> None:
+    copy = project.copy(tmp_path / "copy")
+    missing = copy.folder / "reports/missing.csv"
+    title = "## Left out of the report as missing, damaged or stale"
+    assert title not in run(copy, "first", "--markdown")
+    missing.write_text("file,reason,command\nscores/rsa/s0/probe.json,is stale,dvc repro probe@rsa-0\n")
+    assert "| scores/rsa/s0/probe.json is stale | workspace |" in run(copy, "first", "--markdown").partition(title)[2]
+    assert left_out(None) == ("an older version made the report, which did not ask whether its scores were stale",)
 
 
 def test_fewer_seeds_with_the_same_scores_are_equal(project: Project, run: Compare) -> None:

@@ -17,7 +17,7 @@ from tests.reporting.experiment import write_scores
 @pytest.fixture
 def made(tmp_path: Path, tiny: Params) -> Path:
     """reports/ and logs/ as the stages leave them."""
-    table = read_scores(write_scores(tmp_path / "scores"), tiny).table
+    table = read_scores(write_scores(tmp_path / "scores"), tmp_path / "runs", tiny).table
     (tmp_path / "reports").mkdir()
     table.to_csv(tmp_path / "reports" / "scores.csv", index=False)
     (tmp_path / "logs").mkdir()

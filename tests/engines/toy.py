@@ -20,8 +20,8 @@ from tests.engines.imports import ROOT
 AS_THEY_ARE = (
     "Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles", "engines", "live/metrics/none.json", "weights/none",
     "pipeline/__init__.py", "pipeline/code.py", "pipeline/stage.py", "pipeline/watch.py", "pipeline/work.py",
-    "pipeline/finished.py", "rsa/__init__.py", "rsa/fingerprint.py", "rsa/file_locks.py", "rsa/params", "rsa/provenance.py",
-    "rsa/data/__init__.py",
+    "pipeline/finished.py", "rsa/__init__.py", "rsa/fingerprint.py", "rsa/file_locks.py", "rsa/origin.py", "rsa/params",
+    "rsa/provenance.py", "rsa/data/__init__.py",
     "rsa/data/files.py", "rsa/reporting/__init__.py", "rsa/reporting/grid.py", "rsa/reporting/leftovers.py",
     "rsa/reporting/report.css",
 )  # fmt: skip
@@ -101,7 +101,7 @@ def write_params(folder: Path, seeds: int) -> None:
 
 def toy_stage(name: str, body: dict[str, Any]) -> str:
     """The source of a toy stage with the flags, sections and outputs of the real one."""
-    signature = ", ".join(parameter(argument) for argument in signature_of(name).args)
+    signature = ", ".join(parameter(argument) for argument in signature_of(name).args if argument.arg != "origin")
     imports, version = (OF_PRETRAIN, VERSION_OF_PRETRAIN) if name == "pretrain" else ("", "VERSION")
     prepare = ""
     if name == "report":

@@ -109,6 +109,28 @@ def test_from_shards_to_report(run: RunStage, tmp_path: Path, tiny: Params):
     check_other_scores(tmp_path / "scores", tmp_path / "data" / "shards", tiny)
     check_report(tmp_path / "reports", tmp_path / "scores", tiny)
     assert not list(tmp_path.rglob("*.partial"))
+    check_stale(run, tmp_path)
+
+
+def check_stale(run: RunStage, root: Path) -> None:
+    """Report without running anything again: scores of RSA under another learning rate, and of BYOL under another encoder."""
+    document = YAML(typ="safe").load(root / "params.yaml")
+    document["methods"]["rsa"]["optimizer"]["base_lr"] = 0.001
+    YAML(typ="safe").dump(document, root / "params.yaml")
+    shutil.copy(encoder_of("byol/s0"), encoder_of("byol/s1"))
+    run("report", experiment="code/experiment.yaml", scores="scores", runs="runs", out="reports")
+    table, missing = pd.read_csv("reports/scores.csv"), pd.read_csv("reports/missing.csv")
+    assert set(zip(table["method"], table["seed"], strict=True)) == {
+        (method, seed) for method, seed in (("pixels", 0), ("pixels", 1), ("random", 0), ("random", 1), ("byol", 0))
+    }
+    reasons = {file: reason.partition("from other ")[2] for file, reason in zip(missing["file"], missing["reason"], strict=True)}
+    assert {reasons.pop(f"scores/byol/s1/{name}") for name in SCORE_FILES} == {"encoder"}
+    assert set(reasons.values()) == {"params of pretraining"}
+    assert {f"scores/rsa/s{seed}/{name}" for seed in (0, 1) for name in SCORE_FILES} < reasons.keys()
+    assert f"**{len(missing)} files are missing, damaged or stale**" in Path("reports/report.md").read_text()
+
+
+SCORE_FILES = ("probe.json", "transfer_photo_tiles.json", "linear_digits_fast-sgd.json", "finetune_photo_tiles_50/scores.json")
 
 
 def check_curves(runs: Path, tiny: Params) -> None:
@@ -135,12 +157,12 @@ def check_quality(root: Path, tiny: Params) -> None:
     for method in tiny.trained:
         table = pd.read_csv(root / "scores" / method / "s0" / "representation.csv")
         assert table["progress"].tolist() == [0.0, 1.0]
-        assert np.isfinite(table.to_numpy()).all()
+        assert np.isfinite(table.select_dtypes("number").to_numpy()).all()
         snapshots = sorted((root / "runs" / method / "s0" / "snapshots").iterdir())
         assert [file.name for file in snapshots] == ["00000000.safetensors", "00000011.safetensors"]
         run = root / "runs" / method / "s0" / "encoder.safetensors"
         assert snapshots[-1].read_bytes() == run.read_bytes()
-    start = [pd.read_csv(root / "scores" / method / "s0" / "representation.csv").iloc[0] for method in ("byol", "rsa")]
+    start = [pd.read_csv(root / "scores" / method / "s0" / "representation.csv").iloc[0, :8] for method in ("byol", "rsa")]
     pd.testing.assert_series_equal(*start)  # the same weights, the same views
 
 
@@ -204,7 +226,7 @@ def check_report(reports: Path, scores: Path, tiny: Params) -> None:
         assert len(lines["rsa − byol"]) == len(mine)
         for cell in lines["rsa − byol"]:
             assert re.fullmatch(r"(\*\*)?[+−]\d+\.\d( ± \d+\.\d)?(\*\*)?", cell)
-    assert "nothing is missing, every column has one protocol, no run collapsed" in text
+    assert "nothing is missing or stale, every column has one protocol, no run collapsed" in text
     for heading in ("Differences", "Cost", "Semantic shift", "Published numbers"):
         assert f"\n## {heading}\n" in text
     page = (reports / "report.html").read_text()

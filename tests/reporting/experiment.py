@@ -1,13 +1,18 @@
 """Scores, curves and manifests of an experiment that was never run: numbers chosen by hand."""
 
 import json
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from pipeline.code import used
+from rsa.origin import Origin, of_sections, of_values
 from rsa.params.document import Document, Params
+from rsa.params.load import load
+from tests.conftest import TINY
 
 TOP1 = {  # (method, seed) -> linear probe, others follow from it
     ("pixels", 0): 50.0,
@@ -39,7 +44,30 @@ SETTINGS = {
 }
 
 
-def score(value: float, protocol: str, **details: Any) -> dict[str, Any]:
+ENCODER = b"an encoder"
+
+
+def pretraining(p: Document, method: str) -> str:
+    """The digest of what the encoder was trained with."""
+    return of_values({"views": p.views, "model": p.model, "pretrain": p.pretrain, f"methods.{method}": p.methods[method]})
+
+
+def origin(p: Document, method: str) -> Origin:
+    """What a result was made from."""
+    encoder = {"encoder": sha256(ENCODER).hexdigest(), "pretraining_images": "d" * 12}
+    if method in p.trained:
+        encoder["pretraining"] = pretraining(p, method)
+    images = {"train_images": "d" * 12, "test_images": "e" * 12}
+    return of_sections({"model": p.model, "evaluation": p.evaluation, "probe": p.probe}) | encoder | images
+
+
+def write_encoder(run: Path) -> None:
+    (run / "snapshots").mkdir(parents=True, exist_ok=True)
+    for file in ("encoder.safetensors", "snapshots/00000030.safetensors"):
+        (run / file).write_bytes(ENCODER)
+
+
+def _score(value: float, protocol: str, made_from: Origin, **details: Any) -> dict[str, Any]:
     return {
         "metric": "top1",
         "value": value,
@@ -49,6 +77,7 @@ def score(value: float, protocol: str, **details: Any) -> dict[str, Any]:
         **details,
         "protocol": protocol,
         "settings": SETTINGS[protocol],
+        "origin": made_from,
     }
 
 
@@ -60,8 +89,10 @@ def edit_score(file: Path, task: str, **changes: Any) -> None:
 
 
 def write_scores(folder: Path) -> Path:
-    """scores/: every task of tiny.yaml."""
+    """scores/: every task of tiny.yaml; and the encoders in runs/ that they are of."""
     for (method, seed), top1 in TOP1.items():
+        write_encoder(folder.parent / "runs" / method / f"s{seed}")
+        score = partial(_score, made_from=origin(load(TINY), method))
         run = folder / method / f"s{seed}"
         run.mkdir(parents=True)
         linear = score(top1, "sklearn", C=1.0, converged=True, held_out_top1={})
@@ -99,7 +130,7 @@ def control_manifest(method: str, seed: int) -> dict[str, Any]:
         "runtime": RUNTIME,
         "versions": {"python": "3.13.0", "torch": "9.9.9"},
         "start": {"weights": "random"},
-        "params_sha256": "aaaaaaaaaaaa",
+        "params_sha256": pretraining(load(TINY), method),
         "index_sha256": "dddddddddddd",
         "code_sha256": "cccccccccccc",
     }
@@ -110,14 +141,14 @@ def write_runs(folder: Path, p: Params) -> Path:
     for control in p.controls:
         for seed in p.experiment.seeds:
             run = folder / control / f"s{seed}"
-            run.mkdir(parents=True)
+            run.mkdir(parents=True, exist_ok=True)
             (run / "curve.csv").write_text("step\n")
             (run / "run.json").write_text(json.dumps(control_manifest(control, seed) | {"parameters": 0}))
     for method in p.trained:
         beta, value = (",beta,weak,aggressive", ",0.2,1.0,1.5") if method == "rsa" else ("", "")
         for seed in p.experiment.seeds:
             run = folder / method / f"s{seed}"
-            run.mkdir(parents=True)
+            run.mkdir(parents=True, exist_ok=True)
             health = ["0.9,40.5,-3.1" if step % 10 == 0 else ",," for step in range(1, 31)]
             rows = [f"{step},0.1,0.99{value},{4 / step + seed},{health[step - 1]}" for step in range(1, 31)]
             columns = f"step,lr,tau{beta},loss,embedding_std,effective_rank,uniformity"
@@ -142,4 +173,19 @@ def write_quality(folder: Path, p: Params) -> None:
         for seed in p.experiment.seeds:
             rows = [f"0.0,5.0,3.0,1.5,0.2,-1.0,0.2,{0.5 + seed / 100}", f"1.0,20.0,9.0,1.1,0.1,-3.0,0.05,{0.1 + seed / 100}"]
             rows = rows[: 1 if method in p.controls else None]
-            (folder / method / f"s{seed}" / "representation.csv").write_text("\n".join([columns, *rows]) + "\n")
+            made_from = origin(p, method)
+            lines = [",".join([columns, *(f"origin.{key}" for key in made_from)])]
+            lines += [",".join([row, *made_from.values()]) for row in rows]
+            (folder / method / f"s{seed}" / "representation.csv").write_text("\n".join(lines) + "\n")
+        write_map(folder / method / f"s{p.experiment.seeds[0]}" / "embedding_map", origin(p, method))
+
+
+def write_map(folder: Path, made_from: Origin) -> None:
+    """Four test samples of two classes."""
+    folder.mkdir()
+    (folder / "points.csv").write_text(
+        "sample,label,pca_x,pca_y,tsne_x,tsne_y\n" + "".join(f"{n},{n % 2},{n},1,2,{n}\n" for n in range(4))
+    )
+    (folder / "confusion.csv").write_text("truth,predicted,count\n0,0,2\n1,1,2\n")
+    about = {"samples": 4, "test_samples": 4, "protocol": "knn", "origin": made_from}
+    (folder / "about.json").write_text(json.dumps(about))

@@ -62,7 +62,7 @@ def test_nothing_is_cut_off(tiny: Params, tmp_path: Path, methods: list[str]):
     table = score_table(methods, [0, 1, 2], TASKS).assign(settings="a", file="scores/byol/s0/probe.json")
     runs = read_runs(tmp_path / "runs", tmp_path / "scores", p)
     (tmp_path / "figures").mkdir()
-    figures = draw_figures(p, table, runs, tmp_path / "scores", tmp_path / "runs", tmp_path / "figures")
+    figures = draw_figures(p, table, runs, tmp_path / "runs", tmp_path / "figures")
     for (method, seed), run in runs.manifests.items():
         if method in methods:
             run |= full_manifest("byol", seed)

@@ -7,7 +7,7 @@ from tests.reporting.experiment import RUNTIME, edit_score, manifest, write_scor
 
 
 def results(tmp_path: Path, tiny: Params) -> Results:
-    return Results(read_scores(tmp_path / "scores", tiny).table, tiny)
+    return Results(read_scores(tmp_path / "scores", tmp_path / "runs", tiny).table, tiny)
 
 
 def test_controls_passed_are_counted_by_run(tmp_path: Path, tiny: Params):

@@ -13,7 +13,7 @@ from rsa.reporting.results import Comparison, Results, read_scores
 from rsa.reporting.runs import read_runs
 from rsa.reporting.statistics import paired_difference, summarize
 from tests.conftest import WriteParams
-from tests.reporting.experiment import RUNTIME, as_reported, edit_run, edit_score
+from tests.reporting.experiment import RUNTIME, as_reported, edit_run, edit_score, pretraining
 
 
 class Figure(NamedTuple):
@@ -29,7 +29,7 @@ FIGURES = tuple(Figure(name, f"{name}.svg", f"What {name} shows", f"Of {name}.")
 
 def text_of(made: Path, p: Params, figures: tuple[Figure, ...] = FIGURES) -> str:
     document = as_reported(p)
-    scores = read_scores(made / "scores", document)
+    scores = read_scores(made / "scores", made / "runs", document)
     results = Results(scores.table, document)
     return render(document, scores, results, read_runs(made / "runs", made / "scores", document), figures, "abc123")
 
@@ -84,7 +84,7 @@ def test_the_answer_stands_first_and_a_summary_of_five_lines_follows(made: Path,
     assert "rsa: no significant difference, in 6 comparisons (digits: +2.0 ± 0.6 knn, +2.0 ± 0.6 sklearn points)." in lines[3]
     assert "above pixels in 4 of 6 columns, all methods above random in 4 of 6" in lines[4]  # few-shot is equal
     assert "byol 7.04e+11 FLOPs, rsa 1.06e+12 FLOPs (1.50 of byol)" in lines[5]
-    assert "nothing is missing, every column has one protocol, no run collapsed, every probe converged" in lines[6]
+    assert "nothing is missing or stale, every column has one protocol, no run collapsed, every probe converged" in lines[6]
 
 
 def test_significant_differences_stand_in_the_summary(made: Path, tiny: Params):
@@ -130,7 +130,7 @@ def test_a_report_over_missing_cells_says_which_and_is_made(made: Path, tiny: Pa
     assert "| `scores/rsa/s1/probe.json` | does not exist | `dvc repro probe@rsa-1` |" in missing
     assert "| `runs/rsa/s0/run.json` | does not exist | `dvc repro pretrain@rsa-0` |" in missing
     assert "| `runs/byol/s1/curve.csv` | does not exist | `dvc repro pretrain@byol-1` |" in missing
-    assert "**3 files are missing or damaged**" in text
+    assert "**3 files are missing, damaged or stale**" in text
     assert rows(text, "rsa")[0] == ["77.0 (1)", "82.0 (1)"]
     assert "- digits knn: one seed cannot tell rsa from byol." in text
 
@@ -179,7 +179,7 @@ def test_every_run_has_a_row_of_provenance(made: Path, tiny: Params):
     edit_run(made / "runs/byol/s0/run.json", code_sha256="0123456789ab")
     text = section(text_of(made, tiny), "### Provenance")
     first, *others = [rows(text, f"{method} s{seed}")[0] for method in ("byol", "rsa") for seed in (0, 1)]
-    assert first[:5] == ["random", "62 tensors", "`aaaaaaaa`", "`dddddddd`", "`01234567`"]
+    assert first[:5] == ["random", "62 tensors", f"`{pretraining(tiny, 'byol')[:8]}`", "`dddddddd`", "`01234567`"]
     assert {row[4] for row in others} == {"`cccccccc`"}
     assert len({row[5] for row in (first, *others)}) == 1  # one environment
     assert rows(text, "byol s0")[1] == ["embedding std 0.90, effective rank 40.50", "no", "4 of 6", "4 of 6"]

@@ -24,7 +24,7 @@ def scores(tmp_path: Path) -> Path:
 
 def results(scores: Path, p: Params, confidence: float = 0.95) -> Results:
     p = p.model_copy(update={"report": p.report.model_copy(update={"confidence": confidence})})
-    return Results(read_scores(scores, p).table, p)
+    return Results(read_scores(scores, scores.parent / "runs", p).table, p)
 
 
 def with_experiment(p: Params, **changes: object) -> Params:
@@ -32,7 +32,7 @@ def with_experiment(p: Params, **changes: object) -> Params:
 
 
 def test_table_has_a_row_for_every_method_seed_and_task(scores: Path, tiny: Params):
-    table = read_scores(scores, tiny).table
+    table = read_scores(scores, scores.parent / "runs", tiny).table
     assert len(table) == 4 * 2 * 6
     top1 = {(row.method, row.seed, row.dataset, row.task): row.value for row in table.itertuples()}
     assert len(top1) == len(table)
@@ -44,7 +44,7 @@ def test_table_has_a_row_for_every_method_seed_and_task(scores: Path, tiny: Para
 
 
 def test_every_number_can_be_traced_to_its_file(scores: Path, tiny: Params):
-    for row in read_scores(scores, tiny).table.itertuples():
+    for row in read_scores(scores, scores.parent / "runs", tiny).table.itertuples():
         score = json.loads((scores.parent / row.file).read_text())[row.task]
         assert (score["value"], score["metric"], score["protocol"]) == (row.value, row.metric, row.protocol)
         assert row.file.startswith(f"scores/{row.method}/s{row.seed}/")
@@ -54,7 +54,7 @@ def test_scores_outside_the_experiment_are_ignored(scores: Path, tiny: Params):
     (scores / "simclr/s0").mkdir(parents=True)
     (scores / "rsa/s9").mkdir()
     (scores / "rsa/s0/linear_digits_lightly.json").write_text("{}")  # of an experiment before
-    assert set(read_scores(scores, tiny).table["seed"]) == {0, 1}
+    assert set(read_scores(scores, scores.parent / "runs", tiny).table["seed"]) == {0, 1}
 
 
 # ---- what is missing ----
@@ -69,9 +69,9 @@ def test_scores_outside_the_experiment_are_ignored(scores: Path, tiny: Params):
     ],
 )
 def test_a_missing_file_is_named_with_its_command_and_the_others_are_read(scores: Path, tiny: Params, missing: str, how: str):
-    whole = read_scores(scores, tiny)
+    whole = read_scores(scores, scores.parent / "runs", tiny)
     (scores / missing).unlink()
-    got = read_scores(scores, tiny)
+    got = read_scores(scores, scores.parent / "runs", tiny)
     assert got.missing == [Missing(f"scores/{missing}", "does not exist", how)]
     assert whole.missing == []
     gone = whole.table["file"] == f"scores/{missing}"
@@ -86,16 +86,16 @@ def test_a_file_that_is_cut_off_or_of_an_older_version_is_missing(scores: Path, 
     cut.write_text(cut.read_text()[:40])
     old = scores / "byol/s1/probe.json"
     old.write_text(json.dumps({"knn": {"top1": 80.0}}))
-    reasons = {item.file: item.reason for item in read_scores(scores, tiny).missing}
+    reasons = {item.file: item.reason for item in read_scores(scores, scores.parent / "runs", tiny).missing}
     for name in ("rsa/s0", "pixels/s0", "random/s0", "pixels/s1", "random/s1"):
         assert reasons[f"scores/{name}/probe.json"] == "is cut off or damaged"
-    assert reasons["scores/byol/s1/probe.json"] == "has no 'settings': an older version made it"
+    assert reasons["scores/byol/s1/probe.json"] == "has no 'origin': an older version made it"
 
 
 def test_no_score_at_all_is_no_report(tmp_path: Path, tiny: Params):
     (tmp_path / "scores").mkdir()
     with pytest.raises(ValueError, match="must have scores of pixels, random, byol, rsa, got none"):
-        read_scores(tmp_path / "scores", tiny)
+        read_scores(tmp_path / "scores", tmp_path / "runs", tiny)
 
 
 def test_cells_with_fewer_seeds_are_summarised_over_what_is_there(scores: Path, tiny: Params):
@@ -154,7 +154,7 @@ def test_a_dataset_may_have_an_underscore_where_protocols_have_none():
 
 def test_a_score_under_other_settings_is_left_out_by_name(scores: Path, tiny: Params):
     edit_score(scores / "rsa/s1/probe.json", "knn", settings={"classifier": "knn", "k": [200], "temperature": 0.1})
-    got = read_scores(scores, tiny)
+    got = read_scores(scores, scores.parent / "runs", tiny)
     differ = "k [200], the others with [5]; temperature 0.1, the others with 0.07"
     assert got.refused == [f"scores/rsa/s1/probe.json: knn was measured with {differ}"]
     rows = got.table.query("task == 'knn' and dataset == 'digits' and method == 'rsa'")
@@ -165,7 +165,7 @@ def test_of_equally_many_the_baselines_settings_count(scores: Path, tiny: Params
     for method in ("rsa", "random"):
         for seed in (0, 1):
             edit_score(scores / f"{method}/s{seed}/probe.json", "knn", settings={"k": [200]})
-    files = {line.partition(":")[0] for line in read_scores(scores, tiny).refused}
+    files = {line.partition(":")[0] for line in read_scores(scores, scores.parent / "runs", tiny).refused}
     assert files == {f"scores/{method}/s{seed}/probe.json" for method in ("rsa", "random") for seed in (0, 1)}
 
 
@@ -186,7 +186,7 @@ def test_another_protocol_or_metric_is_another_column(scores: Path, tiny: Params
 
 def test_datasets_that_the_field_reports_by_class_are_another_metric(scores: Path, tiny: Params):
     report = tiny.report.model_copy(update={"mean_per_class": ["photo_tiles"]})
-    table = read_scores(scores, tiny.model_copy(update={"report": report})).table
+    table = read_scores(scores, scores.parent / "runs", tiny.model_copy(update={"report": report})).table
     tiles = table[table["dataset"] == "photo_tiles"]
     assert set(tiles["metric"]) == {"mean_per_class"}
     assert set(table[table["dataset"] == "digits"]["metric"]) == {"top1"}
@@ -210,7 +210,7 @@ def test_settings_are_told_apart_by_value_not_by_order():
 
 def test_probes_that_have_not_converged_are_named(scores: Path, tiny: Params):
     edit_score(scores / "rsa/s0/probe.json", "sklearn", converged=False)
-    assert read_scores(scores, tiny).unconverged == ["scores/rsa/s0/probe.json: sklearn"]
+    assert read_scores(scores, scores.parent / "runs", tiny).unconverged == ["scores/rsa/s0/probe.json: sklearn"]
 
 
 # ---- comparisons ----
@@ -287,7 +287,7 @@ def test_a_control_may_have_no_score_of_a_task(scores: Path, tiny: Params):
     """Its file is there, and empty: nothing is missing, and nothing is below it."""
     for seed in (0, 1):
         (scores / f"pixels/s{seed}/transfer_photo_tiles.json").write_text("{}")
-    assert read_scores(scores, tiny).missing == []
+    assert read_scores(scores, scores.parent / "runs", tiny).missing == []
     got = results(scores, tiny)
     tiles = [task for task in got.tasks if task.dataset == "photo_tiles"]
     assert [got.summary("pixels", task).n for task in tiles] == [0] * 4
@@ -295,6 +295,6 @@ def test_a_control_may_have_no_score_of_a_task(scores: Path, tiny: Params):
 
 
 def test_a_scores_object_says_settings_and_file_of_each_column(scores: Path, tiny: Params):
-    got: Scores = read_scores(scores, tiny)
+    got: Scores = read_scores(scores, scores.parent / "runs", tiny)
     assert got.settings[got.of_columns("settings")[KNN]] == {"classifier": "knn", "k": [5], "temperature": 0.07}
     assert got.of_columns("file")[KNN].endswith("/probe.json")

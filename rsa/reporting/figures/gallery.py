@@ -31,7 +31,7 @@ class Figure:
     caption: str
 
 
-def draw_figures(p: Document, table: pd.DataFrame, made: Runs, scores: Path, runs: Path, folder: Path) -> list[Figure]:
+def draw_figures(p: Document, table: pd.DataFrame, made: Runs, runs: Path, folder: Path) -> list[Figure]:
     """Draw all figures with data into `folder`; `table` and `made` as rsa.reporting.results and .runs read them."""
     e = p.experiment
     methods = [e.baseline, *(method for method in p.trained if method != e.baseline)]
@@ -46,7 +46,7 @@ def draw_figures(p: Document, table: pd.DataFrame, made: Runs, scores: Path, run
         *_of_training(curves, folder),
         *_of_metrics(metrics, curves, folder),
         *_of_hard_views(curves, manifests, runs, folder),
-        *_of_features(scores, [*p.controls, *methods], e.seeds[0], folder),
+        *_of_features(made.maps, [*p.controls, *methods], e.seeds[0], folder),
         *_of_views(manifests, runs, folder),
     ]
 
@@ -143,11 +143,9 @@ def _of_hard_views(curves: Curves, manifests: Manifests, runs: Path, folder: Pat
     return drawn
 
 
-def _of_features(scores: Path, methods: list[str], seed: int, folder: Path) -> list[Figure]:
+def _of_features(made: dict[str, Path], methods: list[str], seed: int, folder: Path) -> list[Figure]:
     drawn = []
-    folders = {
-        m: where for m in methods if (where := scores / m / f"s{seed}" / "embedding_map") / "about.json" in where.glob("*")
-    }
+    folders = {method: made[method] for method in methods if method in made}
     maps = {method: pd.read_csv(where / "points.csv") for method, where in folders.items()}
     confusions = {method: pd.read_csv(where / "confusion.csv") for method, where in folders.items()}
     confusions = {method: table for method, table in confusions.items() if len(table)}

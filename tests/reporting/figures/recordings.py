@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from rsa.origin import Origin
 from rsa.params.document import Document, Params
-from tests.reporting.experiment import as_reported
+from tests.reporting.experiment import as_reported, origin, pretraining, write_encoder
 
 METHODS = ["byol", "rsa", "rsa_hard", "simsiam", "byol_hard", "barlow_twins", "moco_v3_on_long_name", "dino"]
 STEPS, SAMPLES, SIDE = 600, 8, 16
@@ -63,7 +64,7 @@ def metrics(place: int, seed: int) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def write_feature_map(folder: Path, classes: int, count: int = 400) -> None:
+def write_feature_map(folder: Path, made_from: Origin, classes: int, count: int = 400) -> None:
     random = np.random.default_rng(classes)
     label = random.integers(0, classes, count)
     points = random.normal(size=(classes, 4))[label] * 4 + random.normal(size=(count, 4))
@@ -73,16 +74,19 @@ def write_feature_map(folder: Path, classes: int, count: int = 400) -> None:
     predicted = np.where(random.random(count) < 0.8, label, random.integers(0, classes, count))
     table = pd.DataFrame({"truth": label, "predicted": predicted}).value_counts(sort=False).reset_index()
     table.to_csv(folder / "confusion.csv", index=False)
-    (folder / "about.json").write_text(json.dumps({"samples": count, "test_samples": count, "protocol": "knn"}))
+    (folder / "about.json").write_text(
+        json.dumps({"samples": count, "test_samples": count, "protocol": "knn", "origin": made_from})
+    )
 
 
-def manifest(method: str, seed: int) -> dict[str, Any]:
+def manifest(p: Document, method: str, seed: int) -> dict[str, Any]:
     """run.json."""
     hard = "hard" in method
     selection = {"rows": [[0, 2]] * 4 + [[1, 3]] * 4, "score": [3.25] * 8, "score_all": [2.5] * 8}
     cost = {"images_seen": 64 * STEPS, "forward_passes": 4.0, "flops_per_image": 1e9, "flops": (2e13 if hard else 1e13) + seed}
     described = {"method": method, "seed": seed, "views": VIEWS[hard], "cost": cost}
     described |= {"versions": {}, "parameters": 7, "device": "cpu"}
+    described |= {"params_sha256": pretraining(p, method), "index_sha256": "d" * 12}
     return described | {"hard_views": selection if hard else None}
 
 
@@ -96,10 +100,14 @@ def write_everything(root: Path, p: Document, classes: int = 10) -> None:
             run.mkdir(parents=True)
             scores.mkdir(parents=True)
             curve(method, place, seed if trained else 0).head(STEPS if trained else 0).to_csv(run / "curve.csv", index=False)
-            described = manifest(method, seed) if trained else {"method": method, "seed": seed}
+            described = manifest(p, method, seed) if trained else {"method": method, "seed": seed}
             (run / "run.json").write_text(json.dumps(described))
             rows = len(described.get("views", VIEWS[False]))
             pixels = np.random.default_rng(place).integers(0, 256, (rows * SIDE, SAMPLES * SIDE, 3), np.uint8)
             Image.fromarray(pixels).save(run / "views.png")
-            metrics(place, seed).head(None if trained else 1).to_csv(scores / "representation.csv", index=False)
-        write_feature_map(root / "scores" / method / f"s{p.experiment.seeds[0]}" / "embedding_map", classes)
+            write_encoder(run)
+            made_from = {f"origin.{key}": value for key, value in origin(p, method).items()}
+            metrics(place, seed).assign(**made_from).head(None if trained else 1).to_csv(
+                scores / "representation.csv", index=False
+            )
+        write_feature_map(root / "scores" / method / f"s{p.experiment.seeds[0]}" / "embedding_map", origin(p, method), classes)

@@ -47,7 +47,7 @@ def draw(tmp_path: Path) -> Draw:
         (tmp_path / folder).mkdir()
         scores, runs = tmp_path / "scores", tmp_path / "runs"
         made = read_runs(runs, scores, p)
-        return draw_figures(p, score_table(p.trained, [0, 1], tasks), made, scores, runs, tmp_path / folder)
+        return draw_figures(p, score_table(p.trained, [0, 1], tasks), made, runs, tmp_path / folder)
 
     return draw
 
@@ -84,7 +84,7 @@ def test_what_is_missing_is_left_out(record: Record, draw: Draw, tmp_path: Path,
 def test_nothing_at_all_is_no_figure(tmp_path: Path, tiny: Params):
     p = experiment(tiny, METHODS[:2], [0, 1])
     scores, runs = tmp_path / "scores", tmp_path / "runs"
-    assert draw_figures(p, score_table([], [], []), read_runs(runs, scores, p), scores, runs, tmp_path) == []
+    assert draw_figures(p, score_table([], [], []), read_runs(runs, scores, p), runs, tmp_path) == []
 
 
 def test_what_a_run_lacks_is_left_out_and_the_number_of_seeds_says_so(record: Record, draw: Draw, tmp_path: Path, texts: Texts):
