@@ -19,7 +19,7 @@ def marker(name):
 
 if workflow.is_main_process:
     from engines.lock_order import recorded, restore_order
-    from engines.plan import plan, update_code
+    from engines.plan import asked_to_force, force, plan, update_code
     from rsa.file_locks import unsafe
     from snakemake.exceptions import WorkflowError
 
@@ -27,9 +27,10 @@ if workflow.is_main_process:
         raise WorkflowError(why)
     try:
         update_code()
-        stages = {name: stage._asdict() for name, stage in plan().items()}
+        planned = force(plan(), asked_to_force(sys.argv[1:]))
     except ValueError as why:
         raise WorkflowError(str(why))
+    stages = {name: stage._asdict() for name, stage in planned.items()}
     recorded_before = recorded()
     FRESH.mkdir(parents=True, exist_ok=True)
     for old in (*FRESH.iterdir(), *Path(".snakemake/incomplete").glob("*")):  # left by killed jobs; DVC knows what is unfinished
@@ -108,11 +109,22 @@ if shown:
             report(directory("reports/figures"), patterns=["{figure}.svg"], category="Figures"),
 
 
-for family in dict.fromkeys(name.partition("@")[0] for name in names):
+# Every name of a stage, and of an entry of dvc.yaml, is a target: `snakemake pretrain@rsa-0`, `snakemake pretrain`.
+families = dict.fromkeys(name.partition("@")[0] for name in stages)
+for target in dict.fromkeys([*families, *stages]):
 
     rule:
         name:
-            re.sub(r"\W", "_", family)
+            target
+        input:
+            [marker(name) for name in stages if target in (name, name.partition("@")[0])],
+
+
+for family in families:
+
+    rule:
+        name:
+            f"run_{family}"
         input:
             lambda wildcards: ancient([marker(name) for name in stage_of(wildcards)["needs"]]),
         output:
@@ -120,6 +132,7 @@ for family in dict.fromkeys(name.partition("@")[0] for name in names):
         params:
             stage=lambda wildcards: names[wildcards.stage],
             gpus=lambda wildcards, resources: resources.gpu // nodes(wildcards),
+            options=lambda wildcards: "--force" if stage_of(wildcards)["forced"] else "",
         threads: threads
         resources:
             gpu=gpus,
@@ -127,4 +140,4 @@ for family in dict.fromkeys(name.partition("@")[0] for name in names):
             runtime=meta("minutes"),
             **several_nodes(family),
         shell:
-            "exec python -m engines.devices {params.gpus} python -m engines.job {params.stage:q}"
+            "exec python -m engines.devices {params.gpus} python -m engines.job {params.stage:q} {params.options}"

@@ -1,4 +1,4 @@
-"""python -m engines.job STAGE: a Snakemake job that runs `dvc repro` for one stage and can be stopped gracefully.
+"""python -m engines.job STAGE [--force]: a Snakemake job that runs `dvc repro` for one stage and can be stopped gracefully.
 
 SIGTERM (from preemption or a time limit) and Ctrl-C are forwarded to the stage only, which writes a checkpoint and exits with
 75 (EX_TEMPFAIL): DVC would die at once and orphan the stage. The job then exits with 75 too; in a Slurm job it first requeues
@@ -17,7 +17,7 @@ import psutil
 TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL
 
 
-def run(stage: str) -> int:
+def run(stage: str, *options: str) -> int:
     """Run the stage and return the exit code of the job."""
     incarnation = slurm_state()
     with tempfile.TemporaryDirectory() as folder:
@@ -32,7 +32,7 @@ def run(stage: str) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         dvc = subprocess.Popen(
-            ["dvc", "--wait-for-lock", "repro", "--single-item", stage],  # not --quiet, which hides DVC's errors
+            ["dvc", "--wait-for-lock", "repro", "--single-item", *options, stage],  # not --quiet, which hides DVC's errors
             env=os.environ | {"JOB_NOTES": folder},
             preexec_fn=ignore_signals,
             close_fds=False,  # DVC keeps the device locks if this process is killed
@@ -60,4 +60,4 @@ def slurm_state() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1]))
+    sys.exit(run(*sys.argv[1:]))

@@ -6,6 +6,7 @@ a stage that it needs is stale. This uses DVC's internals, which is why pyprojec
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from snakemake.cli import get_argument_parser
 
 from engines.repair import repair
 
@@ -25,6 +27,7 @@ class Stage(NamedTuple):
     needs: list[str]
     stale: bool
     meta: dict[str, Any]
+    forced: bool = False
 
 
 def update_code(root: Path = Path()) -> None:
@@ -61,6 +64,28 @@ def plan(root: Path = Path()) -> dict[str, Stage]:
             return stages
     except DvcException as why:
         raise ValueError(str(why)) from None
+
+
+def force(stages: dict[str, Stage], wanted: Callable[[str], bool]) -> dict[str, Stage]:
+    """Return the plan in which the stages with `wanted` names are forced, and what follows from them is stale."""
+    planned: dict[str, Stage] = {}
+    for name, stage in stages.items():
+        forced = wanted(name)
+        stale = forced or stage.stale or any(planned[needed].stale for needed in stage.needs)
+        planned[name] = stage._replace(forced=forced, stale=stale)
+    return planned
+
+
+def asked_to_force(arguments: list[str]) -> Callable[[str], bool]:
+    """Return whether Snakemake's command line forces a stage, by its name or by that of all stages of its kind."""
+    flags = get_argument_parser().parse_known_args(arguments)[0]
+    names = {*flags.forcerun, *(flags.targets if flags.force else ())}
+    return lambda stage: flags.forceall or not names.isdisjoint((stage, kind(stage)))
+
+
+def kind(stage: str) -> str:
+    """Return what the stages of one entry of dvc.yaml have in common in their names: `pretrain` of `pretrain@rsa-0`."""
+    return stage.partition("@")[0]
 
 
 def _changed(stage: Any) -> bool:

@@ -48,7 +48,7 @@ def test_the_workflow_ends_as_if_nothing_had_happened(slurm: Slurm, checkout: Ch
     try:
         go_on("at first")
         (job,) = re.findall(r"pretrain/pretrain@byol-0/(\d+)\.log", checkout.logs())
-        log = checkout.folder / f"logs/slurm/rule_pretrain/{PRETRAIN}/{job}.log"
+        log = checkout.folder / f"logs/slurm/rule_run_pretrain/{PRETRAIN}/{job}.log"
         ranks = checkout.ranks()
         assert {ranks[rank].environ()["SLURMD_NODENAME"] for rank in (0, 1)} == {"n1", "n2"}
 
@@ -76,4 +76,4 @@ def test_the_workflow_ends_as_if_nothing_had_happened(slurm: Slurm, checkout: Ch
 
 def logged(folder: Path) -> set[str]:
     """Stages with a log."""
-    return {Path(parent).name.removeprefix("rule_") for parent, folders, _ in os.walk(folder / "logs/slurm") if folders}
+    return {Path(parent).name.removeprefix("rule_run_") for parent, folders, _ in os.walk(folder / "logs/slurm") if folders}
