@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 from rsa.data.decoding import Decoder
 from rsa.data.files import INDEX, MANIFEST, SOURCE, sha256
 from rsa.data.index import index_dtype
-from rsa.data.sources import Sample, Source
+from rsa.data.sources import PRETRAIN, Sample, Source
 from rsa.data.stored_image import Stored, stored
 from rsa.params.shards import Resize, Shards
 
@@ -54,11 +55,14 @@ def write_shards(
             f"{len(bad)} images cannot be decoded, and shards.max_bad_samples allows {p.max_bad_samples}: "
             "mend or remove them at the source\n" + "\n".join(f"  {line}" for line in bad)
         )
+    indexes = {
+        split: np.concatenate([np.load(_rows(work / split / shard["name"])) for shard in shards])
+        for split, shards in finished.items()
+    }
+    _require_classes(source, {split: index["label"] for split, index in indexes.items()}, bad)
     for split, shards in finished.items():
         (folder / split).mkdir(parents=True)
-        index = np.concatenate([np.load(_rows(work / split / shard["name"])) for shard in shards])
-        if not len(index):
-            raise ValueError(f"split {split!r} must have images that can be decoded, got none:\n" + "\n".join(bad[:20]))
+        index = indexes[split]
         np.save(folder / split / INDEX, index)
         for shard in shards:
             shutil.move(work / split / shard["name"], folder / split / shard["name"])  # works across disks
@@ -70,6 +74,26 @@ def write_shards(
     found = {"shards": p.model_dump(mode="json"), "left_out": source.left_out, "bad": bad}
     (folder / SOURCE).write_text(json.dumps({**described, **found}, indent=1) + "\n")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _require_classes(source: Source, labels: dict[str, NDArray[np.int32]], bad: list[str]) -> None:
+    """Raise ValueError, before days of pretraining, if no classifier could be trained or tested on these labels."""
+    for split in labels:
+        if not len(labels[split]):
+            raise ValueError(f"split {split!r} must have images that can be decoded, got none:\n" + "\n".join(bad[:20]))
+    here = set(labels["train"].tolist())
+    listed = {sample.label for split in ("train", "test") for sample in source.splits[split]}
+    if lost := [f"class {source.classes[label]!r}" for label in sorted(listed - here)]:
+        raise ValueError(
+            f"split 'train' must have an image that can be decoded of every class, got none of {', '.join(lost)}: add some, or "
+            "remove the class" + "".join(f"\n  {line}" for line in bad[:20])
+        )
+    if len(here) < 2:
+        only = source.classes[min(here)]
+        raise ValueError(
+            f"split 'train' must have at least 2 classes, got {only!r} alone: encoders are scored by classification; images for "
+            f"pretraining alone belong to the split {PRETRAIN!r}"
+        )
 
 
 def _write_split(

@@ -1,6 +1,7 @@
 """Selection of samples by class: held-out splits and balanced subsets, each a function of the labels and a seed."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,24 @@ def by_class(labels: NDArray[np.int64], seed: int, num_classes: int | None = Non
     return [random.permutation(np.flatnonzero(labels == label)) for label in range(num_classes or int(labels.max()) + 1)]
 
 
-def held_out(labels: NDArray[np.int64], classes: Sequence[str], fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Return (kept, held out), sorted: `fraction` of every class is held out, at least one image on either side."""
+def held_out(
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    fraction: float,
+    seed: int,
+    singles: Literal["refused", "kept", "held out"] = "refused",
+) -> tuple[Indices, Indices]:
+    """Return (kept, held out), sorted: `fraction` of every class is held out, at least one image on either side.
+
+    The image of a class that has only one is on the side that `singles` says.
+    """
     kept, out = [], []
     for name, indices in zip(classes, by_class(labels, seed, len(classes)), strict=True):
-        if len(indices) < 2:
+        if len(indices) < 2 and singles == "refused":
             raise ValueError(f"class {name!r} must have at least 2 images for a split, got {len(indices)}: add some")
         cut = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
+        if len(indices) < 2:
+            cut = len(indices) if singles == "held out" else 0
         out.append(indices[:cut])
         kept.append(indices[cut:])
     return np.sort(np.concatenate(kept)), np.sort(np.concatenate(out))

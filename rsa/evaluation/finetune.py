@@ -34,7 +34,7 @@ def labelled(train: Split, percent: int, seed: int) -> Split:
     """Draw `percent` of every class, at least one image; all methods get the same ones."""
     if percent == 100:
         return train
-    return train.subset(held_out(train.labels, train.classes, percent / 100, seed)[1])
+    return train.subset(held_out(train.labels, train.classes, percent / 100, seed, "held out")[1])
 
 
 def finetune(

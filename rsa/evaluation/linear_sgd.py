@@ -101,7 +101,8 @@ def linear_sgd(
     settings = [Setting(*values) for values in product(p.lr, p.blocks, p.pooling)]
     held: dict[Setting, float] = {}
     if len(settings) > 1:
-        kept, out = (train.subset(ids) for ids in held_out(train.labels, train.classes, p.held_out, seed))
+        parts = held_out(train.labels, train.classes, p.held_out, seed, "kept")
+        kept, out = (train.subset(ids) for ids in parts)
         by_setting = _train(p, frozen, kept, settings, seed, out, checkpoints.part("selection"), every_epoch=False)
         held = {setting: top1(out.labels, predictions[-1]) for setting, predictions in by_setting.items()}
     best = max(settings, key=lambda setting: held.get(setting, 0.0))

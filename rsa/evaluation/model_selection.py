@@ -1,7 +1,8 @@
 """Model selection on data held out of the training split.
 
 The classifier with the selected setting is refitted on the whole training split; the test split is evaluated once, at the
-end. The literature often selects on the test split: `best_on_test` reports that score too, to quantify its optimism.
+end. The image of a class that has only one is never held out. The literature often selects on the test split: `best_on_test`
+reports that score too, to quantify its optimism.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ def select(
     held: dict[float, float] = {}
     if len(settings) > 1:
         names = [str(label) for label in range(int(train.y.max()) + 1)]
-        kept, out = (train.part(indices) for indices in held_out(train.y, names, fraction, seed))
+        kept, out = (train.part(indices) for indices in held_out(train.y, names, fraction, seed, "kept"))
         held = {setting: top1(out.y, predicted) for setting, predicted in predict(settings, kept, out).items()}
     best = max(held, key=lambda setting: (held[setting], -setting), default=settings[0])
     predictions = predict(settings if best_on_test else [best], train, test)

@@ -84,7 +84,7 @@ def fit_classifier(train: Features, p: Robustness, seed: int) -> GridSearchCV:
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=p.max_iter)),
         {"logisticregression__C": sorted(p.C)},
-        cv=[held_out(train.y, names, p.held_out, seed)],
+        cv=[held_out(train.y, names, p.held_out, seed, "kept")],
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

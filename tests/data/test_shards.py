@@ -351,3 +351,28 @@ def test_a_full_disk(tmp_path, write_params):
         assert not (disk / "digits").exists()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_classes_that_no_classifier_can_learn_are_named_before_pretraining(images, tmp_path):
+    source = source_of(images)
+    first, second = source.classes[:2]
+
+    def refused(name: str, splits: dict[str, list[Sample]], broken: set[str] = frozenset()) -> str:
+        def read(sample: Sample) -> bytes:
+            return b"junk" if sample.key in broken else images[sample.key]
+
+        (tmp_path / name).mkdir()
+        changed = replace(source, splits=splits, read=read)
+        with pytest.raises(ValueError, match="split 'train' must have") as why:
+            write_shards(changed, shard_params(max_bad_samples=99), {}, tmp_path / name, tmp_path / f"{name}.work", 1)
+        assert not list((tmp_path / name).iterdir())
+        return str(why.value)
+
+    train, test = source.splits["train"], source.splits["test"]
+    of_second = {sample.key for sample in train if sample.label == 1}
+    assert f"got none of class {second!r}" in (text := refused("emptied", source.splits, of_second))
+    assert f"{sorted(of_second)[0]}.jpg: " in text
+    only_first = [sample for sample in train if sample.label == 0]
+    assert f"got none of class {second!r}" in refused("tested only", {"train": only_first, "test": test})
+    alone = {"train": only_first, "test": [sample for sample in test if sample.label == 0]}
+    assert f"at least 2 classes, got {first!r} alone" in refused("alone", alone)

@@ -66,10 +66,13 @@ def test_one_draw_has_no_sd():
     assert few_shot(blobs(60, 0), blobs(40, 1), 2, draws=1, seed=0)["sd"] is None
 
 
-def test_more_labels_than_the_smallest_class_has_are_refused():
-    train = blobs(30, 0)
-    with pytest.raises(ValueError, match=r"transfer.labels_per_class must be at most the smallest class \(10 images\), got 11"):
-        few_shot(train, train, 11, draws=1, seed=0)
+def test_a_class_with_fewer_images_gives_all_and_is_counted(fitted: list):
+    train, test = blobs(60, 0, classes=4), blobs(40, 1, classes=4)
+    kept = np.concatenate([np.flatnonzero(train.y != 1), np.flatnonzero(train.y == 1)[:1]])
+    score = few_shot(Features(train.x[kept], train.y[kept]), test, 3, draws=1, seed=0)
+    assert np.bincount(fitted[0][1]).tolist() == [3, 1, 3, 3]
+    assert score["smaller_classes"] == 1
+    assert "smaller_classes" not in few_shot(train, test, 3, draws=1, seed=0)
 
 
 def test_labels_of_the_test_split_decide_nothing_but_the_score(fitted: list):

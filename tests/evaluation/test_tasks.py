@@ -1,11 +1,14 @@
+import numpy as np
 import pytest
 
+from rsa.data.splits import held_out
+from rsa.evaluation.features import Features
 from rsa.evaluation.few_shot import few_shot
 from rsa.evaluation.knn import knn_probe
 from rsa.evaluation.linear import linear_probe
 from rsa.evaluation.tasks import probe_tasks, transfer_tasks
 from rsa.params.document import Params
-from rsa.params.probe import Transfer
+from rsa.params.probe import KNN, Transfer
 from tests.evaluation.blobs import blobs
 
 
@@ -40,3 +43,18 @@ def test_what_has_nothing_to_learn_from_scores_at_chance(tiny: Params):
     for score in transfer_tasks(train, test, tiny.probe, tiny.transfer, tiny.runtime, 0).values():
         assert score["value"] == pytest.approx(100 / 3, abs=8)
         assert score["mean_per_class"] == pytest.approx(100 / 3, abs=8)
+
+
+def test_a_class_with_one_image_or_none_fails_no_task_and_is_not_held_out(tiny: Params):
+    train, test = blobs(90, 0, classes=5), blobs(50, 1, classes=5)
+    kept = np.concatenate([np.flatnonzero(~np.isin(train.y, (1, 3))), np.flatnonzero(train.y == 1)[:1]])
+    train = Features(train.x[kept], train.y[kept])
+    knn = KNN(classifier="knn", k=[1, 5], temperature=0.07)
+    probe = tiny.probe.model_copy(update={"protocols": {**tiny.probe.protocols, "knn": knn}})
+    scores = transfer_tasks(train, test, probe, tiny.transfer, tiny.runtime, 0)
+    assert scores.keys() == {"knn", "sklearn", "1_shot", "2_shot"}
+    kept, out = held_out(train.y, [str(n) for n in range(5)], 0.2, 0, "kept")
+    assert np.bincount(train.y[out], minlength=5).tolist() == [4, 0, 4, 0, 4]
+    assert sorted([*kept, *out]) == list(range(len(train.y)))
+    labelled = held_out(train.y, [str(n) for n in range(5)], 0.2, 0, "held out")[1]
+    assert np.bincount(train.y[labelled], minlength=5).tolist() == [4, 1, 4, 0, 4]
