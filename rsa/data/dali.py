@@ -18,9 +18,16 @@ from rsa.params.views import Interpolation
 INTERPOLATIONS = {"linear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 
 
-def resize(images: Any, size: Any, interpolation: Interpolation) -> Any:
+def resize(images: Any, size: Any, interpolation: Interpolation, **region: Any) -> Any:
     """Resize images with antialiasing, as torchvision and Pillow do, except within a filter's reach of the border."""
-    return fn.resize(images, size=size, interp_type=INTERPOLATIONS[interpolation], antialias=True)
+    return fn.resize(images, size=size, interp_type=INTERPOLATIONS[interpolation], antialias=True, **region)
+
+
+def resize_framed(images: Any, size: Any, interpolation: Interpolation, shape: Any, frame: Any) -> Any:
+    """Resize images of height and width `shape` as if black pixels were around them, of which the filter sees a `frame`."""
+    framed = fn.slice(images, start=-frame, shape=shape + 2 * frame, axes=[0, 1], out_of_bounds_policy="pad", fill_values=0)
+    start, end = (fn.cast(place, dtype=types.FLOAT) for place in (frame, frame + shape))
+    return resize(framed, size, interpolation, roi_start=start, roi_end=end)
 
 
 def outputs(pipeline: Any, split: Split, in_flight: Callable[[], NDArray[np.int64]]) -> list[Tensor]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn
 from torch import Tensor
 
-from rsa.data import dali, decoding
+from rsa.data import border, dali, decoding
 from rsa.data.batch import Batch, Position
 from rsa.data.coloring import apply_colors
 from rsa.data.index import Split
@@ -99,6 +99,7 @@ class TrainingViews:
 
     def _batch(self, iteration: int, crops: list[Tensor]) -> Batch:
         ids, labels, boxes = self._samples(iteration)
+        crops = border.mended(crops, self.recipe.crops, [box.shape for box in boxes])
         epoch = iteration // self.steps_per_epoch
         views = [crops[view.crop] for view in self.recipe.views]
         colors = self._colors(ids, np.full(len(ids), epoch))
@@ -132,19 +133,22 @@ class TrainingViews:
         iteration = self.start + int(done)
         encoded, _ = self._encoded(iteration), self._encoded(iteration + 1)  # the next batch is read ahead
         inputs: list[Any] = [encoded.result()]
-        for box in self._samples(iteration)[2]:
-            inputs += [box.start, box.shape, box.flip]
+        for crop, box in zip(self.recipe.crops, self._samples(iteration)[2], strict=True):
+            inputs += [box.start, box.shape, box.flip, border.frames(crop, box.shape)]
         return inputs
 
     def _graph(self) -> tuple[Any, ...]:
         """Define the DALI graph: decode every image once, then cut, resize and flip each crop."""
-        encoded, *inputs = fn.external_source(self._source, num_outputs=1 + 3 * len(self.recipe.crops), batch=True)
+        encoded, *inputs = fn.external_source(self._source, num_outputs=1 + 4 * len(self.recipe.crops), batch=True)
         images = decoding.decode(encoded, self.gpu)
         crops = []
         for i, crop in enumerate(self.recipe.crops):
-            start, shape, flip = inputs[3 * i : 3 * i + 3]
+            start, shape, flip, frame = inputs[4 * i : 4 * i + 4]
             # slice, then resize, is torchvision's resized_crop; a resize of a region filters across the box's border.
             cut = fn.slice(images, start=start, shape=shape, axes=[0, 1])
-            cut = dali.resize(cut, [crop.size, crop.size], crop.interpolation)
+            if frame[0] + frame[1] > 0:  # of each sample by itself
+                cut = dali.resize_framed(cut, [crop.size, crop.size], crop.interpolation, shape, frame)
+            else:
+                cut = dali.resize(cut, [crop.size, crop.size], crop.interpolation)
             crops.append(fn.flip(cut, horizontal=flip))
         return tuple(crops)

@@ -35,6 +35,7 @@ class Crop:
     ratio: tuple[float, float]  # width / height
     interpolation: Interpolation
     flip_prob: float
+    exact: bool  # torchvision's outermost pixels, too: see rsa.data.border
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Recipe:
 
 def crop_of(p: Views) -> Crop:
     """Return the crop of the `views` section."""
-    return Crop(p.size, p.crop_scale, p.crop_ratio, p.interpolation, p.flip_prob)
+    return Crop(p.size, p.crop_scale, p.crop_ratio, p.interpolation, p.flip_prob, p.exact_color)
 
 
 def color_of(p: Views, view: int) -> Color:
@@ -101,14 +102,14 @@ def weak_views(p: Views, count: int = 1) -> Recipe:
 
 def plain_crops(size: int, scale: tuple[float, float], interpolation: Interpolation) -> Recipe:
     """Return a recipe of one view with torchvision's RandomResizedCrop and RandomHorizontalFlip, for classifiers."""
-    return Recipe([Crop(size, scale, (3 / 4, 4 / 3), interpolation, 0.5)], [View(0, None)])
+    return Recipe([Crop(size, scale, (3 / 4, 4 / 3), interpolation, 0.5, exact=True)], [View(0, None)])
 
 
 def multi_crop(p: Views, count: int = 2, local_count: int | None = None) -> Recipe:
     """Return a recipe of `count` global views and some local ones (Caron et al. 2020, SwAV), for DINO and iBOT."""
     if p.local is None:
         raise ValueError("views.local must be set for multi-crop, got null")
-    local_crop = Crop(p.local.size, p.local.crop_scale, p.crop_ratio, p.interpolation, p.flip_prob)
+    local_crop = Crop(p.local.size, p.local.crop_scale, p.crop_ratio, p.interpolation, p.flip_prob, p.exact_color)
     local_color = Color(
         p.jitter, p.gray_prob, p.local.blur_prob, p.blur.sigma, p.blur.kernel, p.local.solarize_prob, p.exact_color
     )
