@@ -14,12 +14,13 @@ target network's projection of the aggressive views instead.
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from rsa.data.samples import Samples
 from rsa.data.views import candidate_view_pairs
 from rsa.methods.adaptive_beta import AdaptiveBeta
-from rsa.methods.byol import BYOL, BYOLNetworks, distance
+from rsa.methods.byol import BYOL, BYOLNetworks, distance, unit
 from rsa.methods.method import Method
 from rsa.params.beta import Beta
 from rsa.schedules import SCHEDULES
@@ -72,17 +73,17 @@ class RSA(BYOL):
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:
         """Return the loss of every sample and its two terms before weighting by beta, (B,) in [0, 8]."""
-        (q1, q2), (w1, w2), (a1, a2) = embedded
-        weak = distance(q1, w2) + distance(q2, w1)
-        aggressive = distance(q1, a2) + distance(q2, a1)
+        q = unit(embedded.predictions)
+        weak = distance(q, unit(embedded.weak_targets))
+        aggressive = distance(q, unit(embedded.aggressive_targets))
         beta = self.beta(progress)
         return {"loss": beta * aggressive + (1 - beta) * weak, "weak": weak, "aggressive": aggressive}
 
+    @torch.no_grad()
     def after_backward(self, embedded: Any) -> None:
         """Pass the losses of the aggressive pairs to the adaptive beta."""
         if isinstance(self.beta, AdaptiveBeta):
-            (q1, q2), _, (a1, a2) = embedded
-            self.beta.observe((distance(q1, a2) + distance(q2, a1)).detach())
+            self.beta.observe(distance(unit(embedded.predictions), unit(embedded.aggressive_targets)))
 
     def before_step(self, progress: float) -> dict[str, float | Tensor]:
         """Update the target network; beta is logged to the curve."""

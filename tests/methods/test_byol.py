@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rsa.methods.byol import BYOL, BYOLEmbeddings, distance
+from rsa.methods.byol import BYOL, BYOLEmbeddings, distance, unit
 from rsa.params.document import Params
 from tests.methods.networks import Backbone, images
 from tests.methods.paper import d, numeric_gradient
@@ -57,7 +57,8 @@ def test_loss_of_the_network_equals_the_paper_from_its_own_outputs(method: BYOL)
 def test_distance_of_equal_opposite_and_orthogonal_vectors(scale: float):
     q = torch.tensor([[3.0, 4.0], [3.0, 4.0], [3.0, 4.0]])
     z = scale * torch.tensor([[3.0, 4.0], [-3.0, -4.0], [-4.0, 3.0]])
-    torch.testing.assert_close(distance(q, z), torch.tensor([0.0, 4.0, 2.0]))
+    torch.testing.assert_close(distance(unit((q, q)), unit((z, z))), torch.tensor([0.0, 8.0, 4.0]))
+    torch.testing.assert_close(distance(unit((q, q)), unit((z, q))), torch.tensor([0.0, 4.0, 2.0]))
 
 
 def test_swapping_the_views_swaps_nothing_in_the_loss(method: BYOL):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rsa.data.samples import Samples
 from rsa.methods import build_method, method_class
-from rsa.methods.byol import distance
 from rsa.methods.hard_views import HardViews, iou
 from rsa.params.document import Params
 from rsa.params.hard_views import HardViews as HardViewParams
@@ -48,6 +48,11 @@ def build(name: str, p: HardViewParams, views: Views) -> HardViews:
     method.train()
     method.before_step(0.5)
     return method
+
+
+def distance(q: Tensor, z: Tensor) -> Tensor:
+    """BYOL's, of one view."""
+    return 2 - 2 * F.cosine_similarity(q, z)
 
 
 def candidates_of(name: str, count: int, local: int = 0) -> list[Tensor]:
