@@ -1,6 +1,8 @@
 """Schedules: pure functions of training progress in [0, 1].
 
 `SCHEDULES` names those that params.yaml can ask for as `{schedule: NAME, ...}`; the other keys are the arguments.
+Progress grows with every step. Authors who change a value once an epoch instead are named where the value is used
+(rsa.training.optim, rsa.methods.dino).
 """
 
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Every recipe plans under both engines, and its networks and optimisers build."""
 
+import hashlib
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from dvc.repo import Repo
 
 from engines.plan import plan
 from rsa import methods, recipes
+from rsa.data.views import color_of, crop_of
 from rsa.methods import build_method, control_encoder
 from rsa.models.backbones import build_backbone
 from rsa.models.detectors import build_detector
@@ -132,14 +135,15 @@ def test_colours_are_torchvisions_where_a_recipe_is_a_papers(recipe: Callable[[s
 
 MULTI_CROP = ("imagenet_hard_dino", "imagenet_hard_dino_800", "imagenet_hard_ibot")
 INTERPOLATION = dict.fromkeys(MULTI_CROP, ("bicubic", "bicubic"))  # of crops, in evaluation
-INTERPOLATION["imagenet_hard_simclr"] = ("linear", "bicubic")
+INTERPOLATION |= {"imagenet_hard_simclr": ("linear", "bicubic"), "imagenet_byol": ("bicubic", "bicubic")}
+KERNELS = {"imagenet_hard_simclr": 9, "imagenet_byol": 23}  # px of blurs that are not Pillow's
 
 
 def test_images_are_resized_as_the_authors_do(recipe: Callable[[str], Params]):
     for name in recipes.names():
         p = recipe(name)
         assert (p.views.interpolation, p.evaluation.interpolation) == INTERPOLATION.get(name, ("linear", "linear"))
-        assert p.views.blur.kernel == (9 if name == "imagenet_hard_simclr" else "pillow")
+        assert p.views.blur.kernel == KERNELS.get(name, "pillow")
     assert recipe("imagenet_hard_dino").linear.protocols["dinov2"].crop_interpolation == "bicubic"
 
 
@@ -150,6 +154,53 @@ def test_stl10_is_seen_whole_by_knn_and_in_its_centre_by_the_linear_protocol(rec
     geometry = p.linear.protocols["rsa-small"].geometry
     assert geometry is not None
     assert (geometry.resize, geometry.crop) == (96, 64)
+
+
+def test_byols_own_recipe_has_the_asymmetric_pair_of_its_paper(recipe: Callable[[str], Params]):
+    """Grill et al. 2020, appendix B, and the preset of 1000 epochs; every batch norm of the backbone starts at 1."""
+    p = recipe("imagenet_byol")
+    first, second = (color_of(p.views, view) for view in range(2))
+    assert [(c.blur_prob, c.solarize_prob, c.jitter.prob, c.gray_prob) for c in (first, second)] == [
+        (1, 0, 0.8, 0.2),
+        (0.1, 0.2, 0.8, 0.2),
+    ]
+    assert (first.jitter.brightness, first.jitter.contrast, first.jitter.saturation, first.jitter.hue) == (0.4, 0.4, 0.2, 0.1)
+    assert crop_of(p.views).scale == (0.08, 1.0)
+    byol = p.methods["byol"]
+    rates = byol.optimizer.base_lr, byol.optimizer.weight_decay, byol.ema_start, p.pretrain.epochs, p.pretrain.batch_size
+    assert rates == (0.2, 1.5e-6, 0.996, 1000, 4096)
+    norms = [m for m in build_backbone(p.model).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all(bool((norm.weight == 1).all()) for norm in norms)
+
+
+def test_the_last_norm_of_each_block_starts_at_0_as_in_the_code_of_rsas_authors(recipe: Callable[[str], Params]):
+    backbone = build_backbone(recipe("cifar10").model)
+    zero = {name for name, p in backbone.named_parameters() if p.ndim == 1 and not name.endswith("bias") and not p.any()}
+    assert zero == {f"layer{i}.{j}.bn2.weight" for i in range(1, 5) for j in range(2)}
+
+
+def test_imagenet100_has_the_100_classes_of_cmcs_list(recipe: Callable[[str], Params]):
+    classes = recipe("imagenet100").datasets["imagenet100"].classes
+    assert len(set(classes)) == len(classes) == 100
+    listed = "".join(f"{name}\n" for name in sorted(classes)).encode()
+    assert (
+        hashlib.sha256(listed).hexdigest() == "5ee5db69d488bb799a286d8e181801c3d02798776c1ce9203e5450f64e086e07"
+    )  # of the list's lines, sorted
+
+
+PAPERS = [
+    name for name in recipes.names() if name.startswith("imagenet") or name in ("cifar10", "cifar100", "stl10", "tiny_imagenet")
+]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_head_of_a_papers_recipe_says_where_it_is_from_what_it_costs_and_what_was_run(name: str):
+    head = recipes.text(name).partition("\n\n")[0]
+    for needed in ("Source: ", "Precision: ", "Differences: ", "GPU hours: ", "Run here: ", "Published: "):
+        assert head.count(f"# {needed}") == 1, needed
+    assert re.search(r"https://(arxiv.org|openreview.net)", head)
+    assert re.search(r"https://github.com/\S+", head)
+    assert re.search(r"GPU hours: [\d.]+ for a run", head)
 
 
 def test_every_method_has_a_recipe(recipe: Callable[[str], Params]):

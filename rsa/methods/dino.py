@@ -5,8 +5,8 @@
 
 g: logits of a backbone with a prototype head; H: cross entropy; c: centre of the teacher's logits over the global batch.
 The teacher sees the global views, the student all views. The teacher is the EMA of the student; like the centre, it is
-updated after the optimiser step, as in the authors' code. T_t is warmed up. The prototype layer is frozen for the first
-`freeze_last_layer` fraction of training.
+updated after the optimiser step, as in the authors' code. T_t is warmed up, step by step, where the authors do
+so once an epoch. The prototype layer is frozen for the first `freeze_last_layer` fraction of training.
 """
 
 from itertools import combinations, groupby
@@ -172,5 +172,8 @@ class DINO(Method):
 
 
 def warmed(progress: float, p: WarmedTemperature) -> float:
-    """Interpolate linearly from `start` to `end` over the first `warmup` fraction of training, then return `end`."""
+    """Interpolate linearly from `start` to `end` over the first `warmup` fraction of training, then return `end`.
+
+    It rises at every step; in the authors' code, DINO's and iBOT's, once an epoch.
+    """
     return p.end if progress >= p.warmup else schedules.linear(progress / p.warmup, p.start, p.end)

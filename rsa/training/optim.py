@@ -55,7 +55,11 @@ def peak(p: Optimizer, pretrain: Pretrain) -> float:
 
 
 def learning_rate(p: Optimizer, pretrain: Pretrain, progress: float) -> float:
-    """Return the learning rate: linear warmup to the peak, then half a cosine to 0 (AdamW: to end_lr)."""
+    """Return the learning rate: linear warmup to the peak, then half a cosine to 0 (AdamW: to end_lr).
+
+    It follows the step, as in the code of RSA's authors for ImageNet, of DINO's, iBOT's, MoCo v3's and Barlow Twins'. RSA's for
+    small images and SimSiam's lower it once an epoch.
+    """
     end = p.end_lr if isinstance(p, AdamW) else 0.0
     return warmup_cosine(progress, pretrain.warmup_epochs / pretrain.epochs, peak(p, pretrain), end)
 

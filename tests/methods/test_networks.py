@@ -16,6 +16,8 @@ from rsa.methods.ibot import IBOT, masked
 from rsa.methods.method import Method
 from rsa.models.heads import PrototypeHead
 from rsa.params.document import Params
+from rsa.params.optimizer import AdamW
+from rsa.training.optim import build_optimizer
 from tests.methods.networks import Backbone, images
 from tests.methods.sections import DEEP, SECTIONS, section
 
@@ -41,6 +43,10 @@ def views_of(name: str, count: int = 8) -> list[torch.Tensor]:
     return images(count, {"rsa": 4, "supervised": 1}.get(name, 2))
 
 
+ADAMW = AdamW(
+    name="adamw", base_lr=1e-3, end_lr=1e-5, betas=(0.9, 0.999), weight_decay=0.04, end_weight_decay=0.4,
+    decay_all=False, clip_each=None, clip_norm=None,
+)  # fmt: skip
 TARGETS = ("target_", "teacher_")
 
 
@@ -228,6 +234,33 @@ def test_projectors_have_the_authors_trained_parameters(name: str, keys: str):
     normed = name in ("simclr", "simsiam", "moco_v3")
     assert torch.allclose(out.mean(0), torch.zeros(8), atol=1e-5) == normed
     assert torch.allclose(out.std(0, correction=0), torch.ones(8), atol=1e-2) == normed
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("byol", "0.weight 0.bias 1.weight 1.bias 3.weight"),
+        ("rsa", "0.weight 0.bias 1.weight 1.bias 3.weight"),
+        ("simsiam", "0.weight 1.weight 1.bias 3.weight 3.bias"),
+        ("moco_v3", "0.weight 1.weight 1.bias 3.weight"),
+    ],
+)
+def test_predictors_have_the_authors_biases(name: str, keys: str):
+    """Last layer: a bias in SimSiam's alone. First layer, before a norm: one in RSA's code alone."""
+    assert " ".join(key for key, _ in build(name).predictor.named_parameters()) == keys
+
+
+def test_ibots_mask_token_is_decayed_as_a_matrix():
+    """In the authors' code it is a parameter (1, D), and all but vectors and biases are decayed."""
+    method = build("ibot")
+    decayed = {
+        id(p)
+        for group in build_optimizer(method.parameters(), (), ADAMW).param_groups
+        if group["weight_decay"]
+        for p in group["params"]
+    }
+    assert {key for key, p in method.named_parameters() if "mask_token" in key and id(p) in decayed} == {"mask_token"}
+    assert not any(id(p) in decayed for p in method.parameters() if p.ndim == 1)
 
 
 def test_moco_v3s_predictor_ends_in_a_norm_only_on_request():
