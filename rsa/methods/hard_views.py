@@ -113,10 +113,11 @@ class HardViews(Method):
         picked = []
         for part in range(self.views_per_candidate):
             candidates = views[part * count : (part + 1) * count]
+            sizes = [view.shape for view in candidates]  # those of one size are contiguous
+            stacks = {size: torch.stack([view for view in candidates if view.shape == size]) for size in dict.fromkeys(sizes)}
             for place, number in enumerate(numbers):
-                size = candidates[self.all_combinations[0][place]].shape
-                same = [i for i, view in enumerate(candidates) if view.shape == size]  # contiguous
-                view = torch.stack([candidates[i] for i in same])[number - same[0], rows]
+                size = sizes[self.all_combinations[0][place]]
+                view = stacks[size][number - sizes.index(size), rows]
                 picked.append(view.contiguous(memory_format=torch.channels_last))
         return picked
 

@@ -35,6 +35,10 @@ RESTARTS = 3  # restarts after a process has died, before the run fails
 GRACE = 120  # seconds for writing a checkpoint after SIGTERM
 # torch 2.11 cannot be told: there it is always 30 seconds.
 GRACE_SETTING: dict[str, Any] = {"shutdown_timeout": GRACE} if "shutdown_timeout" in signature(LaunchConfig).parameters else {}
+ENVIRONMENT = {  # of all processes of a run, unless it is set
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # else a restarted worker may hang
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # else each rank warns that it looks for unused parameters: rsa.training.forward says why
+}
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 ERROR_FILE = "ended"  # file in the run's folder with the reason why a rank ended the run, which an exit code cannot carry
 
@@ -77,7 +81,7 @@ def launch(p: Pretrain, r: Runtime, folder: Path, function: Callable[..., None],
     note = folder / ERROR_FILE
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text("")  # created before the ranks start: NFS may cache that a file is missing
-    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # else a restarted worker may hang
+    os.environ |= ENVIRONMENT | os.environ
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         if nodes == 1:
@@ -197,7 +201,7 @@ def is_other_node() -> bool:
 
 def exec_torchrun(r: Runtime) -> None:
     """Replace this process by the torchrun of a non-leading node; does not return."""
-    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    os.environ |= ENVIRONMENT | os.environ
     command = torchrun(r)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.execv(command[0], command)

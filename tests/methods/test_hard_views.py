@@ -298,6 +298,22 @@ def test_choices_to_look_at_are_those_that_are_trained_on(name: str, tiny: Param
     assert found["score_all"] == pytest.approx(selection.losses.mean(0).tolist())
 
 
+def test_candidates_are_stacked_once_whatever_is_picked(tiny: Params, monkeypatch: pytest.MonkeyPatch):
+    """One copy of the global views and one of the local ones, not one for each place of a combination."""
+    local = LocalViews(count=6, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
+    method = build("dino", hard(4, 8), tiny.views.model_copy(update={"local": local}))
+    views = [torch.randn(COUNT, 3, size, size) for size in [16] * 4 + [8] * 8]
+    numbers = torch.tensor(method.all_combinations[:: len(method.all_combinations) // COUNT][:COUNT]).T
+    stacked: list[int] = []
+    stack = torch.stack
+    monkeypatch.setattr(torch, "stack", lambda tensors: stacked.append(len(tensors)) or stack(tensors))
+    picked = method.pick(views, numbers)
+    assert stacked == [4, 8]
+    for place, view in enumerate(picked):
+        for sample in range(COUNT):
+            assert torch.equal(view[sample], views[int(numbers[place, sample])][sample])
+
+
 def test_without_a_choice_there_is_nothing_to_look_at(tiny: Params):
     assert build("byol", hard(2), tiny.views).choices(candidates_of("byol", 2), samples(2)) is None
 
