@@ -36,6 +36,20 @@ COUNT = click.IntRange(min=1)
     required=True,
     help="What one GPU reaches in training: images/s by `rsa doctor`, times the table's GFLOP per image, over 1000.",
 )
+@click.option(
+    "--launch-ms",
+    type=click.FloatRange(min=0),
+    metavar="MS",
+    default=0.0,
+    help="Time in which the CPU launches a step's kernels: bounds the steps of small networks on a GPU.",
+)
+@click.option(
+    "--exchange-us",
+    type=click.FloatRange(min=0),
+    metavar="US",
+    default=0.0,
+    help="Time of one exchange between ranks, for which batch norms wait.",
+)
 @click.option("--images", type=COUNT, metavar="N", required=True, help="Images of the training split.")
 @click.option("--image-bytes", type=POSITIVE, metavar="BYTES", required=True, help="Mean size of an encoded image.")
 @click.option(
@@ -53,6 +67,8 @@ def scaling(
     gpus: tuple[int, ...],
     gpus_per_node: int,
     tflops: float,
+    launch_ms: float,
+    exchange_us: float,
     images: int,
     image_bytes: float,
     name_length: int,
@@ -79,5 +95,5 @@ def scaling(
     names = [method] if method else p.trained
     for name in names if candidates else ():
         p = with_hard_views(p, name, candidates)
-    given = Given(images, image_bytes, name_length, gpus_per_node, tflops)
+    given = Given(images, image_bytes, name_length, gpus_per_node, tflops, launch_ms / 1e3, exchange_us / 1e6)
     print("\n\n".join(table(p, name, given, gpus) for name in names))

@@ -32,6 +32,7 @@ class Counts:
     states: int  # of the optimiser, per trained weight
     forward_channels: int  # of all batch norms in a step, every time one runs
     backward_channels: int
+    norms: int  # runs of batch norms in a step, forward and backward: each is one exchange between ranks
 
 
 def count(p: Params, name: str) -> Counts:
@@ -97,19 +98,21 @@ def _kept_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
 
 
 @contextmanager
-def _norm_channels(model: nn.Module) -> Iterator[Callable[[], tuple[int, int]]]:
-    """Count the channels of batch norms run in train mode inside the context: (forward, also backward)."""
-    channels = [0, 0]
+def _norm_channels(model: nn.Module) -> Iterator[Callable[[], tuple[int, int, int]]]:
+    """Count the channels of batch norms run in train mode inside the context, forward and backward, and the runs of both."""
+    channels, runs = [0, 0], 0
 
     def note(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal runs
         if norm.training:
+            runs += 2 if output.requires_grad else 1
             channels[0] += inputs[0].shape[1]
             channels[1] += inputs[0].shape[1] if output.requires_grad else 0
 
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     handles = [norm.register_forward_hook(note) for norm in norms]
     try:
-        yield lambda: (channels[0], channels[1])
+        yield lambda: (channels[0], channels[1], runs)
     finally:
         for handle in handles:
             handle.remove()

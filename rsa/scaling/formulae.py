@@ -56,6 +56,14 @@ def images_per_second(step_flop: float, flop_per_second: float) -> float:
     return flop_per_second / step_flop
 
 
+def step_seconds(images: float, rate: float, launches: float, exchanges: int, exchange: float) -> float:
+    """Seconds of a step: computing `images` at `rate`, or launching its kernels if that takes longer, and then the exchanges.
+
+    Batch norms wait for each of their exchanges; that of gradients is hidden behind the backward pass.
+    """
+    return max(images / rate, launches) + exchanges * exchange
+
+
 # ---- checkpoints and ranks ------------------------------------------------------------------------
 
 

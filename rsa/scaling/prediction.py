@@ -19,6 +19,7 @@ from rsa.scaling.formulae import (
     ring_bytes,
     sample_bytes,
     shard_bytes,
+    step_seconds,
     touched,
 )
 from rsa.training.checkpoint import KEPT
@@ -33,6 +34,8 @@ class Given:
     name_length: int  # bytes of the longest member's name in a shard
     gpus_per_node: int
     tflops: float  # that one GPU reaches in training
+    launches: float = 0.0  # seconds in which the CPU launches a step's kernels
+    exchange: float = 0.0  # seconds of one exchange between ranks
 
 
 def table(p: Params, name: str, given: Given, gpus: Sequence[int]) -> str:
@@ -55,8 +58,9 @@ def predict(p: Params, counts: Counts, given: Given, gpus: int) -> dict[str, flo
     batch, nodes = p.pretrain.batch_size, -(-gpus // given.gpus_per_node)
     steps_per_epoch = given.images // batch
     rate = images_per_second(counts.flop, 1e12 * given.tflops)
-    step_seconds = batch / gpus / rate
-    epoch_seconds = steps_per_epoch * step_seconds
+    exchanges = counts.norms if gpus > 1 else 0
+    seconds = step_seconds(batch / gpus, rate, given.launches, exchanges, given.exchange)
+    epoch_seconds = steps_per_epoch * seconds
     each = sample_bytes(given.image_bytes)
     if p.shards.samples_per_shard is not None:
         per_shard = p.shards.samples_per_shard
@@ -67,14 +71,14 @@ def predict(p: Params, counts: Counts, given: Given, gpus: int) -> dict[str, flo
     shard = shard_bytes(min(per_shard, given.images) * each)
     dataset = given.images * each
     checkpoint = checkpoint_bytes(counts.parameters, counts.buffers, counts.trained, counts.states)
-    interval = checkpoint_interval(p.runtime.checkpoint.steps, p.runtime.checkpoint.minutes, step_seconds)
+    interval = checkpoint_interval(p.runtime.checkpoint.steps, p.runtime.checkpoint.minutes, seconds)
     gradients = gradient_bytes(counts.trained)
     at_once = batch / gpus / p.pretrain.accumulate
     memory = memory_bytes(counts.parameters, counts.trained, counts.states, gpus, counts.activations, at_once)
     return {
         "GFLOP of a step per image": counts.flop / 1e9,
         "images/s, one GPU": rate,
-        "seconds of a step": step_seconds,
+        "seconds of a step": seconds,
         f"hours of {p.pretrain.epochs} epochs": p.pretrain.epochs * epoch_seconds / 3600,
         "shards": shards,
         "MB of a shard": shard / 1e6,
@@ -91,7 +95,8 @@ def predict(p: Params, counts: Counts, given: Given, gpus: int) -> dict[str, flo
         "GB of checkpoints kept": KEPT * checkpoint / 1e9,
         "MB all-reduced in a step: gradients": gradients / 1e6,
         "MB exchanged in a step: batch norms": batch_norm_bytes(counts.forward_channels, counts.backward_channels) / 1e6,
-        "MB/s sent by a GPU for gradients": ring_bytes(gradients, gpus) / step_seconds / 1e6,
+        "exchanges of batch norms in a step": exchanges,
+        "MB/s sent by a GPU for gradients": ring_bytes(gradients, gpus) / seconds / 1e6,
         "GB of memory of a GPU": memory / 1e9,
         "  of which for the backward pass": counts.activations * at_once / 1e9,
     }

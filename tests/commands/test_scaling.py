@@ -17,6 +17,8 @@ def test_a_column_is_printed_for_each_number_of_gpus() -> None:
     assert lines[0] == "| rsa, 1,000 images | 1 GPUs | 8 GPUs |"
     assert lines[2].startswith("| operations over those of the plain method | 1.7")
     assert {line.count("|") for line in lines} == {4}
+    slow = scaling("--method", "byol", "--gpus", "1", "--launch-ms", "70", "--exchange-us", "5").stdout
+    assert "| seconds of a step | 0.07 |" in slow  # launches take longer than computing, and one GPU exchanges nothing
 
 
 @pytest.mark.parametrize(

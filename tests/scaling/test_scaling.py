@@ -156,7 +156,7 @@ def test_ranks_send_the_predicted_bytes(method: tuple[str, Method], tiny_params:
         monkeypatch.setattr(distributed, "_gather_into", lambda out, x: sent.append(x.nbytes) or out.copy_(x.repeat(WORLD)))
         synchronize(model)
         take_step(tiny_params, model)
-        norms = sum(sent)
+        norms, exchanges = sum(sent), len(sent)
         sent.clear()
         gradients = sum(bytes_of_buckets(model))
     finally:
@@ -164,6 +164,7 @@ def test_ranks_send_the_predicted_bytes(method: tuple[str, Method], tiny_params:
     counts = counting.count(tiny_params, name)
     assert gradients == formulae.gradient_bytes(counts.trained)
     assert norms == formulae.batch_norm_bytes(counts.forward_channels, counts.backward_channels)
+    assert exchanges == counts.norms
 
 
 def test_a_ring_sends_each_part_to_everyone_but_its_owner_twice():
@@ -205,3 +206,8 @@ def test_predictions_scale(tiny_params: Params):
     assert two["shards"] == four["shards"] == 5
     assert four["GB from S3 in all, all nodes"] == 2 * two["GB from S3 in all, all nodes"]  # two nodes of two
     assert all(np.isfinite(value) for value in two.values())
+    slow = prediction.Given(1000, 500.5, 24, 2, 0.001, launches=60.0, exchange=0.5)
+    one, four = (prediction.predict(tiny_params, counts, slow, gpus) for gpus in (1, 4))
+    assert one["seconds of a step"] == 60  # bound by launches, and there is nobody to exchange with
+    assert four["seconds of a step"] == 60 + 0.5 * counts.norms
+    assert four["exchanges of batch norms in a step"] == counts.norms
