@@ -1,8 +1,8 @@
 """Stage `report`: compare the methods of the experiment.
 
 out/: report.md, report.html (the same, whole in one file), scores.csv (every score of every seed),
-missing.csv (files that it leaves out, as they are missing, damaged or stale), experiment.yaml (the params that it was made with),
-figures/, plots/ (of all runs, for `dvc plots`)
+missing.csv (files that it leaves out, as they are missing, damaged or stale), metrics.json (means and differences, for
+`dvc metrics`), experiment.yaml (the params that it was made with), figures/, plots/ (of all runs, for `dvc plots`)
 """
 
 import shutil
@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.stage import run
+from pipeline.stage import run, write_json
 from rsa import provenance
 from rsa.params.document import Document
 from rsa.params.sections import read_document
 from rsa.reporting.figures.gallery import draw_figures
 from rsa.reporting.html import page
 from rsa.reporting.leftovers import LEFTOVERS, put_aside
+from rsa.reporting.metrics import metrics
 from rsa.reporting.plots import write_plots
 from rsa.reporting.report import render
 from rsa.reporting.results import Missing, Results, read_scores
@@ -39,6 +40,7 @@ def report(experiment: Path, scores: Path, runs: Path, out: Path) -> None:
     pd.DataFrame([*made.missing, *found.missing], columns=Missing._fields).to_csv(
         out / "missing.csv", index=False, lineterminator="\n"
     )
+    write_json(out / "metrics.json", metrics(results))
     text = render(p, found, results, made, figures, provenance.commit())
     (out / "report.md").write_text(text)
     (out / "report.html").write_text(page(text, out))

@@ -122,7 +122,7 @@ def command_lines(page: Path) -> Iterator[list[str]]:
     text = page.read_text()
     lines = [line for block in blocks(page) if not block.language for line in block.text.splitlines()]
     for line in (*lines, *re.findall(r"`([^`\n]+)`", FENCE.sub("", text))):
-        for part in re.split(r"&&|\|", line.split(" #")[0]):
+        for part in re.split(r" && | \| ", line.split(" #")[0]):
             if re.match(r"(\w+\$ |[A-Z_]+=\S+ |\s)*(python|make|dvc|pytest) ", part):
                 words = shlex.split(part)
                 yield words[next(i for i, word in enumerate(words) if word in ("python", "make", "dvc", "pytest")) :]

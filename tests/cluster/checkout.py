@@ -30,7 +30,7 @@ FLAGS = (
     OUT,
 )
 FILES = ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles", "requirements.lock")
-PLACEHOLDERS = ("live/metrics/none.json", "weights/none")
+PLACEHOLDERS = ("weights/none",)
 
 
 class Checkout:

@@ -18,13 +18,14 @@ from ruamel.yaml import YAML
 from tests.engines.imports import ROOT
 
 AS_THEY_ARE = (
-    "Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles", "engines", "live/metrics/none.json", "weights/none",
+    "Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles", "engines", "weights/none",
     "pipeline/__init__.py", "pipeline/code.py", "pipeline/stage.py", "pipeline/watch.py", "pipeline/work.py",
     "pipeline/finished.py", "rsa/__init__.py", "rsa/fingerprint.py", "rsa/file_locks.py", "rsa/origin.py", "rsa/params",
     "rsa/provenance.py", "rsa/data/__init__.py",
     "rsa/data/files.py", "rsa/reporting/__init__.py", "rsa/reporting/grid.py", "rsa/reporting/leftovers.py",
     "rsa/reporting/report.css",
 )  # fmt: skip
+OUTS = {"shard": ["first", "manifest.json"], "report": ["report.md", "metrics.json"]}  # below a folder that is an output
 STAGE = '''"""The toy of stage `{name}`."""
 
 from pathlib import Path
@@ -106,7 +107,7 @@ def toy_stage(name: str, body: dict[str, Any]) -> str:
     prepare = ""
     if name == "report":
         imports, prepare = OF_REPORT, ", prepare=put_leftovers_aside"
-    outs = ["first", "manifest.json"] if name == "shard" else outs_below(body)
+    outs = OUTS.get(name) or outs_below(body)
     return STAGE.format(name=name, imports=imports, signature=signature, version=version, outs=outs, prepare=prepare)
 
 

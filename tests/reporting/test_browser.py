@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,10 +12,10 @@ from rsa.reporting.html import page
 from rsa.reporting.report import render
 from rsa.reporting.results import Results, Scores
 from rsa.reporting.runs import read_runs
+from tests.browser import CHROMIUM, dumped
 from tests.reporting.experiment import manifest as full_manifest
 from tests.reporting.figures.recordings import METHODS, experiment, score_table, write_everything
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TASKS = [("digits", "knn"), ("digits", "sklearn"), *(("photo_tiles", task) for task in ("knn", "sklearn", "1_shot", "5_shot"))]
 MEASURE = """<script>
 const cut = [];
@@ -35,21 +33,13 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or goog
 def measured(text: str, folder: Path, width: int) -> list[object]:
     """Return what the script in the page measures in a window of `width` px."""
     (folder / "page.html").write_text(text)
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
     # Headless windows are at least 500 px wide: a frame of the width that is wanted shows the page.
     frame = f'<iframe id="f" src="page.html" style="border:0;width:{width}px;height:900px"></iframe>'
     script = (
         "<script>f.onload = () => document.body.textContent = f.contentDocument.getElementById('measured').textContent</script>"
     )
     (folder / "frame.html").write_text(f"<!DOCTYPE html><body>{frame}{script}</body>")
-    command = [
-        str(CHROMIUM),
-        *flags,
-        "--allow-file-access-from-files",
-        "--virtual-time-budget=5000",
-        f"file://{folder}/frame.html",
-    ]
-    made = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    made = dumped(folder / "frame.html", folder)
     found = re.search(r"<body>(.*?)</body>", made, re.DOTALL)
     assert found is not None, made
     return list(json.loads(found[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")))

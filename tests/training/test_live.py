@@ -1,7 +1,6 @@
 """What can be seen of a run while it goes, also after it was killed."""
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
@@ -49,7 +48,6 @@ def test_the_live_curve_of_a_continued_run_has_every_step_once(curve: Curve):
         assert [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)] == [
             (step, pytest.approx(1 / step)) for step in range(1, 76)
         ]
-    assert json.loads(Path("live/metrics/rsa_s0.json").read_text()) == {"step": 75, "loss": 1 / 75, "lr": 0.75}
     live.close()  # else TensorBoard's thread may write when the test has left its folder
 
 
