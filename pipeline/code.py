@@ -13,6 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.inputs import require_inputs
 from rsa.fingerprint import ROOT, fingerprint
 from rsa.params.document import Params, without_paths
 from rsa.params.load import load
@@ -54,12 +55,13 @@ def main() -> None:
     """Replace the folder atomically, or leave it unchanged if params.yaml or a source is invalid."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.code", description="Write what code each stage runs.")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="(default: %(default)s)")
-    parser.add_argument("--check", action="store_true", help="Only validate params.yaml.")
+    parser.add_argument("--check", action="store_true", help="Only validate params.yaml, and look for the files that it names.")
     parser.add_argument("--out", type=Path, default=Path("code"), help="(default: %(default)s)")
     flags = parser.parse_args()
     new = flags.out.parent / f".{flags.out.name}.partial"
     try:
         p = load(flags.params)
+        require_inputs(p, flags.params, unless_made=not flags.check)
         if flags.check:
             return
         shutil.rmtree(new, ignore_errors=True)

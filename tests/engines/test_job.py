@@ -109,3 +109,14 @@ def test_snakemake_validates_all_of_params_before_anything_runs(built: Project) 
     assert "robustnes" in printed
     assert "Traceback" not in printed
     assert built.ran() == []
+
+
+def test_both_engines_look_for_raw_data_before_anything_runs(written: Project) -> None:
+    """A line for each, with its key and the names that are near; nothing is planned."""
+    (written.folder / "raw/digits").rename(written.folder / "raw/digitz")
+    said = "params.yaml: datasets.digits.raw: raw/digits does not exist (did you mean digitz?): put it there, or correct the key"
+    printed = written.snakemake("--dry-run", fails=True)
+    assert said in printed
+    assert not {"Job stats:", "Traceback"} & set(printed.splitlines())
+    assert f"code: error: {said}" in written.dvc("repro", fails=True).splitlines()
+    assert written.ran() == []

@@ -19,9 +19,9 @@ from tests.engines.imports import ROOT
 
 AS_THEY_ARE = (
     "Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles", "engines", "weights/none",
-    "pipeline/__init__.py", "pipeline/code.py", "pipeline/stage.py", "pipeline/watch.py", "pipeline/work.py",
-    "pipeline/finished.py", "rsa/__init__.py", "rsa/fingerprint.py", "rsa/file_locks.py", "rsa/origin.py", "rsa/params",
-    "rsa/provenance.py", "rsa/data/__init__.py",
+    "pipeline/__init__.py", "pipeline/code.py", "pipeline/inputs.py", "pipeline/portable.py", "pipeline/stage.py",
+    "pipeline/watch.py", "pipeline/work.py", "pipeline/finished.py", "rsa/__init__.py", "rsa/fingerprint.py",
+    "rsa/file_locks.py", "rsa/origin.py", "rsa/params", "rsa/provenance.py", "rsa/data/__init__.py",
     "rsa/data/files.py", "rsa/reporting/__init__.py", "rsa/reporting/grid.py", "rsa/reporting/leftovers.py",
     "rsa/reporting/report.css",
 )  # fmt: skip
