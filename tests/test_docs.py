@@ -1,6 +1,7 @@
 """README and docs do what they say: recipes are followed literally in a copy of the project, links and commands exist."""
 
 import importlib
+import itertools
 import json
 import re
 import shlex
@@ -123,9 +124,9 @@ def command_lines(page: Path) -> Iterator[list[str]]:
     lines = [line for block in blocks(page) if not block.language for line in block.text.splitlines()]
     for line in (*lines, *re.findall(r"`([^`\n]+)`", FENCE.sub("", text))):
         for part in re.split(r" && | \| ", line.split(" #")[0]):
-            if re.match(r"(\w+\$ |[A-Z_]+=\S+ |\s)*(python|make|dvc|pytest) ", part):
+            if re.match(r"(\w+\$ |[A-Z_]+=\S+ |\s)*(python|make|dvc|pytest|snakemake) ", part):
                 words = shlex.split(part)
-                yield words[next(i for i, word in enumerate(words) if word in ("python", "make", "dvc", "pytest")) :]
+                yield words[next(i for i, word in enumerate(words) if word in ("python", "make", "dvc", "pytest", "snakemake")) :]
 
 
 def check_command(words: list[str]) -> None:
@@ -166,6 +167,16 @@ def test_commands_exist(page: Path):
             check_command(words)
         except (AssertionError, click.ClickException) as why:
             pytest.fail(f"{shlex.join(words)}: {getattr(why, 'message', why)}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_git_ignores_what_commands_leave(page: Path):
+    left = [
+        word for words in command_lines(page) for flag, word in itertools.pairwise(words) if flag in ("--out", "--report", "pack")
+    ]
+    for name in left:
+        ignored = subprocess.run(["git", "check-ignore", "--quiet", "--no-index", f"{name}/x"], cwd=ROOT).returncode == 0
+        assert ignored or re.search(r"[A-Z]{3,}", name), f"{name}: .gitignore must have what a command of {page.name} leaves"
 
 
 # ---- params and recipes --------------------------------------------------------------------------

@@ -22,7 +22,7 @@ Comments = dict[Path, str]
 def comments_of(defaults: str) -> Comments:
     """The comment beside each key of recipes/defaults.yaml; of a key that several entries of a catalogue have, the first."""
     comments: Comments = {}
-    for mapping, key, path, entry_kind in _keys(YAML().load(defaults)):
+    for mapping, key, path, entry_kind in keys(YAML().load(defaults)):
         if token := mapping.ca.items.get(key, (None, None, None))[2]:
             for place in _places(path, entry_kind):
                 comments.setdefault(place, token.value.partition("\n")[0].removeprefix("# "))
@@ -40,13 +40,13 @@ def dump(document: CommentedMap) -> str:
     return "".join(f"\n{line}" if line[0].isalpha() else line for line in lines)
 
 
-def _keys(node: Values, path: Path = (), entry_kind: str | None = None) -> Iterator[tuple[Any, str, Path, str | None]]:
+def keys(node: Values, path: Path = (), entry_kind: str | None = None) -> Iterator[tuple[Any, str, Path, str | None]]:
     """Every key: the mapping that has it, the key, its path, and the kind of the entry that it is in."""
     for key, value in node.items():
         here = (*path, key)
         yield node, key, here, entry_kind
         if isinstance(value, dict):
-            yield from _keys(value, here, _entry_kind(here, value, entry_kind))
+            yield from keys(value, here, _entry_kind(here, value, entry_kind))
 
 
 def _entry_kind(path: Path, value: Any, outer: str | None) -> str | None:
