@@ -87,6 +87,9 @@ onerror:
     restore_order(recorded_before, stages)
 
 
+report: "engines/report/start.rst"
+
+
 # `snakemake --report FILE` includes the report and its figures. Only then are they outputs of a rule: otherwise Snakemake would
 # delete files managed by DVC before a run.
 shown = any(argument.partition("=")[0] == "--report" for argument in sys.argv)
@@ -104,9 +107,14 @@ if shown:
         input:
             marker("report"),
         output:
-            report("reports/report.html", category="Report"),
-            report("reports/scores.csv", category="Report"),
-            report(directory("reports/figures"), patterns=["{figure}.svg"], category="Figures"),
+            report("reports/report.html", category="Report", caption="engines/report/page.rst"),
+            report("reports/scores.csv", category="Report", caption="engines/report/scores.rst"),
+            report(
+                directory("reports/figures"),
+                patterns=["{figure}.svg"],
+                category="Figures",
+                caption="engines/report/figure.rst",
+            ),
 
 
 # Every name of a stage, and of an entry of dvc.yaml, is a target: `snakemake pretrain@rsa-0`, `snakemake pretrain`.

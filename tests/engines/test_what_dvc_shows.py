@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -97,3 +98,24 @@ def test_a_live_curve_can_be_seen_and_makes_nothing_stale(built: Project):
     assert [(point["step"], point["loss"]) for point in plot["data"]["values"]] == [("1", "4.5"), ("2", "4.25")]
     assert "up to date" in built.dvc("status")
     assert built.call("git", "status", "--porcelain", "--", "live") == ""
+
+
+@pytest.mark.slow
+def test_snakemakes_report_says_what_it_shows(built: Project, tmp_path: Path):
+    """The page of `snakemake --report` has the start text, a caption for each of its files, and the files themselves."""
+    reports = built.folder / "reports"
+    (reports / "figures").mkdir()
+    (reports / "report.html").write_text("<!DOCTYPE html><title>toy</title>")
+    (reports / "scores.csv").write_text("method,value\nbyol,80\n")
+    (reports / "figures/scores.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    built.dvc("commit", "--force", "--quiet", "report")
+    built.snakemake("--report", str(tmp_path / "page.zip"))
+    with zipfile.ZipFile(tmp_path / "page.zip") as archive:
+        (page,) = (name for name in archive.namelist() if name.endswith("report.html") and "data" not in name)
+        text = archive.read(page).decode()
+        names = {Path(name).name for name in archive.namelist()}
+    for caption in sorted((ROOT / "engines/report").glob("*.rst")):
+        assert " ".join(caption.read_text().replace("**", "").split()[:4]) in " ".join(re.sub(r"<[^>]*>", "", text).split()), (
+            caption
+        )
+    assert {"report.html", "scores.csv", "scores.svg"} <= names

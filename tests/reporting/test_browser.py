@@ -1,4 +1,4 @@
-"""The report's page in a browser: nothing is cut off on a screen or a phone."""
+"""The report's page in a browser: nothing is cut off or lies over anything else, on a screen or a phone."""
 
 import json
 import re
@@ -23,6 +23,11 @@ for (const details of document.querySelectorAll("details")) details.open = true;
 for (const box of document.querySelectorAll("body, .table, figure, nav, main"))
   if (box.scrollWidth > box.clientWidth + 1)
     cut.push(`${box.className || box.tagName}: ${box.innerText.slice(0, 60)} (${box.scrollWidth} > ${box.clientWidth})`);
+const boxes = [...document.querySelectorAll("nav, main > *, figure > *")].map(box => [box, box.getBoundingClientRect()]);
+for (const [box, at] of boxes)
+  for (const [other, there] of boxes)
+    if (box.parentNode === other.parentNode && box !== other && at.top <= there.top && at.bottom > there.top + 1 && there.height)
+      cut.push(`${box.innerText.slice(0, 60)} lies over ${other.innerText.slice(0, 60)}`);
 document.body.innerHTML = "<pre id=measured></pre>";
 document.getElementById("measured").textContent = JSON.stringify(cut);
 </script>"""
@@ -46,7 +51,7 @@ def measured(text: str, folder: Path, width: int) -> list[object]:
 
 
 @pytest.mark.parametrize("methods", [METHODS[:2], METHODS], ids=["two methods", "eight methods"])
-def test_nothing_is_cut_off(tiny: Params, tmp_path: Path, methods: list[str]):
+def test_nothing_is_cut_off_or_overlaps(tiny: Params, tmp_path: Path, methods: list[str]):
     p = experiment(tiny, methods, [0, 1, 2])
     write_everything(tmp_path, p)
     table = score_table(methods, [0, 1, 2], TASKS).assign(settings="a", file="scores/byol/s0/probe.json")
@@ -62,3 +67,5 @@ def test_nothing_is_cut_off(tiny: Params, tmp_path: Path, methods: list[str]):
         assert (width, measured(text.replace("</body>", f"{MEASURE}</body>"), tmp_path, width)) == (width, [])
     wide = text.replace("</main>", "<div class='table'><table><tr><td>" + "x" * 500 + "</table></div></main>")
     assert measured(wide.replace("</body>", f"{MEASURE}</body>"), tmp_path, 1100) != []
+    over = text.replace("<h2", "<h2 style='margin-top: -3rem'", 1)
+    assert "lies over" in str(measured(over.replace("</body>", f"{MEASURE}</body>"), tmp_path, 1100))
