@@ -39,12 +39,6 @@ class Checkpoint(Section):
     minutes: Positive
 
 
-class Logging(Section):
-    """Logging during training."""
-
-    tensorboard: bool
-
-
 class Runtime(Section):
     """Devices, processes, threads, checkpoints and logs."""
 
@@ -60,4 +54,4 @@ class Runtime(Section):
     checkpoint: Checkpoint
     timeout_minutes: Positive
     snapshots: Annotated[list[Fraction], Field(min_length=1)]
-    logging: Logging
+    logging: list[Literal["tensorboard", "wandb", "mlflow"]]

@@ -1,56 +1,42 @@
-"""Live monitoring of a run: its curve under live/, and TensorBoard's event files.
+"""Live monitoring of a run: its curve under live/, and what trackers of experiments get of it.
 
-Neither is a stage output, and both derive from curve.csv: live/curves/NAME.csv is a link to the curve.csv of the run,
-and the event files are written from it. A resumed run therefore has no gaps and no duplicate points here either.
+None is a stage output, and all derive from curve.csv: live/curves/NAME.csv is a link to the curve.csv of the run, and
+trackers begin with its rows. A resumed run therefore has no gaps and no duplicate points here either.
 """
 
 import csv
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rsa.training.curve import Row
+from rsa.training.trackers import TRACKERS
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
-LIVE, TENSORBOARD = Path("live/curves"), Path("logs/tensorboard")
+LIVE = Path("live/curves")
 
 
 class Live:
     """The live files of the run `name`; its curve at `curve` has been truncated to the step where the run resumes."""
 
-    def __init__(self, name: str, curve: Path, *, tensorboard: bool) -> None:
+    def __init__(self, name: str, curve: Path, trackers: Sequence[str]) -> None:
         self.curve = LIVE / f"{name}.csv"
         self.curve.parent.mkdir(parents=True, exist_ok=True)
         self.curve.unlink(missing_ok=True)
         self.curve.symlink_to(curve.resolve())
-        self.events = _events(TENSORBOARD / name, curve) if tensorboard else None
+        self.trackers = [TRACKERS[each](name) for each in trackers]
+        self.show(_rows(curve) if trackers else [])
 
     def show(self, rows: list[Row]) -> None:
         """Publish new rows, which are already in the curve."""
-        if self.events is not None:
-            _add(self.events, rows)
+        for tracker in self.trackers:
+            tracker.add(rows)
 
     def close(self) -> None:
-        """Remove the link at the end of the run, whose outputs replace it; TensorBoard's files stay."""
+        """Remove the link at the end of the run, whose outputs replace it; what trackers have stays."""
         self.curve.unlink(missing_ok=True)
-        if self.events is not None:
-            self.events.close()
+        for tracker in self.trackers:
+            tracker.close()
 
 
-def _events(folder: Path, curve: Path) -> "SummaryWriter":
-    from torch.utils.tensorboard import SummaryWriter  # slow to import
-
-    shutil.rmtree(folder, ignore_errors=True)  # from an earlier attempt, some steps of which may be repeated
-    writer = SummaryWriter(str(folder))
+def _rows(curve: Path) -> list[Row]:
     with curve.open() as file:
-        _add(writer, [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)])
-    return writer
-
-
-def _add(writer: "SummaryWriter", rows: list[Row]) -> None:
-    for row in rows:
-        for name, value in row.items():
-            if name != "step":
-                writer.add_scalar(name, value, int(row["step"]))
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

@@ -61,7 +61,7 @@ class Run:
         self.progress = ProgressDisplay(self.name, start, self.total_steps, self.pretrain.batch_size, shown=self.first)
         if self.first:
             self.curve.cut(saved["curve_size"])
-            self.live = Live(self.name.replace(" ", "_"), self.curve.path, tensorboard=self.runtime.logging.tensorboard)
+            self.live = Live(self.name.replace(" ", "_"), self.curve.path, self.runtime.logging)
         if start == 0:
             self._snapshot(0)
         with catch_signals() as self.terminated:

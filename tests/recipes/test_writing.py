@@ -72,7 +72,7 @@ def test_every_key_has_its_comment_from_the_defaults():
             assert line.partition("# ")[2] in written
     for key, comment in (
         ("  size: 16                      ", "px"),
-        ("  tensorboard: false          ", "true: event files in logs/tensorboard"),
+        ("  logging: []                   ", "trackers that get each run's curve: tensorboard, wandb, mlflow; in logs/, offline"),
         ("    test_fraction: 0.2          ", "of each class, drawn with shards.seed; with a `test` split of its own: null"),
         ("detection: {}                   ", "name -> a detector to be trained on the encoder, and its data; {}: none"),
     ):
