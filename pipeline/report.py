@@ -9,10 +9,12 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
 from pipeline.stage import run, write_json
 from rsa import provenance
 from rsa.params.document import Document
+from rsa.params.faults import explained
 from rsa.params.sections import read_document
 from rsa.reporting.figures.gallery import draw_figures
 from rsa.reporting.html import page
@@ -26,7 +28,7 @@ from rsa.reporting.runs import read_runs
 
 def report(experiment: Path, scores: Path, runs: Path, out: Path) -> None:
     """Write the report from the scores and the runs of every method and seed of `experiment`, as far as they are there."""
-    p = Document.model_validate(read_document(experiment))
+    p = read_experiment(experiment)
     found, made = read_scores(scores, runs, p), read_runs(runs, scores, p)
     results = Results(found.table, p)
 
@@ -51,9 +53,19 @@ def put_leftovers_aside(experiment: Path, scores: Path, runs: Path) -> None:
 
     DVC watches both as a whole: leftovers of another experiment would make this report stale wherever they are not.
     """
-    moved = put_aside(Document.model_validate(read_document(experiment)), scores, runs)
+    moved = put_aside(read_experiment(experiment), scores, runs)
     if moved:
         print(f"report: moved {len(moved)} files that are not of this experiment to {LEFTOVERS}/ ({moved[0]}, ...)", flush=True)
+
+
+def read_experiment(path: Path) -> Document:
+    """Read what stage `code` has written; ValueError names the file and its faults."""
+    document = read_document(path)
+    try:
+        return Document.model_validate(document)
+    except ValidationError as why:
+        faults = "; ".join(explained(why.errors(), document))
+        raise ValueError(f"{path} is cut off or damaged ({faults}): run the `code` stage again") from None
 
 
 if __name__ == "__main__":

@@ -264,6 +264,7 @@ def test_all_faults_are_listed_at_once(write_params: WriteParams):
         ("pretrain: {epochs: 1", " is not valid YAML"),
         ("pretrain: " + "9" * 5000, " is not valid YAML"),
         ("[" * 100_000, " is not valid YAML"),
+        ("pretrain:\n\tepochs: 1", " is not valid YAML"),
         ("pretrain: {epochs: 1}\npretrain: {epochs: 2}\n", " is not valid YAML"),  # the last must not win silently
         ("", ": the document must be a mapping, got None"),
         ("- a\n- b\n", ": the document must be a mapping, got ['a', 'b']"),

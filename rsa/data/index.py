@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsa.data.cache import cache_of
-from rsa.data.files import INDEX, MANIFEST, REMOTE
+from rsa.data.files import INDEX, MANIFEST, REMOTE, load_array
 
 HEADER = 512  # bytes of a tar member's header, just before its data
 OPEN_SHARDS = 4096  # memory maps kept: a process may have about 65,000
@@ -44,7 +44,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{path} does not exist: run the `shard` stage first")
-    manifest: dict[str, Any] = json.loads(path.read_text())
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as why:
+        raise ValueError(f"{path} is cut off or damaged ({why}): run the `shard` stage again") from None
     return manifest
 
 
@@ -78,7 +81,7 @@ class Split:
             if size != shard["bytes"]:
                 size_here = "no such file" if size is None else f"{size} bytes"
                 raise ValueError(f"{path} must have {shard['bytes']} bytes, got {size_here}: run the `shard` stage again")
-        self.rows: NDArray[Any] = np.load(self.folder / INDEX, mmap_mode="r")
+        self.rows: NDArray[Any] = load_array(self.folder / INDEX, "shard", "r")
         if len(self.rows) != manifest["splits"][split]["samples"]:
             raise ValueError(
                 f"{self.folder / INDEX} must have {manifest['splits'][split]['samples']} rows, got {len(self.rows)}: "

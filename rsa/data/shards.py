@@ -10,6 +10,7 @@ therefore do not depend on the number of workers, and an interrupted run resumes
 decoded here, by Pillow and by the decoder that later stages use (rsa.data.stored_image); undecodable ones are left out.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -34,6 +35,7 @@ from rsa.data.index import index_dtype
 from rsa.data.sources import PRETRAIN, Sample, Source
 from rsa.data.stored_image import Stored, stored
 from rsa.params.shards import Resize, Shards
+from rsa.processes import end_with_parent
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # address of a Python object in Pillow's messages, different in each run
 PROBED = 1000  # samples read to convert bytes per shard to samples per shard
@@ -65,7 +67,7 @@ def write_shards(
         index = indexes[split]
         np.save(folder / split / INDEX, index)
         for shard in shards:
-            shutil.move(work / split / shard["name"], folder / split / shard["name"])  # works across disks
+            _put(work / split / shard["name"], folder / split / shard["name"])
         manifest["splits"][split] = {
             "samples": len(index),
             "index_sha256": sha256(folder / split / INDEX),
@@ -133,6 +135,7 @@ _decode: Decoder
 
 def _start_worker(source: Source) -> None:
     global _source, _decode
+    end_with_parent()
     _source, _decode = source, Decoder()
 
 
@@ -147,11 +150,8 @@ def _stored(sample: Sample, resize: Resize | None) -> Stored | str:
 
 def _write_shard(path: Path, number: int, samples: list[Sample], resize: Resize | None, name_length: int) -> dict[str, Any]:
     """Write one tar and its rows of the index, or reuse those of an interrupted run."""
-    done = path.with_suffix(".json")
-    if done.exists() and path.exists() and _rows(path).exists():
-        recorded: dict[str, Any] = json.loads(done.read_text())
-        if recorded["sha256"] == sha256(path):
-            return recorded
+    if (recorded := _finished(path)) is not None:
+        return recorded
     rows, bad = [], []
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
@@ -166,10 +166,35 @@ def _write_shard(path: Path, number: int, samples: list[Sample], resize: Resize 
             rows.append((number, offset, len(data), zlib.crc32(data), sample.label, image.height, image.width, name.encode()))
     np.save(_rows(path), np.array(rows, index_dtype(name_length)))
     record = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path), "samples": len(rows), "bad": bad}
-    partial = done.with_suffix(".partial")
-    partial.write_text(json.dumps(record))
-    partial.rename(done)  # last: this file marks the shard as finished
+    text = json.dumps(record | {"rows_sha256": sha256(_rows(path))})
+    partial = path.with_suffix(".partial")
+    partial.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+    partial.rename(_done(path))  # last: this file marks the shard as finished
     return record
+
+
+def _finished(shard: Path) -> dict[str, Any] | None:
+    """Return the record of a shard that an interrupted run has finished; None if there is none, or a file of it is damaged."""
+    try:
+        digest, _, text = _done(shard).read_text().partition("\n")
+        if hashlib.sha256(text.encode()).hexdigest() != digest:
+            return None
+        record: dict[str, Any] = json.loads(text)
+        return record if record.pop("rows_sha256") == sha256(_rows(shard)) and record["sha256"] == sha256(shard) else None
+    except (OSError, ValueError):  # bytes that are no text, too
+        return None
+
+
+def _put(shard: Path, place: Path) -> None:
+    """Give a shard its place among the results; where one file may have two names it stays in `work` until all are there."""
+    try:
+        os.link(shard, place)
+    except OSError:  # another disk
+        shutil.move(shard, place)
+
+
+def _done(shard: Path) -> Path:
+    return shard.with_suffix(".json")
 
 
 def _rows(shard: Path) -> Path:

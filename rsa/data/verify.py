@@ -11,6 +11,7 @@ from rsa.data.files import INDEX, REMOTE, sha256
 from rsa.data.index import Split, read_manifest
 from rsa.data.stored_image import shows
 from rsa.data.upright import upright
+from rsa.processes import end_with_parent
 
 
 def verify(folder: Path) -> list[str]:
@@ -23,7 +24,7 @@ def verify(folder: Path) -> list[str]:
         damaged = [fault for file in files for fault in _file_faults(*file)]
         faults += damaged
         if not damaged:  # samples of a damaged shard are not where the index says
-            with ProcessPoolExecutor() as pool:
+            with ProcessPoolExecutor(initializer=end_with_parent) as pool:
                 numbers = range(len(shards))
                 faults += [
                     fault

@@ -6,6 +6,7 @@
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsa.data.files import load_array
 from rsa.origin import Origin, of_files
 
 ORIGIN = "origin.json"
@@ -35,6 +37,7 @@ class Features:
         if self.x.itemsize * shape[0] * shape[1] <= IN_MEMORY_BYTES:
             return Features(self.x[indices], self.y[indices])
         with tempfile.TemporaryFile() as file:  # stays until the array goes
+            os.posix_fallocate(file.fileno(), 0, self.x.itemsize * shape[0] * shape[1])
             x: NDArray[np.float32] = np.memmap(file, np.float32, "w+", shape=shape)
         rows = max(1, COPIED_BYTES // self.x[0].nbytes)
         for start in range(0, len(indices), rows):
@@ -48,7 +51,10 @@ def write_features(folder: Path, split: str, labels: NDArray[np.int64], batches:
     out: Any = None
     for batch in batches:
         if out is None:
-            out = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.float32, (len(labels), batch.shape[1]))
+            path = folder / f"{split}.npy"
+            out = np.lib.format.open_memmap(path, "w+", np.float32, (len(labels), batch.shape[1]))
+            with path.open("r+b") as file:  # on a full disk an OSError now, not a SIGBUS later
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         if not np.isfinite(batch).all():
             raise FloatingPointError(
                 f"features of {split} must be finite, got others among samples {done} to {done + len(batch) - 1}"
@@ -77,7 +83,9 @@ def origin_of(folder: Path) -> Origin:
 
 def read_features(folder: Path, split: str) -> Features:
     """Memory-mapped features of a split."""
-    path = folder / f"{split}.npy"
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: run the `extract` stage first")
-    return Features(np.load(path, mmap_mode="r"), np.load(folder / f"{split}_labels.npy"))
+    features = Features(
+        load_array(folder / f"{split}.npy", "extract", "r"), load_array(folder / f"{split}_labels.npy", "extract")
+    )
+    if len(features.x) != len(features.y):
+        raise ValueError(f"{folder} must have a label for each of {len(features.x)} features of {split}, got {len(features.y)}")
+    return features

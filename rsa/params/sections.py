@@ -30,7 +30,7 @@ def read_document(path: Path) -> Any:
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: write one by `python -m rsa recipe NAME`") from None
     except (YAMLError, ValueError, RecursionError) as why:  # bytes that are no text, numbers of thousands of digits, deep nesting
-        raise ValueError(f"{path} is not valid YAML: {why}") from None
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(why).split())}") from None
 
 
 def read_sections(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:

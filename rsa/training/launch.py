@@ -5,7 +5,6 @@ for each rank: in a Slurm job `srun` starts it on all nodes; otherwise it starts
 command with MASTER_ADDR and NODE_RANK on each other node. If a process dies, all are restarted from the last checkpoint.
 """
 
-import ctypes
 import os
 import signal
 import socket
@@ -29,6 +28,7 @@ import __main__
 from rsa import distributed
 from rsa.params.pretrain import Pretrain
 from rsa.params.runtime import Runtime
+from rsa.processes import end_with_parent
 from rsa.training.checkpoint import Preempted, catch_signals
 
 RESTARTS = 3  # restarts after a process has died, before the run fails
@@ -39,7 +39,6 @@ ENVIRONMENT = {  # of all processes of a run, unless it is set
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # else a restarted worker may hang
     "TORCH_CPP_LOG_LEVEL": "ERROR",  # else each rank warns that it looks for unused parameters: rsa.training.forward says why
 }
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
 ERROR_FILE = "ended"  # file in the run's folder with the reason why a rank ended the run, which an exit code cannot carry
 
 
@@ -210,7 +209,7 @@ def exec_torchrun(r: Runtime) -> None:
 @record
 def in_group(r: Runtime, note: Path, function: Callable[..., None], *arguments: Any) -> None:
     """Run `function(*arguments)` as one rank of the process group that torchrun's environment describes."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # ranks must not outlive a killed launcher
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the launcher passes it on as SIGTERM
     kind, _, text = note.read_text().partition(" ")
     if kind == "error" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":  # deterministic error: do not restart

@@ -3,6 +3,7 @@
 import gc
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import webdataset
 from nvidia.dali import fn, types
@@ -202,21 +204,58 @@ def test_an_interrupted_run_goes_on_without_redoing_finished_shards(images, shar
         write_shards(replace(source, read=cut_off), shard_params(), {}, out, work, 1)
     finished = {path: path.stat().st_mtime_ns for path in work.rglob("*.tar") if path.with_suffix(".json").exists()}
     assert finished
-    monkeypatch.setattr(shutil, "move", lambda old, new: _moved(old, new, finished))
     write_shards(source, shard_params(), {"dataset": "photos"}, out, work, 1)
-    assert not finished, "a finished shard was written again"
     assert tree(out) == tree(shards)
+    for path, when in finished.items():  # not written again; and still there, should the run be killed before its end
+        assert path.stat().st_mtime_ns == (out / path.relative_to(work)).stat().st_mtime_ns == when
 
 
-def _moved(old: Path, new: Path, finished: dict[Path, int]) -> None:
-    if finished.get(old) == old.stat().st_mtime_ns:
-        del finished[old]
-    old.rename(new)
+@pytest.mark.parametrize("suffix", [".tar", ".npy", ".json"])
+@pytest.mark.parametrize("place", ["cut off", "first byte", "last byte"])
+def test_a_finished_shard_that_was_damaged_is_written_again(suffix, place, images, shards, tmp_path):
+    source, work = source_of(images), tmp_path / "work"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    write_shards(source, shard_params(), {"dataset": "photos"}, tmp_path / "first", work, 1)
+    file = (work / "train/000000.tar").with_suffix(suffix)
+    content = bytearray(file.read_bytes())
+    file.unlink()  # its content is that of a result, too
+    if place == "cut off":
+        del content[len(content) // 2 :]
+    else:
+        content[0 if place == "first byte" else -1] ^= 1
+    file.write_bytes(content)
+    write_shards(source, shard_params(), {"dataset": "photos"}, tmp_path / "second", work, 1)
+    assert tree(tmp_path / "second") == tree(shards)
+
+
+def test_workers_end_with_a_killed_run(images, tmp_path):
+    """Else they would keep its lock, and every later run would be refused."""
+    source = replace(source_of(images), read=lambda sample: time.sleep(60))
+    run = multiprocessing.get_context("fork").Process(
+        target=write_shards, args=(source, shard_params(), {}, tmp_path, tmp_path, 2)
+    )
+    run.start()
+    while len(workers := psutil.Process(run.pid).children()) < 2:
+        time.sleep(0.01)
+    run.kill()
+    run.join()
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
 def damage(shards: Path, tmp_path: Path) -> Path:
     """A copy of the shards to spoil."""
     return Path(shutil.copytree(shards, tmp_path / "damaged"))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "train/index.npy"])
+@pytest.mark.parametrize("content", [b"", b"hello", None])
+def test_a_damaged_manifest_or_index_is_named(name, content, shards, tmp_path):
+    folder = damage(shards, tmp_path)
+    file = folder / name
+    file.write_bytes(file.read_bytes()[:-9] if content is None else content)
+    with pytest.raises(ValueError, match=rf"^{file} is cut off or damaged \(.+\): run the `shard` stage again$"):
+        Split(folder, "train")
 
 
 def first_tar(folder: Path) -> Path:

@@ -1,3 +1,5 @@
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,17 @@ def test_batches_are_taken_one_at_a_time(tmp_path: Path):
     write_features(tmp_path, "train", LABELS, batches())
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small tmpfs")
+def test_a_full_disk_is_an_error_and_no_signal(tmp_path: Path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            write_features(tmp_path, "train", np.zeros(20000, np.int64), iter([np.ones((20000, 3), np.float32)]))
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_features_that_are_not_finite_are_refused_with_their_place(tmp_path: Path, value: float):
     bad = X.copy()
@@ -42,6 +55,16 @@ def test_features_that_are_not_finite_are_refused_with_their_place(tmp_path: Pat
 
 def test_missing_features_name_the_stage_to_run(tmp_path: Path):
     with pytest.raises(ValueError, match=r"train\.npy does not exist: run the `extract` stage first"):
+        read_features(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ["train.npy", "train_labels.npy"])
+@pytest.mark.parametrize("content", [b"", b"hello", None])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes | None):
+    write_features(tmp_path, "train", LABELS, iter([X]))
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[:-9] if content is None else content)
+    with pytest.raises(ValueError, match=rf"^\S+/{name} is cut off or damaged \(.+\): run the `extract` stage again$"):
         read_features(tmp_path, "train")
 
 
