@@ -4,21 +4,25 @@ VENV := .venv
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 # `make test-slow` adds the tests that take minutes, `make test-cluster` those that start a cluster's services, `make test-gpu` those
-# of what a GPU computes, by the environment that is there: with .venv or without.
-.PHONY: run test test-slow test-cluster test-gpu check lint types lock
+# of what a GPU computes, by the environment that is there: with .venv or without. `make test-faults` deals faults drawn by a seed,
+# which SEED=N sets.
+.PHONY: run test test-slow test-cluster test-gpu test-faults check lint types lock
 
 run: $(VENV)/.ready
 	$(IN_VENV) snakemake --quiet host progress reason rules
 	$(IN_VENV) python -m rsa show
 
 test: $(VENV)/.ready
-	$(IN_VENV) pytest -n 2 -m "not slow and not cluster"
+	$(IN_VENV) pytest -n 2 -m "not slow and not cluster and not faults"
 
 test-slow: $(VENV)/.ready
-	$(IN_VENV) pytest -n 2 -m "slow and not cluster"
+	$(IN_VENV) pytest -n 2 -m "slow and not cluster and not faults"
 
 test-cluster: $(VENV)/.ready
 	$(IN_VENV) pytest -n 2 tests/cluster -m cluster -rs --durations=0 --durations-min=1
+
+test-faults: $(VENV)/.ready
+	$(IN_VENV) pytest tests/faults -n 2 -m faults $(if $(SEED),--seed $(SEED)) -rs --durations=10
 
 # Other versions of packages than the locked ones may warn of other things.
 test-gpu:
