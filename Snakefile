@@ -2,6 +2,7 @@
 # `dvc repro --single-item STAGE`, on this machine or, with --profile profiles/slurm, on a cluster's nodes; a file in FRESH
 # marks each stage that DVC reports as up to date.
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -20,13 +21,18 @@ def marker(name):
 if workflow.is_main_process:
     from engines.lock_order import recorded, restore_order
     from engines.plan import asked_to_force, force, plan, update_code
+    from pipeline.portable import LIMITS, has_avx2
     from rsa.file_locks import unsafe
+    from rsa.params.runtime import Runtime
+    from rsa.params.sections import read_sections
     from snakemake.exceptions import WorkflowError
 
     if why := unsafe(Path(), shared=workflow.non_local_exec):
         raise WorkflowError(why)
     try:
         update_code()
+        if read_sections(Path("params.yaml"), {"runtime": Runtime})["runtime"].portable and has_avx2():
+            os.environ.update(LIMITS)  # so that no stage has to start again with them
         planned = force(plan(), asked_to_force(sys.argv[1:]))
     except ValueError as why:
         raise WorkflowError(str(why))

@@ -67,6 +67,7 @@ def described_run(p: Sections, method: str, seed: int, encoder: nn.Module, split
             "threads": r.threads.pretrain,
             "compile": r.compile,
             **(r.kernels.model_dump() if device.type == "cuda" else {}),
+            **({"portable": r.portable} if device.type == "cpu" else {}),
             "on_collapse": r.on_collapse,
         },
         "index_sha256": split.index_sha256,

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 from urllib.parse import quote
 
+from pipeline.portable import start_again_limited
 from pipeline.watch import Watch
 from pipeline.work import Work
 from rsa import provenance
@@ -50,6 +51,8 @@ def run(stage: Callable[..., None], rank: Callable[..., None] | None = None, pre
         if prepare is not None:
             prepare(**flags)
         watch = watch_of(stage, path, flags)
+        if getattr(watch.sections.get("runtime"), "portable", False):
+            start_again_limited()
         sections = {parameter: watch.sections[dotted.format(**flags)] for parameter, (dotted, _) in sections_of(stage).items()}
         arguments = sections | flags
         work = Work(name, out, watch.identity(flags)) if "work" in inspect.signature(stage).parameters else None

@@ -50,6 +50,7 @@ class Runtime(Section):
     probe_gpus: Literal[0, 1]
     compile: bool
     kernels: Kernels
+    portable: bool
     on_collapse: Literal["stop", "mark"]
     checkpoint: Checkpoint
     timeout_minutes: Positive

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from rsa.data.sources import Dataset, Sample, Source, open_source
-from rsa.data.sources.embedded import Digits, PhotoTiles
+from rsa.data.sources.embedded import Digits, PhotoTiles, TranslatedDigits
 from rsa.data.sources.folder import Folder
 from rsa.data.sources.source import ReadKey, checked, key_of
 from rsa.data.sources.webdataset import WebDataset
@@ -47,6 +47,8 @@ def dataset(path: Path, kind: str) -> Dataset:
     match kind:
         case "digits":
             return Digits(source="digits", raw="", size=8, test_fraction=0.2)
+        case "translated_digits":
+            return TranslatedDigits(source="translated_digits", raw="", canvas=24, size=[8, 16], test_fraction=0.2)
         case "photo_tiles":
             return PhotoTiles(source="photo_tiles", raw="", tile=48, stride=48)
         case "webdataset":
@@ -68,7 +70,7 @@ def _read(sample: Sample) -> bytes:
     return _source.read(sample)
 
 
-KINDS = ["raw", "raw.zip", "raw.tar", "webdataset", "digits", "photo_tiles"]
+KINDS = ["raw", "raw.zip", "raw.tar", "webdataset", "digits", "translated_digits", "photo_tiles"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

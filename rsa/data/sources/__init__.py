@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rsa.data.cache import RemoteShards
-from rsa.data.sources.embedded import Digits, PhotoTiles, digits, photo_tiles
+from rsa.data.sources.embedded import Digits, PhotoTiles, TranslatedDigits, digits, photo_tiles, translated_digits
 from rsa.data.sources.folder import Folder, folder
 from rsa.data.sources.source import PRETRAIN, Sample, Source, checked
 from rsa.data.sources.tiny_imagenet import TinyImageNet, tiny_imagenet
@@ -18,7 +18,8 @@ from rsa.data.sources.webdataset import WebDataset, webdataset
 __all__ = ["PRETRAIN", "Dataset", "Sample", "Source", "open_source"]
 
 Dataset = Annotated[
-    Digits | PhotoTiles | Folder | Torchvision | TinyImageNet | WebDataset | RemoteShards, Field(discriminator="source")
+    Digits | TranslatedDigits | PhotoTiles | Folder | Torchvision | TinyImageNet | WebDataset | RemoteShards,
+    Field(discriminator="source"),
 ]
 
 
@@ -36,6 +37,8 @@ def _open(dataset: Dataset, seed: int) -> Source:
             raise ValueError(f"{dataset.url} holds shards, not images to be sharded")
         case Digits():
             return digits(dataset, seed)
+        case TranslatedDigits():
+            return translated_digits(dataset, seed)
         case PhotoTiles():
             return photo_tiles(dataset)
         case Folder():

@@ -1,12 +1,13 @@
 """Real images that scikit-learn ships: handwritten digits, and tiles of its two photographs."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rsa.data.sources.source import ReadKey, Sample, Source, png
 from rsa.data.splits import held_out
@@ -25,6 +26,24 @@ class Digits(Section):
     test_fraction: Inside
 
 
+class TranslatedDigits(Section):
+    """Section of the handwritten digits at random places and sizes."""
+
+    source: Literal["translated_digits"]
+    raw: FilePath
+    canvas: Annotated[int, Field(ge=8)]
+    size: Annotated[list[Annotated[int, Field(ge=8)]], Field(min_length=2, max_length=2)]
+    test_fraction: Inside
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not self.size[0] <= self.size[1] <= self.canvas:
+            raise ValueError(
+                f"size must be the smallest and the largest size of a digit, at most canvas ({self.canvas}), got {self.size}"
+            )
+        return self
+
+
 class PhotoTiles(Section):
     """Section of tiles of scikit-learn's photographs."""
 
@@ -36,6 +55,29 @@ class PhotoTiles(Section):
 
 def digits(params: Digits, seed: int) -> Source:
     """Return the 1,797 handwritten digits (8 px, 17 grey levels), upscaled to `size` px, with `test_fraction` held out."""
+    return _digits(lambda image, _: _upscaled(image, params.size), params.test_fraction, seed)
+
+
+def translated_digits(params: TranslatedDigits, seed: int) -> Source:
+    """Return the handwritten digits, each upscaled to a random size and put at a random place of a black canvas.
+
+    Size and place depend on `seed` and the digit's number alone, and the held-out digits are those of `digits`. After the
+    translated digits on which spatial transformers were shown (Jaderberg et al. 2015, section 4.1).
+    """
+
+    def translated(image: NDArray[np.uint8], number: int) -> Image.Image:
+        random = np.random.Generator(np.random.Philox(key=[seed, number]))
+        size = int(random.integers(params.size[0], params.size[1], endpoint=True))
+        left, top = (int(x) for x in random.integers(0, params.canvas - size, 2, endpoint=True))
+        canvas = Image.new("L", (params.canvas, params.canvas))
+        canvas.paste(_upscaled(image, size), (left, top))
+        return canvas
+
+    return _digits(translated, params.test_fraction, seed)
+
+
+def _digits(drawn: Callable[[NDArray[np.uint8], int], Image.Image], test_fraction: float, seed: int) -> Source:
+    """Return the 1,797 digits, each as `drawn` of its 8 px and its number."""
     from sklearn.datasets import load_digits  # seconds to import
 
     data = load_digits()
@@ -43,13 +85,14 @@ def digits(params: Digits, seed: int) -> Source:
     labels = data.target.astype(np.int64)
     classes = [str(name) for name in data.target_names]
     samples = [Sample(f"digit_{i:04d}", "png", int(label), f"digits[{i}]") for i, label in enumerate(labels)]
-    encoded = {
-        sample.key: png(Image.fromarray(image).resize((params.size, params.size), Image.Resampling.BICUBIC))
-        for sample, image in zip(samples, images, strict=True)
-    }
-    train, test = held_out(labels, classes, params.test_fraction, seed)
+    encoded = {sample.key: png(drawn(image, i)) for i, (sample, image) in enumerate(zip(samples, images, strict=True))}
+    train, test = held_out(labels, classes, test_fraction, seed)
     splits = {"train": [samples[i] for i in train], "test": [samples[i] for i in test]}
     return Source(classes, splits, ReadKey(encoded))
+
+
+def _upscaled(image: NDArray[np.uint8], size: int) -> Image.Image:
+    return Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
 
 
 def photo_tiles(params: PhotoTiles) -> Source:
