@@ -10,6 +10,7 @@ import jinja2
 from ruamel.yaml import YAML
 
 from rsa.params.document import Document
+from rsa.reporting import controls
 from rsa.reporting.contrasts import contrasts
 from rsa.reporting.contrasts import sentence as contrast_sentence
 from rsa.reporting.cost import costs, equal_compute
@@ -150,7 +151,7 @@ def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[s
     return [
         f"**Question**: {_question(p)}; {_seeds(e.seeds)}; {p.model.backbone}{size}, {trained} on {e.dataset}.",
         f"**Finding**: {_finding(results, e.dataset)}",
-        f"**Controls**: {_controls(results)}",
+        f"**Controls**: {controls.sentence(results)}",
         f"**Cost**: {_cost(runs, results)}",
         f"**Provenance**: {_completeness(scores, runs)}",
     ]
@@ -215,20 +216,6 @@ def _finding(results: Results, dataset: str) -> str:
 def _listed(results: Results, comparisons: list[Comparison], word: str) -> list[str]:
     names = ", ".join(results.name(comparison.column) for comparison in comparisons)
     return [f"{word} than {comparisons[0].baseline} in {len(comparisons)} ({names})"] if comparisons else []
-
-
-def _controls(results: Results) -> str:
-    methods = results.trained
-    parts = []
-    for control in results.controls:
-        with_control = [task for task in results.tasks if results.summary(control, task).n]
-        above = [t for t in with_control if all(_above(results.summary(m, t), results.summary(control, t)) for m in methods)]
-        parts.append(f"all methods above {control} in {len(above)} of {len(with_control)} columns")
-    return f"{', '.join(parts) or 'the experiment has none'}."
-
-
-def _above(method: Summary, control: Summary) -> bool:
-    return not method.n or method.mean > control.mean
 
 
 def _cost(runs: Runs, results: Results) -> str:

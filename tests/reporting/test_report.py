@@ -82,7 +82,9 @@ def test_the_answer_stands_first_and_a_summary_of_five_lines_follows(made: Path,
     assert "is rsa better than byol?" in lines[2]
     assert "2 seeds, paired; resnet18, 12,345 parameters, 1 epoch on digits" in lines[2]
     assert "rsa: no significant difference, in 6 comparisons (digits: +2.0 ± 0.6 knn, +2.0 ± 0.6 sklearn points)." in lines[3]
-    assert "above pixels in 4 of 6 columns, all methods above random in 4 of 6" in lines[4]  # few-shot is equal
+    assert (
+        "above pixels in 4 of 6 columns, significantly in 0; all methods above random in 4 of 6" in lines[4]
+    )  # few-shot is equal
     assert "byol 7.04e+11 FLOPs, rsa 1.06e+12 FLOPs (1.50 of byol)" in lines[5]
     assert "nothing is missing or stale, every column has one protocol, no run collapsed, every probe converged" in lines[6]
 
