@@ -23,10 +23,7 @@ class Watch:
         self.sections = read_sections(path, wanted)
         for each in inputs:
             if not each.exists():
-                raise ValueError(
-                    f"{each} does not exist: `dvc repro` runs the stage that makes it, if one does; else put it there, or "
-                    "correct params.yaml"
-                )
+                raise ValueError(f"{each} does not exist: {self._advice(each)}")
         self.modules, self.code_file = modules_of(stage, self.sections)
         if not self.code_file.is_file():
             raise ValueError(f"{self.code_file} does not exist: `dvc repro code` makes it")
@@ -34,6 +31,14 @@ class Watch:
         if changed := self._changed_code():
             raise ValueError(f"{self.code_file} is not of the code that is here ({changed}): run `dvc repro code` first")
         self.files = _listing(inputs)
+
+    def _advice(self, missing: Path) -> str:
+        """Return what to do about a missing input."""
+        for dotted, section in self.sections.items():
+            values = plain(section)
+            if isinstance(values, dict) and values.get("raw") == str(missing):
+                return f"put it there, or correct {dotted}.raw in {self.path}"
+        return "`dvc repro` runs the stage that makes it, if one does; else put it there, or correct params.yaml"
 
     def identity(self, flags: dict[str, Any]) -> dict[str, Any]:
         """Return everything that determines the stage's result."""

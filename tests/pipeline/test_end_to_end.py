@@ -374,3 +374,11 @@ def test_a_warm_start_begins_with_the_encoder_and_is_written_down(run: RunStage,
     run("pretrain", method="random", seed=1, shards="data/digits", start="weights/mine.safetensors", out="control")
     control = load_file("control/encoder.safetensors")
     assert any(not torch.equal(control[name], tensor) for name, tensor in load_file("weights/mine.safetensors").items())
+
+
+def test_raw_data_that_is_missing_is_named_with_its_key(run: RunStage):
+    Path("requirements.lock").unlink()
+    with pytest.raises(
+        SystemExit, match=r"requirements.lock does not exist: put it there, or correct datasets.digits.raw in params"
+    ):
+        run("shard", dataset="digits", raw="requirements.lock", out="data/shards/digits")
