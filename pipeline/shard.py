@@ -6,7 +6,7 @@ from typing import Annotated
 from pipeline.stage import require_same_path, run
 from rsa.data.cache import RemoteShards, link_shards
 from rsa.data.shards import write_shards
-from rsa.data.sources import Dataset, open_source
+from rsa.data.sources import PRETRAIN, Dataset, Source, open_source
 from rsa.params.sections import At, plain
 from rsa.params.shards import Shards
 
@@ -20,10 +20,21 @@ def shard(
         link_shards(settings, out)
         return
     source = open_source(settings, shards.seed)
+    require_two_classes(source, dataset)
     if source.left_out:
         listed = ", ".join(f"{count:,} {kind}" for kind, count in source.left_out.items())
         print(f"shard: {raw} has files that no split has: {listed}", flush=True)
     write_shards(source, shards, {"dataset": dataset, "raw": str(raw), "source": plain(settings)}, out, work)
+
+
+def require_two_classes(source: Source, dataset: str) -> None:
+    """Raise ValueError, before days of pretraining, if no classifier could be trained on the training split."""
+    labels = {sample.label for sample in source.splits["train"]}
+    if len(labels) < 2:
+        raise ValueError(
+            f"split 'train' of {dataset} must have images of at least 2 classes, got {source.classes[min(labels)]!r} alone: "
+            f"encoders are scored by classification; images for pretraining alone belong to the split {PRETRAIN!r}"
+        )
 
 
 if __name__ == "__main__":

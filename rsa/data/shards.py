@@ -79,22 +79,16 @@ def write_shards(
 
 
 def _require_classes(source: Source, labels: dict[str, NDArray[np.int32]], bad: list[str]) -> None:
-    """Raise ValueError, before days of pretraining, if no classifier could be trained or tested on these labels."""
+    """Raise ValueError, before days of pretraining, if a split or a class has lost all its training images."""
     for split in labels:
         if not len(labels[split]):
             raise ValueError(f"split {split!r} must have images that can be decoded, got none:\n" + "\n".join(bad[:20]))
     here = set(labels["train"].tolist())
-    listed = {sample.label for split in ("train", "test") for sample in source.splits[split]}
+    listed = {sample.label for split, samples in source.splits.items() if split != PRETRAIN for sample in samples}
     if lost := [f"class {source.classes[label]!r}" for label in sorted(listed - here)]:
         raise ValueError(
             f"split 'train' must have an image that can be decoded of every class, got none of {', '.join(lost)}: add some, or "
             "remove the class" + "".join(f"\n  {line}" for line in bad[:20])
-        )
-    if len(here) < 2:
-        only = source.classes[min(here)]
-        raise ValueError(
-            f"split 'train' must have at least 2 classes, got {only!r} alone: encoders are scored by classification; images for "
-            f"pretraining alone belong to the split {PRETRAIN!r}"
         )
 
 

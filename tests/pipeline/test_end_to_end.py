@@ -382,3 +382,14 @@ def test_raw_data_that_is_missing_is_named_with_its_key(run: RunStage):
         SystemExit, match=r"requirements.lock does not exist: put it there, or correct datasets.digits.raw in params"
     ):
         run("shard", dataset="digits", raw="requirements.lock", out="data/shards/digits")
+
+
+def test_a_single_class_is_refused_before_pretraining(run: RunStage):
+    settings = {"source": "folder", "raw": "raw", "train": ".", "test": None, "pretrain": None, "test_fraction": 0.5}
+    settings |= dict.fromkeys(("train_samples", "test_samples", "classes"))
+    edit(Path("params.yaml"), "datasets", mine=settings)
+    Path("raw/eel").mkdir(parents=True)
+    for number in range(4):
+        Image.new("RGB", (16, 16)).save(f"raw/eel/{number}.png")
+    with pytest.raises(SystemExit, match="split 'train' of mine must have images of at least 2 classes, got 'eel' alone"):
+        run("shard", dataset="mine", raw="raw", out="data/shards/mine")
