@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from rsa.models.backbones import build_backbone
@@ -44,7 +44,7 @@ def save_encoder(backbone: nn.Module, path: Path, description: Description, prog
     name = PIXELS if isinstance(backbone, Pixels) else description.model.backbone
     about = {"backbone": name, "progress": progress, "description": plain(description)}
     # one entry: safetensors writes several in arbitrary order
-    save_file(state, path, metadata={"encoder": json.dumps(about, sort_keys=True)})
+    path.write_bytes(save(state, metadata={"encoder": json.dumps(about, sort_keys=True)}))  # an OSError on a full disk
 
 
 def progress_of(path: Path) -> float:

@@ -62,7 +62,12 @@ class Checkpoints:
         with partial.open("wb") as file:
             file.write(b"0" * hashlib.sha256().digest_size * 2 + b"\n")  # placeholder of the digest
             archive = _Hashed(file)
-            torch.save(state, archive)  # type: ignore[arg-type]  # hashed while written: no copy in memory
+            try:
+                torch.save(state, archive)  # type: ignore[arg-type]  # hashed while written: no copy in memory
+            except RuntimeError as why:  # of torch, whose archive is not whole because of a full disk
+                if isinstance(why.__context__, OSError):
+                    raise why.__context__ from None
+                raise
             file.seek(0)
             file.write(archive.sha256.hexdigest().encode())
             file.flush()

@@ -27,6 +27,12 @@ def file(tiny: Params, trained: nn.Module, tmp_path: Path) -> Path:
     return tmp_path / "encoder.safetensors"
 
 
+def test_a_full_disk_is_told_as_what_it_is(tiny: Params, trained: nn.Module, full_disk: Path):
+    (full_disk / "filler").write_bytes(bytes(2**16))
+    with pytest.raises(OSError, match="No space left"):
+        save_encoder(trained, full_disk / "encoder.safetensors", described(tiny.model))
+
+
 def refused(tiny: Params, file: Path, match: str) -> str:
     """The message that refuses `file`; the network offered must be left as it was, random, and not be returned."""
     torch.manual_seed(2)

@@ -31,6 +31,14 @@ def test_the_last_two_are_kept_and_the_newest_is_loaded(checkpoints: Checkpoints
     assert torch.equal(loaded["weights"], state(30)["weights"])
 
 
+def test_a_full_disk_is_told_as_what_it_is(full_disk: Path):
+    checkpoints = Checkpoints(full_disk, steps=10, minutes=60)
+    checkpoints.save(10, state(10))
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(20, {"weights": torch.zeros(10**5)})
+    assert Checkpoints(full_disk, steps=10, minutes=60).load(CPU)["step"] == 10
+
+
 @pytest.mark.parametrize("damage", ["flipped bit", "cut off", "empty"])
 def test_a_damaged_newest_falls_back_to_the_one_before_loudly(
     checkpoints: Checkpoints, damage: str, capsys: pytest.CaptureFixture
