@@ -26,7 +26,7 @@ METHODS, SEEDS = ("byol", "rsa"), (0, 1)
 
 def write_metrics(project: Project, scores: Path, p: Params, more: float) -> Results:
     """Write reports/metrics.json of tiny.yaml's methods and columns, all of RSA's scores higher by `more` points."""
-    table = read_scores(scores, p).table
+    table = read_scores(scores, scores.parent / "runs", p).table
     table.loc[table["method"] == "rsa", "value"] += more
     results = Results(table, p)
     (project.folder / "reports/metrics.json").write_text(json.dumps(metrics(results)))

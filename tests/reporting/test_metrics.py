@@ -15,7 +15,7 @@ from tests.reporting.experiment import write_scores
 
 @pytest.fixture
 def table(tmp_path: Path, tiny: Params) -> pd.DataFrame:
-    return read_scores(write_scores(tmp_path / "scores"), tiny).table
+    return read_scores(write_scores(tmp_path / "scores"), tmp_path / "runs", tiny).table
 
 
 def test_means_and_differences_with_their_intervals(table: pd.DataFrame, tiny: Params):
