@@ -96,6 +96,7 @@ def test_a_stage_does_not_import_another_one() -> None:
         assert ours <= {
             "pipeline",
             "pipeline.inputs",
+            "pipeline.portable",
             "pipeline.run_description",
             "pipeline.stage",
             "pipeline.watch",
