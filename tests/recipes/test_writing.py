@@ -73,7 +73,7 @@ def test_every_key_has_its_comment_from_the_defaults():
     for key, comment in (
         ("  size: 16                      ", "px"),
         ("  logging: []                   ", "trackers that get each run's curve: tensorboard, wandb, mlflow; in logs/, offline"),
-        ("    test_fraction: 0.2          ", "of each class, drawn with shards.seed; with a `test` split of its own: null"),
+        ("    test_fraction: 0.2          ", "of each class: the digits that `digits` holds out"),
         ("detection: {}                   ", "name -> a detector to be trained on the encoder, and its data; {}: none"),
     ):
         assert f"{key}# {comment}\n" in written

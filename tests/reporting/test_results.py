@@ -122,7 +122,7 @@ def stage_names() -> set[str]:
 
 def test_the_commands_name_stages_that_dvc_knows(tiny: Params):
     names = stage_names()
-    quickstart = {"dataset": "digits", "transfer": ["photo_tiles"]}
+    quickstart = {"dataset": "translated_digits", "transfer": ["small_digits"]}
     for file in score_files(with_experiment(tiny, **quickstart)):
         for method in ("byol", "rsa", "pixels", "random"):
             assert command(method, 0, file).removeprefix("dvc repro ") in names
