@@ -49,7 +49,7 @@ def test_stage_fails_and_records_nothing(engine: str, what: str, built: Project)
 
 def test_what_changes_no_result_may_change_while_a_stage_runs(built: Project) -> None:
     harmless = several(
-        edit("params.yaml", "ema_start: 0.9", "ema_start: 0.98"),  # the first is of byol
+        edit("params.yaml", "ema_start: 0.7", "ema_start: 0.98"),  # the first is of byol
         edit("params.yaml", "on_collapse: stop", "on_collapse: mark"),
         edit("rsa/methods/rsa.py", "VERSION = 1", "VERSION = 1  # a comment"),
         edit("rsa/loop.py", "What every run imports.", "What all runs import."),

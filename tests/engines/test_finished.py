@@ -49,7 +49,7 @@ def test_imported_runs_are_taken_over_by_both_engines(there: Project, here: Proj
 
 
 def change_params(project: Project) -> None:
-    project.edit("params.yaml", "ema_start: 0.9", "ema_start: 0.96")
+    project.edit("params.yaml", "ema_start: 0.7", "ema_start: 0.96")
 
 
 def change_data(project: Project) -> None:
@@ -65,7 +65,7 @@ def change_code(project: Project) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (change_params, "runs/byol/s0 was made with other methods.byol.ema_start 0.9"),
+        (change_params, "runs/byol/s0 was made with other methods.byol.ema_start 0.7"),
         (change_data, "runs/byol/s0 was made with other data/shards/digits/manifest.json"),
         (change_code, "runs/rsa/s0 was made with other rsa/methods/rsa.py"),
     ],
