@@ -16,7 +16,9 @@ def load_array(path: Path, stage: str, mmap_mode: Literal["r"] | None = None) ->
         array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: run the `{stage}` stage first") from None
-    except Exception as why:  # whatever NumPy raises for a damaged file, and that is anything
+    except OSError:  # of the disk, or of a permission: it names the file, and another run of the stage would not help
+        raise
+    except Exception as why:  # NumPy evaluates the header: a damaged one raises anything from SyntaxError to UnicodeDecodeError
         raise ValueError(f"{path} is cut off or damaged ({_line(why)}): run the `{stage}` stage again") from None
     return array
 

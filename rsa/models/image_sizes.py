@@ -1,4 +1,4 @@
-"""Whether a backbone takes images of the sizes that an experiment shows it, asked without weights or pixels."""
+"""Check that a backbone takes images of the sizes that an experiment shows it, without weights or pixels."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ def require_sizes(model: Model, sizes: Mapping[str, int]) -> None:
     for key, size in sizes.items():
         try:
             representation(backbone, torch.empty(1, 3, size, size, device="meta"))
-        except NotImplementedError:  # an operator without shapes of its own: the first image will tell
+        except NotImplementedError:  # torch cannot follow shapes through an operator of this backbone: the first image will tell
             return
         except (AssertionError, RuntimeError, ValueError) as why:
             reason = str(why).strip().splitlines()[0].rstrip(".")

@@ -29,7 +29,7 @@ class StaleError(ValueError):
 
 
 class Current:
-    """What an experiment's results are made from if nothing has changed since."""
+    """The params, encoders and images that are here, from which an experiment's results are made if nothing has changed since."""
 
     def __init__(self, p: Document, runs: Path) -> None:
         self.params, self.root = plain(p), runs.parent

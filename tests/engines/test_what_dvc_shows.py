@@ -1,4 +1,4 @@
-"""What DVC shows of experiments fits a terminal, its page of plots works offline, and what is live makes no stage stale."""
+"""Tests that DVC's tables of experiments fit a terminal, its page of plots works offline, and live files make no stage stale."""
 
 import json
 import re

@@ -37,7 +37,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """What a case draws its faults from."""
+    """Return the generator from which a case draws its faults."""
     return random.Random(f"{request.config.option.seed} {request.node.name}")
 
 

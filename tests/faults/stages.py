@@ -121,7 +121,7 @@ class Pipeline:
         return digests(self.folder, FLAGS[stage]["out"])
 
     def left(self) -> list[str]:
-        """What unfinished work has left among the results, and checkpoints."""
+        """List the files that unfinished work has left among the results, and checkpoints."""
         names = (*self.folder.rglob("*.partial"), *(self.folder / ".work").rglob("*.ckpt"))
         return [str(path.relative_to(self.folder)) for path in names]
 
@@ -137,7 +137,7 @@ class Pipeline:
 
 
 def enter(stage: str, arguments: list[str], folder: Path, printed: Path) -> None:
-    """What a stage's process does."""
+    """Run a stage, as its process does."""
     os.setsid()
     os.chdir(folder)
     with printed.open("w") as file:

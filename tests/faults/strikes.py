@@ -14,7 +14,7 @@ WRITING = 0.02  # seconds within which a kill follows the sight of a file
 
 
 def sighted(folder: Path, pattern: str) -> Callable[[], bool]:
-    """Whether a file that matches the pattern has come, or has been written again, since this call."""
+    """Return a function that says whether a file that matches the pattern has come, or was written again, since this call."""
     before = _seen(folder, pattern)
     return lambda: _seen(folder, pattern) - before != set()
 

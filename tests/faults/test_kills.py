@@ -74,7 +74,7 @@ def nothing_lost(here: Pipeline, newest: int) -> int:
 def test_a_run_of_two_ranks_survives_kills(
     case: int, undisturbed: Pipeline, tmp_path: Path, chance: random.Random, count: Count
 ) -> None:
-    """Of a rank, which the launcher starts again, of the launcher and of all."""
+    """Kill a rank, which the launcher starts again, the launcher, or all of them."""
     here = undisturbed.copy(tmp_path / "project").without("pretrain")
     here.edit({"runtime.processes": 2, "runtime.timeout_minutes": 1})
     here.complete("pretrain")
