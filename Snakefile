@@ -20,7 +20,8 @@ def marker(name):
 
 if workflow.is_main_process:
     from engines.lock_order import recorded, restore_order
-    from engines.plan import asked_to_force, force, plan, update_code
+    from engines.plan import asked_to_force, force, kind, plan, update_code
+    from pipeline import fork_server
     from pipeline.portable import LIMITS, has_avx2
     from rsa.file_locks import unsafe
     from rsa.params.runtime import Runtime
@@ -83,6 +84,11 @@ def several_nodes(family):
     if count == 1:
         return {}
     return dict(nodes=count, tasks=count, tasks_per_gpu=0, mpi="srun", gres=f"gpu:{meta['gpu']}")
+
+
+onstart:
+    if workflow.local_exec and not visible_gpus():  # where training takes days, what starts cost is nothing
+        os.environ.update(fork_server.start({kind(name) for name, stage in stages.items() if stage["stale"]}))
 
 
 onsuccess:

@@ -33,7 +33,6 @@ from rsa.file_locks import held
 from rsa.params.section import Section
 from rsa.params.sections import At
 
-STARTED = time.monotonic()
 TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL
 
 
@@ -43,7 +42,7 @@ def run(stage: Callable[..., None], rank: Callable[..., None] | None = None, pre
     `rank` runs instead of `stage` in a process that is a non-leading rank or node of a multi-process run; it takes the same
     arguments except `out` and writes only to `work`. `prepare` is called first, with the flags except `out`.
     """
-    name = stage.__name__
+    started, name = time.monotonic(), stage.__name__
     path, flags = _parse(stage)
     out = flags.pop("out")
     try:
@@ -71,7 +70,7 @@ def run(stage: Callable[..., None], rank: Callable[..., None] | None = None, pre
         if why.code == TRY_AGAIN and notes and rank is None:
             (Path(notes) / "again").touch()
         raise
-    seconds = round(time.monotonic() - STARTED, 2)
+    seconds = round(time.monotonic() - started, 2)
     _log(os.environ.get("DVC_STAGE", name), flags, out, seconds, resumed)
     print(f"{name}: {out} made in {seconds:.1f} s", flush=True)
 

@@ -95,6 +95,7 @@ def test_a_stage_does_not_import_another_one() -> None:
         ours = {name for name in imports(file) if below(name, ("pipeline",))}
         assert ours <= {
             "pipeline",
+            "pipeline.hand_over",
             "pipeline.inputs",
             "pipeline.portable",
             "pipeline.run_description",

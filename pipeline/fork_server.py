@@ -1,0 +1,124 @@
+"""Start stages as forks of one process that has loaded their modules, which takes a new process seconds.
+
+    python -m pipeline.fork_server SOCKET STAGE...     waits for stages to start, until its standard input ends
+
+`python -m pipeline.STAGE` connects to it (pipeline.hand_over). For each stage a keeper is forked, which forks the stage with
+the arguments, environment and files of that process, passes on its signals and tells it the exit code. If one of the three
+is killed, so are the other two. The keeper declines, and the stage starts plainly, where a fork would differ from a new
+process: where a loaded file has changed since, or where a variable that libraries read while they load is another one.
+"""
+
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline.hand_over import DECLINED, PASSED_ON, PLACE, SIZE
+from rsa.processes import end_with_parent
+
+READ_WHILE_LOADING = (
+    *("ATEN_", "DALI_", "GOMP_", "KMP_", "LD_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_"),
+    *("PYTHON", "PYTORCH", "TORCH"),
+)  # beginnings of names
+
+
+def start(stages: Iterable[str]) -> dict[str, str]:
+    """Start a server that loads these stages' modules and ends with this process; return the variable that names its socket."""
+    folder = tempfile.mkdtemp(prefix="stages-")
+    command = [sys.executable, "-m", "pipeline.fork_server", f"{folder}/socket", *sorted(stages)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    atexit.register(server.communicate)  # until then its standard input is open
+    return {PLACE: f"{folder}/socket"}
+
+
+def serve(place: Path, stages: list[str]) -> dict[str, Any] | None:
+    """Fork keepers until standard input ends, and return None; in a stage's fork, return its request."""
+    began = time.time_ns()
+    for number in PASSED_ON:
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; stages are told by their own
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no keeper has to be waited for
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(place))
+        listening.listen(128)  # stages that come while the modules are loaded wait here
+        for stage in stages:
+            importlib.import_module(f"pipeline.{stage}")
+        while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
+            client, _ = listening.accept()
+            if os.fork() == 0:
+                listening.close()
+                return _keep(client, began)
+            client.close()
+    shutil.rmtree(place.parent)
+    return None
+
+
+def _keep(client: socket.socket, began: int) -> dict[str, Any]:
+    """Fork the stage that a client asks for, and end with it; in that fork, return the request."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    head, files, _, _ = socket.recv_fds(client, SIZE.size, 3)
+    request: dict[str, Any] = json.loads(client.recv(SIZE.unpack(head)[0], socket.MSG_WAITALL))
+    if not _like_new(request, began):
+        client.sendall(DECLINED)
+        os._exit(0)
+    stage = os.fork()
+    if stage == 0:
+        client.close()
+        end_with_parent()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+        os.closerange(min(files), max(files) + 1)
+        return request
+    for file in files:
+        os.close(file)
+    ended = os.pidfd_open(stage)
+    while ended not in select.select([client.fileno(), ended], [], [])[0]:
+        for number in client.recv(64) or [signal.SIGKILL]:  # nothing: the client was killed
+            os.kill(stage, number)
+    code = os.waitstatus_to_exitcode(os.waitpid(stage, 0)[1])
+    with contextlib.suppress(OSError):
+        client.sendall(str(code).encode())
+    os._exit(0)
+
+
+def _like_new(request: dict[str, Any], began: int) -> bool:
+    """Return whether a new process would have loaded the same modules in the same way."""
+    files = [file for module in [*sys.modules.values()] if os.path.isabs(file := getattr(module, "__file__", None) or "")]
+    try:
+        newest = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in map(os.stat, files))
+    except OSError:
+        return False
+    same_variables = _read_while_loading(request["environ"]) == _read_while_loading(os.environ)
+    return newest < began and same_variables and request["cwd"] == os.getcwd() and request["argv"][2] in sys.modules
+
+
+def _read_while_loading(environ: Any) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith(READ_WHILE_LOADING)}
+
+
+def _run(request: dict[str, Any]) -> None:
+    """Run the stage as `python -m` would."""
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    sys.orig_argv = request["argv"]
+    module, sys.argv = request["argv"][2], request["argv"][2:]
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    del sys.modules[module]  # it is run once more, as __main__
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    if (asked := serve(Path(sys.argv[1]), sys.argv[2:])) is not None:
+        _run(asked)
