@@ -1,6 +1,6 @@
 """Start stages as forks of one process that has loaded their modules, which takes a new process seconds.
 
-    python -m pipeline.fork_server SOCKET STAGE...     waits for stages to start, until its standard input ends
+    python -m pipeline.fork_server LISTENING STAGE...     waits for stages to start, until its standard input ends
 
 `python -m pipeline.STAGE` connects to it (pipeline.hand_over). For each stage a keeper is forked, which forks the stage with
 the arguments, environment and files of that process, passes on its signals and tells it the exit code. If one of the three
@@ -10,7 +10,6 @@ process: where a loaded file has changed since, or where a variable that librari
 
 import atexit
 import contextlib
-import importlib
 import json
 import os
 import runpy
@@ -23,8 +22,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from pipeline.hand_over import DECLINED, PASSED_ON, PLACE, SIZE
 from rsa.processes import end_with_parent
@@ -35,42 +34,56 @@ READ_WHILE_LOADING = (
 )  # beginnings of names
 
 
+class Start(NamedTuple):
+    """What a server started with."""
+
+    time_ns: int
+    environ: dict[str, str]
+
+
 def start(stages: Iterable[str]) -> dict[str, str]:
     """Start a server that loads these stages' modules and ends with this process; return the variable that names its socket."""
     folder = tempfile.mkdtemp(prefix="stages-")
-    command = [sys.executable, "-m", "pipeline.fork_server", f"{folder}/socket", *sorted(stages)]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    atexit.register(server.communicate)  # until then its standard input is open
-    return {PLACE: f"{folder}/socket"}
+    place = f"{folder}/socket"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(place)
+        listening.listen(128)  # stages that come while the modules are loaded wait here
+        command = [sys.executable, "-m", "pipeline.fork_server", str(listening.fileno()), *sorted(stages)]
+        quiet = subprocess.DEVNULL  # a module that fails says so when its stage starts plainly
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, pass_fds=[listening.fileno()])
+    atexit.register(_stop, server, folder)
+    return {PLACE: place}
 
 
-def serve(place: Path, stages: list[str]) -> dict[str, Any] | None:
+def _stop(server: subprocess.Popen[bytes], folder: str) -> None:
+    server.communicate()  # ends its standard input
+    shutil.rmtree(folder)
+
+
+def serve(listening: socket.socket, stages: list[str]) -> tuple[dict[str, Any], Start] | None:
     """Fork keepers until standard input ends, and return None; in a stage's fork, return its request."""
-    began = time.time_ns()
+    started = Start(time.time_ns(), dict(os.environ))
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; stages are told by their own
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no keeper has to be waited for
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(place))
-        listening.listen(128)  # stages that come while the modules are loaded wait here
+    with listening:
         for stage in stages:
-            importlib.import_module(f"pipeline.{stage}")
+            import_module(f"pipeline.{stage}")
         while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
             client, _ = listening.accept()
             if os.fork() == 0:
                 listening.close()
-                return _keep(client, began)
+                return _keep(client, started), started
             client.close()
-    shutil.rmtree(place.parent)
     return None
 
 
-def _keep(client: socket.socket, began: int) -> dict[str, Any]:
+def _keep(client: socket.socket, started: Start) -> dict[str, Any]:
     """Fork the stage that a client asks for, and end with it; in that fork, return the request."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     head, files, _, _ = socket.recv_fds(client, SIZE.size, 3)
     request: dict[str, Any] = json.loads(client.recv(SIZE.unpack(head)[0], socket.MSG_WAITALL))
-    if not _like_new(request, began):
+    if not _like_new(request, started):
         client.sendall(DECLINED)
         os._exit(0)
     stage = os.fork()
@@ -93,25 +106,26 @@ def _keep(client: socket.socket, began: int) -> dict[str, Any]:
     os._exit(0)
 
 
-def _like_new(request: dict[str, Any], began: int) -> bool:
+def _like_new(request: dict[str, Any], started: Start) -> bool:
     """Return whether a new process would have loaded the same modules in the same way."""
     files = [file for module in [*sys.modules.values()] if os.path.isabs(file := getattr(module, "__file__", None) or "")]
     try:
         newest = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in map(os.stat, files))
     except OSError:
         return False
-    same_variables = _read_while_loading(request["environ"]) == _read_while_loading(os.environ)
-    return newest < began and same_variables and request["cwd"] == os.getcwd() and request["argv"][2] in sys.modules
+    same_variables = _read_while_loading(request["environ"]) == _read_while_loading(started.environ)
+    return newest < started.time_ns and same_variables and request["cwd"] == os.getcwd() and request["argv"][2] in sys.modules
 
 
-def _read_while_loading(environ: Any) -> dict[str, str]:
+def _read_while_loading(environ: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name.startswith(READ_WHILE_LOADING)}
 
 
-def _run(request: dict[str, Any]) -> None:
+def _run(request: dict[str, Any], started: Start) -> None:
     """Run the stage as `python -m` would."""
+    set_by_modules = dict(os.environ.items() - started.environ.items())
     os.environ.clear()
-    os.environ.update(request["environ"])
+    os.environ.update(set_by_modules | request["environ"])
     sys.orig_argv = request["argv"]
     module, sys.argv = request["argv"][2], request["argv"][2:]
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
@@ -120,5 +134,5 @@ def _run(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    if (asked := serve(Path(sys.argv[1]), sys.argv[2:])) is not None:
-        _run(asked)
+    if (asked := serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])) is not None:
+        _run(*asked)

@@ -9,7 +9,12 @@ import rsa
 from tests.engines.imports import PACKAGES, ROOT, imported_names
 
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
-BY_NAME = (ROOT / "rsa/__init__.py", ROOT / "rsa/methods/__init__.py", ROOT / "rsa/training/trackers.py")
+BY_NAME = (
+    ROOT / "rsa/__init__.py",
+    ROOT / "rsa/methods/__init__.py",
+    ROOT / "rsa/training/trackers.py",
+    ROOT / "pipeline/fork_server.py",
+)
 DRAWERS = {"utils", "helpers", "common", "base", "manager", "tools", "misc"}
 
 
@@ -108,7 +113,8 @@ def test_a_stage_does_not_import_another_one() -> None:
 def test_every_import_is_one_that_the_closure_sees() -> None:
     """Methods are imported by a computed name, and have a fingerprint for each: others would fail at the end of a stage.
 
-    So are the names of the package, which are for notebooks, and packages of others that need not be there.
+    So are the names of the package, which are for notebooks, and packages of others that need not be there. The fork server
+    imports stages, whose own closures are watched.
     """
     for file in FILES:
         text = file.read_text()

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -56,9 +57,7 @@ def starter(project: Path) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture
 def place(starter: subprocess.Popen[str]) -> str:
     assert starter.stdout is not None
-    place = starter.stdout.readline().strip()
-    until(Path(place).exists)
-    return place
+    return starter.stdout.readline().strip()
 
 
 def until(done: Any) -> None:
@@ -67,6 +66,11 @@ def until(done: Any) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("nothing happened for 30 s")
+
+
+def refuses(place: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(place) != 0
 
 
 def begin(project: Path, place: str, *arguments: str, stage: str = "nap", **environ: str) -> tuple[subprocess.Popen[str], Any]:
@@ -98,7 +102,7 @@ def test_where_a_fork_would_differ_the_stage_starts_plainly(
         (project / "pipeline/nap.py").write_text(STAGE.replace("VALUE = 1", "VALUE = 2"))
     if change == "server":
         starter.kill()
-        until(lambda: not Path(place).exists())
+        until(lambda: refuses(place))
     environ = {"OMP_NUM_THREADS": "7"} if change == "variable" else {}
     process, told = begin(project, place, stage="other" if change == "stage" else "nap", **environ)
     assert process.wait() == 0
@@ -127,7 +131,7 @@ def test_the_server_ends_with_the_process_that_started_it_and_leaves_its_stages_
 ) -> None:
     process, told = begin(project, place, "wait")
     starter.kill()
-    until(lambda: not Path(place).parent.exists())
+    until(lambda: refuses(place))
     assert psutil.Process(told["pid"]).is_running()
     process.terminate()
     assert process.wait() == 75
