@@ -1,15 +1,17 @@
-"""Start stages as forks of one process that has loaded their modules, which takes a new process seconds.
+"""Start stages as forks of one process that has loaded the libraries they need, which takes a new process seconds.
 
     python -m pipeline.fork_server LISTENING STAGE...     waits for stages to start, until its standard input ends
 
 `python -m pipeline.STAGE` connects to it (pipeline.hand_over). For each stage a keeper is forked, which forks the stage with
 the arguments, environment and files of that process, passes on its signals and tells it the exit code. If one of the three
-is killed, so are the other two. The keeper declines, and the stage starts plainly, where a fork would differ from a new
-process: where a loaded file has changed since, or where a variable that libraries read while they load is another one.
+is killed, so are the other two. A fork imports this project's modules itself, so that it has today's code. The keeper
+declines, and the stage starts plainly, where libraries would differ in a new process: where one of their files has changed
+since they were loaded, or a variable that they read while they load is another one.
 """
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -25,7 +27,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from pipeline.hand_over import DECLINED, PASSED_ON, PLACE, SIZE
+from pipeline.hand_over import PASSED_ON, PLACE, SIZE, TAKEN
 from rsa.processes import end_with_parent
 
 READ_WHILE_LOADING = (
@@ -42,12 +44,12 @@ class Start(NamedTuple):
 
 
 def start(stages: Iterable[str]) -> dict[str, str]:
-    """Start a server that loads these stages' modules and ends with this process; return the variable that names its socket."""
+    """Start a server that loads these stages' libraries and ends with this process; return the variable that names its socket."""
     folder = tempfile.mkdtemp(prefix="stages-")
     place = f"{folder}/socket"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(place)
-        listening.listen(128)  # stages that come while the modules are loaded wait here
+        listening.listen(128)  # stages that come while libraries are loaded wait here
         command = [sys.executable, "-m", "pipeline.fork_server", str(listening.fileno()), *sorted(stages)]
         quiet = subprocess.DEVNULL  # a module that fails says so when its stage starts plainly
         server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, pass_fds=[listening.fileno()])
@@ -69,6 +71,10 @@ def serve(listening: socket.socket, stages: list[str]) -> tuple[dict[str, Any], 
     with listening:
         for stage in stages:
             import_module(f"pipeline.{stage}")
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("pipeline", "rsa", "__mp_main__")]:
+            del sys.modules[name]
+        gc.collect()
+        gc.freeze()  # forks share this memory: without it their ends would copy it to collect it
         while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
             client, _ = listening.accept()
             if os.fork() == 0:
@@ -84,7 +90,6 @@ def _keep(client: socket.socket, started: Start) -> dict[str, Any]:
     head, files, _, _ = socket.recv_fds(client, SIZE.size, 3)
     request: dict[str, Any] = json.loads(client.recv(SIZE.unpack(head)[0], socket.MSG_WAITALL))
     if not _like_new(request, started):
-        client.sendall(DECLINED)
         os._exit(0)
     stage = os.fork()
     if stage == 0:
@@ -94,6 +99,7 @@ def _keep(client: socket.socket, started: Start) -> dict[str, Any]:
             os.dup2(file, number)
         os.closerange(min(files), max(files) + 1)
         return request
+    client.sendall(TAKEN)
     for file in files:
         os.close(file)
     ended = os.pidfd_open(stage)
@@ -107,14 +113,14 @@ def _keep(client: socket.socket, started: Start) -> dict[str, Any]:
 
 
 def _like_new(request: dict[str, Any], started: Start) -> bool:
-    """Return whether a new process would have loaded the same modules in the same way."""
+    """Return whether a new process would load the same libraries in the same way."""
     files = [file for module in [*sys.modules.values()] if os.path.isabs(file := getattr(module, "__file__", None) or "")]
     try:
         newest = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in map(os.stat, files))
     except OSError:
         return False
-    same_variables = _read_while_loading(request["environ"]) == _read_while_loading(started.environ)
-    return newest < started.time_ns and same_variables and request["cwd"] == os.getcwd() and request["argv"][2] in sys.modules
+    same_environ = _read_while_loading(request["environ"]) == _read_while_loading(started.environ)
+    return newest < started.time_ns and same_environ and request["cwd"] == os.getcwd()
 
 
 def _read_while_loading(environ: dict[str, str]) -> dict[str, str]:
@@ -123,13 +129,12 @@ def _read_while_loading(environ: dict[str, str]) -> dict[str, str]:
 
 def _run(request: dict[str, Any], started: Start) -> None:
     """Run the stage as `python -m` would."""
-    set_by_modules = dict(os.environ.items() - started.environ.items())
+    set_by_libraries = dict(os.environ.items() - started.environ.items())
     os.environ.clear()
-    os.environ.update(set_by_modules | request["environ"])
+    os.environ.update(set_by_libraries | request["environ"])
     sys.orig_argv = request["argv"]
     module, sys.argv = request["argv"][2], request["argv"][2:]
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
-    del sys.modules[module]  # it is run once more, as __main__
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

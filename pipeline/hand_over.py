@@ -10,7 +10,7 @@ import sys
 PLACE = "FORK_SERVER"  # the environment variable with the path of its socket
 PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 SIZE = struct.Struct("!I")  # of a request in bytes, which goes before it with this process's files
-DECLINED = b"declined"
+TAKEN = b"taken"  # the answer of a keeper that runs the stage; its exit code follows when that has ended
 
 
 def hand_over() -> None:
@@ -18,7 +18,6 @@ def hand_over() -> None:
     place = os.environ.pop(PLACE, "")
     if not place or sys.orig_argv[1] != "-m" or not sys.orig_argv[2].startswith("pipeline."):
         return
-    handlers = {number: signal.getsignal(number) for number in PASSED_ON}
     with socket.socket(socket.AF_UNIX) as keeper:
         try:
             keeper.connect(place)
@@ -26,15 +25,17 @@ def hand_over() -> None:
             message = json.dumps(request).encode()
             socket.send_fds(keeper, [SIZE.pack(len(message))], [0, 1, 2])
             keeper.sendall(message)
-        except OSError:  # the server has ended, or could not load a module: then a plain start says why
+            if keeper.recv(len(TAKEN)) != TAKEN:
+                return
+        except OSError:  # the server has ended, or could not load a library: then a plain start says why
             return
         for number in PASSED_ON:
             signal.signal(number, lambda number, _: keeper.send(bytes([number])))
-        answer = keeper.recv(64)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if answer != DECLINED:
-        _end_like(int(answer or -signal.SIGKILL))  # no answer: the keeper was killed
+        try:
+            code = int(keeper.recv(64))
+        except (OSError, ValueError):  # the keeper was killed
+            code = -signal.SIGKILL
+    _end_like(code)
 
 
 def _end_like(code: int) -> None:

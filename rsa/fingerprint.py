@@ -136,7 +136,8 @@ def _parsed(file: Path, source: str) -> ast.Module:
 
 def imported_files(root: Path = ROOT) -> set[Path]:
     """The files of this project that this process has imported."""
-    files = {Path(file).resolve() for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    ours = [module for name, module in [*sys.modules.items()] if name.partition(".")[0] in (*PACKAGES, "__main__")]
+    files = {Path(file).resolve() for module in ours if (file := getattr(module, "__file__", None))}
     return {file for file in files if file.is_relative_to(root) and file.relative_to(root).parts[0] in PACKAGES}
 
 
