@@ -1,8 +1,9 @@
-"""The outermost pixels of crops that shrink, as torchvision and Pillow compute them.
+"""The outermost pixels of images that shrink, as torchvision and Pillow compute them.
 
-The filter of an outermost pixel reaches beyond the crop. DALI repeats the edge there; torchvision leaves out what is outside, and
-divides by the weights that remain. So a crop that shrinks is resized with a black frame, which adds nothing, and its outermost
-pixels are then divided by the weights that were inside. Along a side that grows the two differ by no more than elsewhere.
+The filter of an outermost pixel reaches beyond the image. DALI repeats the edge there; torchvision leaves out what is outside,
+and divides by the weights that remain. So an image that shrinks is resized with a black frame, which adds nothing, and its
+outermost pixels are then divided by the weights that were inside. Along a side that grows the two differ by no more than
+elsewhere.
 """
 
 import math
@@ -22,10 +23,18 @@ I32 = NDArray[np.int32]
 REACH = {"linear": 1, "bicubic": 2}  # of the filters, in px of the smaller image
 
 
-def frames(crop: Crop, shape: I32) -> I32:
-    """Return the widths in px of the frames of B crops with height and width `shape`, (B, 2); 0 along a side that grows."""
-    widths = np.ceil(REACH[crop.interpolation] * shape / crop.size) + 1
-    return np.where(crop.exact & (shape > crop.size), widths, 0).astype(np.int32)
+def frames(shape: I32, size: I32 | int, interpolation: Interpolation) -> I32:
+    """Return the widths in px of the frames of B images, (B, 2), resized from (height, width) `shape` to `size`, both (B, 2).
+
+    A side that grows has no frame.
+    """
+    widths = np.ceil(REACH[interpolation] * shape / size) + 1
+    return np.where(shape > size, widths, 0).astype(np.int32)
+
+
+def crop_frames(crop: Crop, shape: I32) -> I32:
+    """Return the frames of B crops with height and width `shape`, (B, 2): none unless the crop is to be exact."""
+    return frames(shape, crop.size, crop.interpolation) if crop.exact else np.zeros_like(shape)
 
 
 def mended(images: list[Tensor], crops: list[Crop], shapes: list[I32]) -> list[Tensor]:
@@ -34,22 +43,31 @@ def mended(images: list[Tensor], crops: list[Crop], shapes: list[I32]) -> list[T
     for crop in dict.fromkeys(crops):
         same = [i for i, other in enumerate(crops) if other == crop]
         shape = np.concatenate([shapes[i] for i in same])
-        if frames(crop, shape).any():
-            whole = _divided(torch.cat([images[i] for i in same]), [weights_inside(crop, side) for side in shape.T])
+        if crop_frames(crop, shape).any():
+            shares = [ring(weights_inside(side, crop.size, crop.interpolation)) for side in shape.T]
+            whole = divided(torch.cat([images[i] for i in same]), shares)
             for i, part in zip(same, whole.chunk(len(same)), strict=True):
                 images[i] = part
     return images
 
 
-def weights_inside(crop: Crop, lengths: I32) -> F64:
-    """Return the share of a filter's weights that is inside a side of `lengths` (B,) px, for the first few pixels, (B, reach)."""
-    reach, scales = REACH[crop.interpolation], np.maximum(lengths / crop.size, 1)[:, None]
+def weights_inside(lengths: I32, sizes: I32 | int, interpolation: Interpolation) -> F64:
+    """Return the share of a filter's weights that is inside for the first few pixels, (B, reach), of a side.
+
+    The side of `lengths` (B,) px becomes `sizes` (B,) px long.
+    """
+    reach, scales = REACH[interpolation], np.maximum(lengths / sizes, 1)[:, None]
     taps = np.arange(-math.ceil(reach * scales.max()), math.ceil(2 * reach * scales.max()) + 1)
     shares = []
     for place in range(reach):
-        weights = _filter(np.abs(taps / scales - (place + 0.5) + 0.5 / scales), crop.interpolation)
+        weights = _filter(np.abs(taps / scales - (place + 0.5) + 0.5 / scales), interpolation)
         shares.append((weights * (taps >= 0)).sum(1) / weights.sum(1))
-    return np.where(lengths[:, None] > crop.size, np.stack(shares, 1), 1)
+    return np.where(scales > 1, np.stack(shares, 1), 1)
+
+
+def ring(inside: F64) -> F64:
+    """Return the shares of the first and, mirrored, of the last pixels of a side: (B, reach) -> (B, 2 reach)."""
+    return np.concatenate([inside, inside[:, ::-1]], 1)
 
 
 def _filter(distance: F64, interpolation: Interpolation) -> F64:
@@ -61,12 +79,12 @@ def _filter(distance: F64, interpolation: Interpolation) -> F64:
     return np.where(distance < 1, near, np.where(distance < 2, far, 0))
 
 
-def _divided(images: Tensor, shares: list[F64]) -> Tensor:
-    """Divide the outermost rows and columns on both sides by the shares (B, reach) of their weights."""
+def divided(images: Tensor, shares: list[F64]) -> Tensor:
+    """Divide the outermost rows, then columns, of uint8 (B, H, W, 3) by the shares (B, 2 reach) of their weights, in place."""
     for dim, inside in enumerate(shares, 1):
-        reach, size = inside.shape[1], images.shape[dim]
+        reach, size = inside.shape[1] // 2, images.shape[dim]
         places = upload(torch.tensor([*range(reach), *range(size - reach, size)]), images.device)
-        factors = torch.from_numpy((1 / np.concatenate([inside, inside[:, ::-1]], 1)).astype(np.float32)).unsqueeze(3 - dim)
+        factors = torch.from_numpy((1 / inside).astype(np.float32)).unsqueeze(3 - dim)
         pixels = images.index_select(dim, places) * upload(factors.unsqueeze(3), images.device)
         images.index_copy_(dim, places, pixels.round_().clamp_(0, 255).to(torch.uint8))
     return images

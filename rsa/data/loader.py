@@ -134,7 +134,7 @@ class TrainingViews:
         encoded, _ = self._encoded(iteration), self._encoded(iteration + 1)  # the next batch is read ahead
         inputs: list[Any] = [encoded.result()]
         for crop, box in zip(self.recipe.crops, self._samples(iteration)[2], strict=True):
-            inputs += [box.start, box.shape, box.flip, border.frames(crop, box.shape)]
+            inputs += [box.start, box.shape, box.flip, border.crop_frames(crop, box.shape)]
         return inputs
 
     def _graph(self) -> tuple[Any, ...]:

@@ -1,7 +1,6 @@
 """The same views for any number of ranks and threads, any prefetch depth and batch split; and from any step on."""
 
 import hashlib
-import io
 import itertools
 import subprocess
 import sys
@@ -164,17 +163,16 @@ def test_held_batches_are_not_overwritten(train, tiny, straight):
 
 @pytest.mark.parametrize("interpolation", ["linear", "bicubic"])
 def test_evaluation_images_are_torchvisions_resize_and_centre_crop(train, interpolation):
-    p = Geometry(resize=40, crop=32, interpolation=interpolation)
+    """To the outermost pixel: whether a crop is the whole short side, or cuts off some or all pixels that the filter mixed."""
     mode = tv.InterpolationMode.BICUBIC if interpolation == "bicubic" else tv.InterpolationMode.BILINEAR
-    got = torch.cat(list(evaluation_images(train, p, batch_size=16, threads=2))).numpy()
-    assert len(got) == len(train)
-    for id, image in enumerate(got):
-        want = np.asarray(tv.center_crop(tv.resize(Image.open(_file(train, id)), 40, mode), [32, 32]))
-        assert np.abs(image.astype(int) - want.astype(int)).mean() <= 1.0
-
-
-def _file(split: Split, id: int) -> io.BytesIO:
-    return io.BytesIO(split.read(id).tobytes())
+    decode = Decoder()
+    stored = [Image.fromarray(decode(train.read(id))) for id in range(len(train))]
+    for resize, crop in ((40, 32), (32, 32), (33, 32), (30, 28)):
+        p = Geometry(resize=resize, crop=crop, interpolation=interpolation)
+        got = torch.cat(list(evaluation_images(train, p, batch_size=16, threads=2))).numpy().astype(int)
+        want = np.stack([tv.center_crop(tv.resize(image, resize, mode), [crop, crop]) for image in stored]).astype(int)
+        assert np.abs(got - want).mean() <= 0.3
+        assert np.abs(got - want).max() <= (1 if interpolation == "linear" else 5)  # Pillow rounds between both sides' passes
 
 
 def test_how_far_views_are_from_other_views(train: Split, tiny: Params):
