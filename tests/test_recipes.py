@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from rsa.models.backbones import build_backbone
 from rsa.models.detectors import build_detector
 from rsa.params.document import Params
 from rsa.params.load import load
-from rsa.training.optim import build_optimizer
+from rsa.training.optim import build_optimizer, peak
 from tests.engines.imports import ROOT
 
 
@@ -87,6 +88,7 @@ PRESETS = {  # as published
     "hvp": {"optimizer": "lars", "lr": [0.1], "lr_per_256": True, "batch_size": 4096, "epochs": 90, "weight_decay": 0.0},
     "hvp-simclr": {"optimizer": "sgd", "lr": [0.1], "lr_per_256": True, "batch_size": 4096, "epochs": 90, "weight_decay": 0.0},
     "hvp-vit": {"lr": [0.001], "lr_per_256": True, "batch_size": 1024, "epochs": 100, "blocks": [4], "pooling": ["cls"]},
+    "barlow-twins": {"lr": [0.1], "lr_per_256": False, "batch_size": 256, "epochs": 100, "weight_decay": 1e-6},
     "lightly": {"lr": [0.1], "lr_per_256": True, "batch_size": 256, "epochs": 90, "weight_decay": 0.0},
     "dinov2": {"blocks": [1, 4], "pooling": ["cls", "cls_avg"], "lr_per_256": True, "weight_decay": 0.0},
     "knn-lightly": {"k": [200], "temperature": 0.1},
@@ -136,6 +138,7 @@ def test_colours_are_torchvisions_where_a_recipe_is_a_papers(recipe: Callable[[s
 MULTI_CROP = ("imagenet_hard_dino", "imagenet_hard_dino_800", "imagenet_hard_ibot")
 INTERPOLATION = dict.fromkeys(MULTI_CROP, ("bicubic", "bicubic"))  # of crops, in evaluation
 INTERPOLATION |= {"imagenet_hard_simclr": ("linear", "bicubic"), "imagenet_byol": ("bicubic", "bicubic")}
+INTERPOLATION |= {"imagenet_barlow_twins": ("bicubic", "linear")}  # main.py, evaluate.py
 KERNELS = {"imagenet_hard_simclr": 9, "imagenet_byol": 23}  # px of blurs that are not Pillow's
 
 
@@ -186,6 +189,60 @@ def test_imagenet100_has_the_100_classes_of_cmcs_list(recipe: Callable[[str], Pa
     assert (
         hashlib.sha256(listed).hexdigest() == "5ee5db69d488bb799a286d8e181801c3d02798776c1ce9203e5450f64e086e07"
     )  # of the list's lines, sorted
+
+
+SYMMETRIC = {"crop_scale": (0.2, 1.0), "jitter.saturation": 0.4, "blur.prob": (0.5, 0.5), "solarize_prob": (0.0, 0.0)}
+ASYMMETRIC = {"jitter.saturation": 0.2, "blur.prob": (1.0, 0.1), "solarize_prob": (0.0, 0.2)}
+VIEWS = {  # as the authors of each recipe set them: keys of `views`
+    **dict.fromkeys(("cifar10", "cifar100", "stl10", "tiny_imagenet", "imagenet", "imagenet100"), SYMMETRIC),
+    **dict.fromkeys(("imagenet_detection", "imagenet_hard_simsiam"), SYMMETRIC),
+    "imagenet_hard_simclr": {**SYMMETRIC, "crop_scale": (0.08, 1.0), "jitter.saturation": 0.8, "jitter.hue": 0.2},
+    "imagenet_byol": {**ASYMMETRIC, "crop_scale": (0.08, 1.0)},
+    "imagenet_barlow_twins": {**ASYMMETRIC, "crop_scale": (0.08, 1.0)},
+    "imagenet_hard_dino": {**ASYMMETRIC, "crop_scale": (0.4, 1.0), "local.crop_scale": (0.05, 0.4), "local.count": 8},
+    "imagenet_hard_dino_800": {**ASYMMETRIC, "crop_scale": (0.25, 1.0), "local.crop_scale": (0.05, 0.25), "local.count": 10},
+    "imagenet_hard_ibot": {**ASYMMETRIC, "crop_scale": (0.25, 1.0), "local.crop_scale": (0.05, 0.25), "local.count": 10},
+}
+RSA_SMALL = {"optimizer.name": "sgd", "peak": 0.1, "optimizer.weight_decay": 5e-4, "projector.hidden": 1024, "ema_start": 0.99}
+RSA_LARGE = {"optimizer.name": "lars", "peak": 4.8, "optimizer.weight_decay": 1e-6, "projector.hidden": 4096, "ema_start": 0.99}
+DINO = {"optimizer.name": "adamw", "optimizer.weight_decay": 0.04, "optimizer.end_weight_decay": 0.4, "ema_start": 0.996}
+DINO_100 = {**DINO, "peak": 1e-3, "teacher_temperature.end": 0.04, "optimizer.clip_norm": 3.0, "optimizer.clip_each": None}
+DINO_800 = {**DINO, "peak": 2e-3, "head.out": 65536, "head.norm_last_layer": False, "optimizer.clip_norm": None}
+IBOT = {**DINO, "peak": 2e-3, "head.out": 8192, "head.norm_last_layer": False, "optimizer.clip_each": 3.0}
+BARLOW_TWINS = {"peak": 1.6, "optimizer.vector_base_lr": 0.0048, "optimizer.weight_decay": 1e-6, "off_diagonal": 0.0051}
+TRAINING = {  # recipe -> epochs, of warm-up, and keys of a section of `methods`; `peak` is the learning rate at the batch's size
+    "cifar10": (200, 0, "rsa", RSA_SMALL | {"beta.start": 0.4, "beta.end": 0.0}),
+    "cifar100": (200, 0, "rsa", RSA_SMALL | {"beta.start": 0.3}),
+    "stl10": (200, 0, "rsa", RSA_SMALL | {"beta.start": 0.4}),
+    "tiny_imagenet": (200, 0, "byol", RSA_SMALL),
+    "imagenet": (200, 10, "rsa", RSA_LARGE | {"beta.start": 0.4}),
+    "imagenet100": (200, 0, "rsa", RSA_SMALL | {"peak": 0.2, "optimizer.weight_decay": 1e-4, "projector.hidden": 4096}),
+    "imagenet_byol": (1000, 10, "byol", RSA_LARGE | {"peak": 3.2, "optimizer.weight_decay": 1.5e-6, "ema_start": 0.996}),
+    "imagenet_barlow_twins": (1000, 10, "barlow_twins", BARLOW_TWINS),
+    "imagenet_hard_simclr": (100, 10, "simclr", {"peak": 4.8, "optimizer.weight_decay": 1e-4, "temperature": 0.1}),
+    "imagenet_hard_simsiam": (100, 0, "simsiam", {"peak": 0.1, "optimizer.weight_decay": 1e-4, "predictor_hidden": 512}),
+    "imagenet_hard_dino": (100, 10, "dino", DINO_100 | {"freeze_last_layer": 0.01}),
+    "imagenet_hard_dino_800": (800, 10, "dino_hard", DINO_800 | {"hard_views.candidates": 4, "hard_views.local_candidates": 16}),
+    "imagenet_hard_ibot": (100, 10, "ibot_hard", IBOT | {"hard_views.candidates": 4, "hard_views.local_candidates": None}),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_are_the_authors(name: str, recipe: Callable[[str], Params]):
+    views = recipe(name).views
+    assert {key: attrgetter(key)(views) for key in VIEWS[name]} == VIEWS[name]
+    drawn = (views.jitter.prob, views.gray_prob, views.flip_prob, views.blur.sigma, views.jitter.brightness)
+    assert drawn == (0.8, 0.2, 0.5, (0.1, 2.0), 0.8 if "simclr" in name else 0.4)
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_methods_are_trained_as_the_authors_do(name: str, recipe: Callable[[str], Params]):
+    p = recipe(name)
+    epochs, warmup, method, published = TRAINING[name]
+    section = p.methods[method]
+    found = {key: attrgetter(key)(section) for key in published if key != "peak"}
+    assert found | {"peak": peak(section.optimizer, p.pretrain)} == pytest.approx(published)
+    assert (p.pretrain.epochs, p.pretrain.warmup_epochs) == (epochs, warmup)
 
 
 PAPERS = [

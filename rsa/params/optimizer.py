@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rsa.params.section import NonNegative, Pair, Positive, Section
+from rsa.params.section import Fraction, NonNegative, Pair, Positive, Section
 
 
 class SGD(Section):
@@ -23,6 +23,8 @@ class LARS(Section):
 
     name: Literal["lars"]
     base_lr: Positive
+    vector_base_lr: Positive | None
+    end_share: Fraction
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: NonNegative
     trust: Positive

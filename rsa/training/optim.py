@@ -19,7 +19,7 @@ def build_optimizer(
     """Build the optimiser of all parameters that require a gradient; `set_schedules` sets its rates before each step.
 
     SGD applies weight decay to every parameter, as RSA's and SimSiam's authors do. LARS and AdamW exclude biases and norms
-    (1-D parameters); MoCo v3's authors have AdamW decay those, too: `decay_all`.
+    (1-D parameters), to which LARS may give a rate of their own; MoCo v3's authors have AdamW decay those, too: `decay_all`.
     """
     constant = {id(parameter) for parameter in constant_lr}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -42,9 +42,10 @@ def build_optimizer(
 def set_schedules(optimizer: torch.optim.Optimizer, p: Optimizer, pretrain: Pretrain, progress: float) -> dict[str, float]:
     """Set each group's learning rate and weight decay for `progress`; return the scheduled values for the curve."""
     lr = learning_rate(p, pretrain, progress)
+    vectors = (p.vector_base_lr or p.base_lr) / p.base_lr if isinstance(p, params.LARS) else 1.0
     decay = cosine(progress, p.weight_decay, p.end_weight_decay) if isinstance(p, AdamW) else p.weight_decay
     for group in optimizer.param_groups:
-        group["lr"] = peak(p, pretrain) if group["constant_lr"] else lr
+        group["lr"] = (peak(p, pretrain) if group["constant_lr"] else lr) * (1.0 if group["decayed"] else vectors)
         group["weight_decay"] = decay if group["decayed"] else 0.0
     return {"lr": lr, "weight_decay": decay} if isinstance(p, AdamW) else {"lr": lr}
 
@@ -55,12 +56,12 @@ def peak(p: Optimizer, pretrain: Pretrain) -> float:
 
 
 def learning_rate(p: Optimizer, pretrain: Pretrain, progress: float) -> float:
-    """Return the learning rate: linear warmup to the peak, then half a cosine to 0 (AdamW: to end_lr).
+    """Return the learning rate: linear warmup to the peak, then half a cosine to 0 (AdamW: end_lr; LARS: end_share of the peak).
 
-    It follows the step, as in the code of RSA's authors for ImageNet, of DINO's, iBOT's, MoCo v3's and Barlow Twins'. RSA's for
-    small images and SimSiam's lower it once an epoch.
+    It follows the step, as in the code of RSA's authors for ImageNet, of DINO's, iBOT's, MoCo v3's and Barlow Twins', which count
+    steps from 0, so that each rate comes one step later. RSA's for small images and SimSiam's lower it once an epoch.
     """
-    end = p.end_lr if isinstance(p, AdamW) else 0.0
+    end = p.end_lr if isinstance(p, AdamW) else p.end_share * peak(p, pretrain) if isinstance(p, params.LARS) else 0.0
     return warmup_cosine(progress, pretrain.warmup_epochs / pretrain.epochs, peak(p, pretrain), end)
 
 

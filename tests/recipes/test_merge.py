@@ -44,6 +44,8 @@ def test_a_mapping_of_another_kind_replaces():
     lars = {
         "name": "lars",
         "base_lr": 0.6,
+        "vector_base_lr": None,
+        "end_share": 0.0,
         "momentum": 0.9,
         "weight_decay": 1e-6,
         "trust": 0.001,

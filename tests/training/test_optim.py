@@ -75,6 +75,8 @@ def lars(**changes: object) -> LARS:
         **{
             "name": "lars",
             "base_lr": 0.2,
+            "vector_base_lr": None,
+            "end_share": 0.0,
             "momentum": 0.9,
             "weight_decay": 1e-3,
             "trust": 0.01,
@@ -150,6 +152,20 @@ def test_rates_and_decays_over_a_run(tiny: Params, progress: float, lr: float, d
     by_shape = {group["params"][0].ndim: group for group in optimizer.param_groups}
     assert [by_shape[n]["weight_decay"] for n in (2, 1)] == [pytest.approx(decay, rel=1e-4), 0.0]
     assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(lr)] * 2
+
+
+@pytest.mark.parametrize("step", [1, 400, 800, 4400, 8000])
+def test_rates_of_barlow_twins_are_the_authors_written_again(tiny: Params, step: int):
+    """10 of 100 epochs of 80 steps warm up, then a cosine to a thousandth; 0.0048 for biases and norms, 0.2 for weights."""
+    scale = 2048 / 256
+    q = (1 + np.cos(np.pi * (step - 800) / 7200)) / 2
+    want = scale * step / 800 if step < 800 else scale * q + scale * 0.001 * (1 - q)
+    module, p = nn.Linear(3, 2), lars(base_lr=0.2, vector_base_lr=0.0048, end_share=0.001)
+    optimizer = build_optimizer(module.parameters(), (), p)
+    recorded = set_schedules(optimizer, p, pretrain(tiny, batch_size=2048, epochs=100, warmup_epochs=10), step / 8000)
+    rates = {group["params"][0].ndim: group["lr"] for group in optimizer.param_groups}
+    assert rates == {2: pytest.approx(0.2 * want), 1: pytest.approx(0.0048 * want)}
+    assert recorded == {"lr": pytest.approx(0.2 * want)}
 
 
 def test_a_constant_rate_stays_at_the_peak(tiny: Params):
