@@ -5,11 +5,14 @@ import json
 import os
 import re
 import sys
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
 sys.path.insert(0, workflow.basedir)
 from engines.devices import visible_gpus
+from rsa.scaling.need import Need, asked
 
 FRESH, PLAN = Path(".dvc/tmp/fresh"), Path(".dvc/tmp/plan.json")
 
@@ -58,6 +61,29 @@ def stage_of(wildcards):
 
 def meta(key, default=None):
     return lambda wildcards: stage_of(wildcards)["meta"].get(key, default)
+
+
+@cache
+def count_needs():
+    """For the jobs, which read the plan, too. Takes some seconds."""
+    from rsa.params.load import load
+    from rsa.scaling.jobs import needs
+
+    for name, need in needs(load(Path("params.yaml"))).items():
+        stages[name]["need"] = asdict(need)
+    PLAN.write_text(json.dumps(stages))
+
+
+def needed(key):
+    """Follows from the images that there are when a job is about to start, where it starts elsewhere or memory is limited."""
+
+    def of(wildcards):
+        if workflow.is_main_process and (workflow.non_local_exec or "mem_mb" in workflow.global_resources):
+            count_needs()  # not before: while this file is read, Snakemake does not know yet where jobs will run
+        stage = stage_of(wildcards)
+        return asked(stage["meta"], Need(**stage["need"]) if "need" in stage else None)[key]
+
+    return of
 
 
 def nodes(wildcards):
@@ -156,8 +182,8 @@ for family in families:
         threads: threads
         resources:
             gpu=gpus,
-            mem_mb=meta("mem_mb"),
-            runtime=meta("minutes"),
+            mem_mb=needed("mem_mb"),
+            runtime=needed("minutes"),
             **several_nodes(family),
         shell:
             "exec python -m engines.devices {params.gpus} python -m engines.job {params.stage:q} {params.options}"

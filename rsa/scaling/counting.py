@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rsa.data.samples import Samples
-from rsa.methods import build_method
+from rsa.data.views import Recipe
+from rsa.methods import build_method, hard_views
 from rsa.methods.method import Method
 from rsa.models.backbones import build_backbone
 from rsa.params.document import Params
 from rsa.params.hard_views import HardViews, Scoring
 
 STATES = {"sgd": 1, "lars": 1, "adamw": 2}  # numbers that an optimiser keeps for each weight
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def count(p: Params, name: str) -> Counts:
     section = p.methods[name]
     model, recipe = build_method(section, build_backbone(p.model), p.views)
     model.to(memory_format=torch.channels_last).train()
-    sizes = [recipe.crops[view.crop].size for view in recipe.views]
+    sizes = _sizes(recipe)
     bf16 = p.pretrain.precision == "bf16"
     kept = {}
     for images in (2, 4):  # the difference cancels what does not depend on the batch size
@@ -63,6 +63,39 @@ def count(p: Params, name: str) -> Counts:
     )
 
 
+@dataclass(frozen=True)
+class Sketch:
+    """Upper bounds of one method's counts, in no time and no memory."""
+
+    flop: float  # of a step, per image
+    activations: float  # bytes kept for the backward pass, per image, in float32
+    parameters: int  # target networks' too
+    sizes: list[int]  # px of the views of an image
+
+
+def sketch(p: Params, name: str) -> Sketch:
+    """Send two images without numbers through a step of the method `name`, on torch's `meta` device.
+
+    Hard views are added as in docs/scaling.md: to score a candidate exactly takes a quarter of a step of BYOL, and of no method
+    more.
+    """
+    images = 2
+    with torch.device("meta"):
+        whole, recipe = build_method(p.methods[name], build_backbone(p.model), p.views)
+    candidates = whole.p.candidates if isinstance(whole, hard_views.HardViews) else 0
+    model = (whole.method if isinstance(whole, hard_views.HardViews) else whole).train()
+    plain = model.recipe(p.views)
+    with _kept_bytes(model) as bytes_kept, FlopCounterMode(display=False) as counter:
+        _step(model, _sizes(plain), images, bf16=False, device="meta")
+    flop = counter.get_total_flops() / images * (1 + candidates / 4)
+    return Sketch(flop, bytes_kept() / images, sum(weight.numel() for weight in model.parameters()), _sizes(recipe))
+
+
+def _sizes(recipe: Recipe) -> list[int]:
+    """Return the size in px of each view."""
+    return [recipe.crops[view.crop].size for view in recipe.views]
+
+
 def with_hard_views(p: Params, name: str, candidates: int | None) -> Params:
     """Return the params with `name` training on the hardest of that many exactly scored candidates; None disables it."""
     scoring = Scoring(joint_views=True, precision="same", predicted=None, reuse=False)
@@ -71,9 +104,9 @@ def with_hard_views(p: Params, name: str, candidates: int | None) -> Params:
     return p.model_copy(update={"methods": {**p.methods, name: section}})
 
 
-def _step(model: Method, sizes: list[int], images: int, bf16: bool) -> None:
+def _step(model: Method, sizes: list[int], images: int, bf16: bool, device: str = "cpu") -> None:
     random = np.random.default_rng(0)
-    views = [torch.randn(images, 3, size, size).to(memory_format=torch.channels_last) for size in sizes]
+    views = [torch.randn(images, 3, size, size, device=device).to(memory_format=torch.channels_last) for size in sizes]
     boxes = random.integers(1, 9, (len(sizes), images, 5))
     samples = Samples(np.arange(images), torch.zeros(images, dtype=torch.long), boxes, 0, 0)
     model.zero_grad()
@@ -86,15 +119,15 @@ def _step(model: Method, sizes: list[int], images: int, bf16: bool) -> None:
 @contextmanager
 def _kept_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
     """Count the bytes that autograd saves inside the context, excluding weights."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    kept: dict[int, Tensor] = {}  # holds on to every tensor, so that no address comes twice
+    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, Tensor] = {}  # holds on to every tensor, so that no storage comes twice
 
     def pack(tensor: Tensor) -> Tensor:
-        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        kept.setdefault(tensor.untyped_storage()._cdata, tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield lambda: sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in own)
+        yield lambda: sum(tensor.untyped_storage().nbytes() for storage, tensor in kept.items() if storage not in own)
 
 
 @contextmanager

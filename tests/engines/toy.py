@@ -23,7 +23,8 @@ AS_THEY_ARE = (
     "pipeline/portable.py", "pipeline/stage.py", "pipeline/watch.py", "pipeline/work.py", "pipeline/finished.py",
     "rsa/__init__.py", "rsa/fingerprint.py", "rsa/file_locks.py", "rsa/origin.py", "rsa/params", "rsa/processes.py",
     "rsa/provenance.py", "rsa/data/__init__.py", "rsa/data/files.py", "rsa/reporting/__init__.py",
-    "rsa/reporting/grid.py", "rsa/reporting/leftovers.py", "rsa/reporting/report.css",
+    "rsa/reporting/grid.py", "rsa/reporting/leftovers.py", "rsa/reporting/report.css", "rsa/scaling/__init__.py",
+    "rsa/scaling/need.py",
 )  # fmt: skip
 DATASETS = {"translated_digits": "digits", "small_digits": "photo_tiles"}  # the quickstart's, as tests call them
 OUTS = {"shard": ["first", "manifest.json"], "report": ["report.md", "metrics.json"]}  # below a folder that is an output
