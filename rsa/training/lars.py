@@ -39,10 +39,16 @@ class LARS(torch.optim.Optimizer):
             updates = adapted(matrices, group["weight_decay"], group["trust"]) + [w.grad for w in vectors]
             weights = matrices + vectors
             if weights:
-                momenta = [self.state[w].setdefault("momentum_buffer", torch.zeros_like(w)) for w in weights]
+                momenta = [self._momentum(w) for w in weights]
                 torch._foreach_mul_(momenta, group["momentum"])
                 torch._foreach_add_(momenta, updates)
                 torch._foreach_add_(weights, momenta, alpha=-group["lr"])
+
+    def _momentum(self, weight: Tensor) -> Tensor:
+        state = self.state[weight]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        return state["momentum_buffer"]  # type: ignore[no-any-return]
 
 
 def adapted(weights: list[Tensor], decay: float, trust: float) -> list[Tensor]:

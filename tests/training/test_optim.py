@@ -7,6 +7,7 @@ from rsa.params.document import Params
 from rsa.params.optimizer import LARS, SGD, AdamW
 from rsa.params.pretrain import Pretrain
 from rsa.training.optim import build_optimizer, clip_gradients, learning_rate, set_schedules
+from tests.training.operators import Operators
 
 
 def sgd(**changes: object) -> SGD:
@@ -118,6 +119,19 @@ def test_lars_is_the_authors_written_again():
         optimizer.step()
     for got, want in zip(module, weights, strict=True):
         np.testing.assert_allclose(got.detach(), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [1, 30])
+def test_a_step_of_lars_has_few_operators_whatever_the_number_of_weights(weights: int):
+    """On a GPU each is a kernel or two."""
+    module = nn.ModuleList(nn.Linear(3, 2) for _ in range(weights))
+    optimizer = build_optimizer(module.parameters(), (), lars())
+    for first in (True, False):
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        with Operators() as operators:
+            optimizer.step()
+        assert first or operators.count.total() <= 22
 
 
 def test_adamw_decays_matrices_only():
