@@ -21,6 +21,7 @@ from rsa.data.loader import TrainingViews
 from rsa.data.normalize import Normalize
 from rsa.data.picture import save_views
 from rsa.data.views import Recipe, candidates
+from rsa.evaluation.online_probe import OnlineProbe
 from rsa.methods import build_method, check_accumulation, control_encoder, settings_of
 from rsa.methods.hard_views import HardViews
 from rsa.methods.method import ControlSettings, MethodSettings
@@ -28,6 +29,7 @@ from rsa.models.backbones import build_backbone, compile_copies
 from rsa.models.encoder import save_encoder
 from rsa.models.start import warm_start
 from rsa.models.sync_batch_norm import synchronize
+from rsa.params.evaluation import Geometry
 from rsa.params.model import Model
 from rsa.params.pretrain import Pretrain
 from rsa.params.runtime import Runtime
@@ -157,6 +159,7 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
         normalize=normalize,
         work=work,
         save_encoder=lambda path, progress: save_encoder(model.backbone, path, description, progress),
+        online_probe=online_probe(p, model, shards, normalize, seed) if p.runtime.online_probe.every_epochs else None,
     )
     with explained_shortage(p.pretrain, distributed.world_size()):
         steps = this.train(views)
@@ -180,6 +183,14 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
     if device.type == "cuda":  # its JPEG decoder and its resizing round otherwise
         described["views_differ_from_cpu"] = next(iter(views(0))).difference(next(iter(views(0, 1, None))))
     write_json(work / "run.json", described)
+
+
+def online_probe(p: Sections, model: nn.Module, shards: Path, normalize: Normalize, seed: int) -> Callable[[], dict[str, float]]:
+    """Return the online probe of a run, on central crops of training images that are as large as its views."""
+    geometry = Geometry(resize=p.views.size, crop=p.views.size, interpolation=p.views.interpolation)
+    train, samples = Split(shards, "train"), p.runtime.online_probe.samples  # `pretrain` may have images without labels
+    probe = OnlineProbe(train, samples, geometry, normalize, seed, p.runtime.threads.pretrain)
+    return lambda: probe(model.backbone)  # type: ignore[arg-type]
 
 
 def ready_for_ranks(model: nn.Module, runtime: Runtime, seed: int) -> None:

@@ -39,6 +39,13 @@ class Checkpoint(Section):
     minutes: Positive
 
 
+class OnlineProbe(Section):
+    """Classifiers of the encoder while it is trained: every so many epochs, 0 for never, on so many training images."""
+
+    every_epochs: Annotated[int, Field(ge=0)]
+    samples: Annotated[int, Field(ge=16)]
+
+
 class Runtime(Section):
     """Devices, processes, threads, checkpoints and logs."""
 
@@ -55,4 +62,5 @@ class Runtime(Section):
     checkpoint: Checkpoint
     timeout_minutes: Positive
     snapshots: Annotated[list[Fraction], Field(min_length=1)]
+    online_probe: OnlineProbe
     logging: list[Literal["tensorboard", "wandb", "mlflow"]]

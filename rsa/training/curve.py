@@ -1,16 +1,20 @@
 """curve.csv has one row per step. A resumed run truncates it to the checkpoint, so no step is missing or duplicated."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 Row = dict[str, float]
 
 
 class Curve:
-    """A CSV file that grows by blocks of rows. The last row of a block has all columns; the others may leave some empty."""
+    """A CSV file that grows by blocks of rows. It keeps the columns that it begins with.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    These are the terms of the last row of the first block, and `occasional` ones, which come in any row or none.
+    """
+
+    def __init__(self, path: Path, occasional: Sequence[str] = ()) -> None:
+        self.path, self.occasional = path, occasional
 
     def cut(self, size: int) -> None:
         """Truncate the file to its first `size` bytes."""
@@ -20,10 +24,12 @@ class Curve:
 
     def append(self, rows: list[Row]) -> None:
         """Append rows to the file."""
-        columns = list(rows[-1])
+        with self.path.open() as file:
+            columns = next(csv.reader(file), [])
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            if not file.tell():
+            if not columns:
+                columns = [name for name in rows[-1] if name not in self.occasional] + [*self.occasional]
                 writer.writerow(columns)
             writer.writerows([f"{row[name]:.9g}" if name in row else "" for name in columns] for row in rows)
 

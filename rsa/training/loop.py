@@ -61,12 +61,14 @@ def train(
     report: Callable[[list[Row]], None],
     start: int = 0,
     pending: Sequence[Row] = (),
+    probe: Callable[[int], Row] = lambda step: {},
     step_done: Callable[[int, Callable[[], list[Row]]], None] = lambda step, rows: None,
 ) -> None:
     """Train from step `start` to `total_steps`; the first of `batches` belongs to step `start`.
 
-    `report` receives the curve's rows in blocks, beginning with the `pending` rows of an earlier process. `step_done` receives
-    the number of each finished step and a function that returns the rows not yet reported.
+    `report` receives the curve's rows in blocks, beginning with the `pending` rows of an earlier process. `probe` returns further
+    terms of the row of the step that has this number. `step_done` receives the number of each finished step and a function that
+    returns the rows not yet reported.
     Raises FloatingPointError with the step and term of a non-finite loss, CollapseError with the step of a collapse.
     """
     forward: Any = forward_of_ranks(method, p.precision)
@@ -88,6 +90,7 @@ def train(
         clip_gradients(method.parameters(), schedule)
         optimizer.step()
         method.after_step(progress)
+        row |= probe(step + 1)
         unreported.append(row)
         if (step + 1) % FLUSH_STEPS == 0 or step + 1 == total_steps:
             unreported[-1] |= health(distributed.all_gather_with_grad(embedded[0][0].detach()))

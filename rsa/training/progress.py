@@ -7,7 +7,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from rsa.training.curve import Row
 
-SHOWN = ("loss", "beta", "tau", "lr")  # columns of a row that are displayed
+SHOWN = ("loss", "beta", "tau", "lr", "online_knn", "online_linear")  # terms that are displayed
 LINES_APART = 10.0  # seconds between plain lines
 
 
@@ -17,6 +17,7 @@ class ProgressDisplay:
     def __init__(self, label: str, start: int, total: int, batch_size: int, *, shown: bool = True) -> None:
         self.label, self.start, self.total, self.batch_size = label, start, total, batch_size
         self.began, self.said = time.monotonic(), -LINES_APART
+        self.latest: Row = {}
         self.bar: Progress | None = None
         self.shown = shown
         if start and shown:
@@ -26,8 +27,11 @@ class ProgressDisplay:
             self.task = self.bar.add_task(label, total=total, completed=start)
             self.bar.start()
 
-    def show(self, row: Row) -> None:
-        """Display the state after the step of `row`."""
+    def show(self, *rows: Row) -> None:
+        """Display the state after the last of these rows, each term as it was when a row last had it."""
+        for row in rows:
+            self.latest |= row
+        row = self.latest
         words = self.describe(row, time.monotonic() - self.began)
         if self.bar is not None:
             self.bar.update(self.task, completed=row["step"], description=f"{self.label}  {words}")

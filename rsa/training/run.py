@@ -23,6 +23,7 @@ from rsa.training.progress import ProgressDisplay
 if TYPE_CHECKING:  # its module needs DALI, training does not
     from rsa.data.loader import TrainingViews
 
+ONLINE = ("online_knn", "online_linear")  # columns of the online probe: see rsa.evaluation.online_probe
 LoadViews = Callable[[int], "TrainingViews"]  # argument: the first step
 
 
@@ -39,11 +40,12 @@ class Run:
     normalize: Normalize
     work: Path
     save_encoder: Callable[[Path, float], None]  # arguments: the path, and the fraction of training done
+    online_probe: Callable[[], Row] | None = None  # returns ONLINE; the first rank alone calls it
 
     def __post_init__(self) -> None:
         self.first = distributed.rank() == 0
         self.any_rank = distributed.AnyRank()
-        self.curve = Curve(self.work / "curve.csv")
+        self.curve = Curve(self.work / "curve.csv", ONLINE if self.online_probe else ())
         self.checkpoints = Checkpoints(self.work, self.runtime.checkpoint.steps, self.runtime.checkpoint.minutes)
 
     def train(self, load_views: LoadViews) -> int:
@@ -77,6 +79,7 @@ class Run:
                 report=self._report,
                 start=start,
                 pending=saved["unreported"],
+                probe=self._probe,
                 step_done=self._step_done,
             )
         self.any_rank.flush()
@@ -99,7 +102,13 @@ class Run:
         if self.first:
             self.curve.append(rows)
             self.live.show(rows)
-        self.progress.show(rows[-1])
+        self.progress.show(*rows)
+
+    def _probe(self, step: int) -> Row:
+        if not self.first or self.online_probe is None:
+            return {}
+        interval = self.runtime.online_probe.every_epochs * self.views.steps_per_epoch
+        return {} if step % interval and step != self.total_steps else self.online_probe()
 
     def _step_done(self, step: int, unreported: Callable[[], list[Row]]) -> None:
         self._snapshot(step)  # before the checkpoint, so that a run resumed from it has the snapshot

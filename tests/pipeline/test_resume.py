@@ -35,6 +35,7 @@ START = Path("weights/none")
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["pipeline.pretrain", "tests.pipeline.test_resume"])
 
+PROBE = {"every_epochs": 1, "samples": 200}  # in every step of whose epochs a kill may come
 TWO = {"runtime.processes": 2, "runtime.timeout_minutes": 1}
 HARD = {
     "candidates": 3,
@@ -86,13 +87,14 @@ def result(out: Path) -> tuple[str, ...]:
 
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "float32": ("byol", {"runtime.checkpoint": {"steps": 4, "minutes": 10}}),
+    "float32": ("byol", {"runtime.checkpoint": {"steps": 4, "minutes": 10}, "runtime.online_probe": PROBE}),
     "bf16": ("byol", {"runtime.checkpoint": {"steps": 1, "minutes": 10}, "pretrain.precision": "bf16"}),  # always writing
     "two ranks": (
         "byol",
         {
             "runtime.checkpoint": {"steps": 4, "minutes": 10},
             "runtime.processes": 2,
+            "runtime.online_probe": PROBE,
         },
     ),
     "hard views, adaptive beta": ("rsa", {"runtime.checkpoint": {"steps": 1000, "minutes": 0.001}}),  # by the clock

@@ -123,3 +123,15 @@ def test_a_curve_cut_back_has_every_step_once(tmp_path: Path):
     curve.append([{"step": 3, "loss": 1 / 3, "rank": 1.0}])
     assert curve.path.read_text() == "step,loss,rank\n1,0.5,\n2,0.25,3.5\n3,0.333333333,1\n"
     assert curve.last() == {"step": 3, "loss": 0.333333333, "rank": 1}
+
+
+def test_a_curve_keeps_the_columns_that_it_begins_with(tmp_path: Path):
+    first = [{"step": 1, "online": 7.0, "loss": 0.5}, {"step": 2, "loss": 0.25, "rank": 3.5}]
+    for name, occasional in (("with", ["online"]), ("without", [])):
+        curve = Curve(tmp_path / f"{name}.csv", occasional)
+        curve.path.touch()
+        curve.append(first)
+    Curve(tmp_path / "with.csv").append([{"step": 3, "loss": 1, "rank": 2}])  # as after a stop, switched off or on meanwhile
+    Curve(tmp_path / "without.csv", ["online"]).append([{"step": 3, "online": 9.0, "loss": 1, "rank": 2}])
+    assert (tmp_path / "with.csv").read_text() == "step,loss,rank,online\n1,0.5,,7\n2,0.25,3.5,\n3,1,2,\n"
+    assert (tmp_path / "without.csv").read_text() == "step,loss,rank\n1,0.5,\n2,0.25,3.5\n3,1,2\n"

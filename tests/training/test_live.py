@@ -16,7 +16,8 @@ from rsa.training.live import Live
 
 
 def rows(first: int, last: int) -> list[Row]:
-    return [{"step": step, "loss": 1 / step, "lr": step / 100, "weak": 0.5} for step in range(first, last + 1)]
+    every = [{"step": step, "loss": 1 / step, "lr": step / 100, "weak": 0.5} for step in range(first, last + 1)]
+    return [row | ({"online_knn": row["step"] / 2} if row["step"] % 25 == 0 else {}) for row in every]
 
 
 @pytest.fixture
@@ -50,9 +51,9 @@ def killed_and_continued(curve: Curve, *trackers: str) -> Live:
 def test_the_live_curve_of_a_continued_run_has_every_step_once(curve: Curve):
     live = killed_and_continued(curve)
     with Path("live/curves/rsa_s0.csv").open() as file:
-        assert [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)] == [
-            (step, pytest.approx(1 / step)) for step in range(1, 76)
-        ]
+        shown = list(csv.DictReader(file))
+    assert [(int(row["step"]), float(row["loss"])) for row in shown] == STEPS
+    assert [(int(row["step"]), float(row["online_knn"])) for row in shown if row["online_knn"]] == PROBED
     live.close()  # else TensorBoard's thread may write when the test has left its folder
 
 
@@ -60,10 +61,9 @@ def test_tensorboard_of_a_continued_run_has_every_step_once(curve: Curve):
     killed_and_continued(curve, "tensorboard").close()
     (events,) = Path("logs/tensorboard/rsa_s0").iterdir()
     seen = EventAccumulator(str(events), purge_orphaned_data=False, size_guidance={"scalars": 0}).Reload()
-    assert seen.Tags()["scalars"] == ["loss", "lr", "weak"]
-    assert [(event.step, event.value) for event in seen.Scalars("loss")] == [
-        (step, pytest.approx(1 / step, rel=1e-6)) for step in range(1, 76)
-    ]
+    assert sorted(seen.Tags()["scalars"]) == ["loss", "lr", "online_knn", "weak"]
+    assert [(event.step, event.value) for event in seen.Scalars("online_knn")] == PROBED
+    assert [(event.step, event.value) for event in seen.Scalars("loss")] == STEPS
 
 
 def test_when_the_run_has_ended_its_own_files_take_over(curve: Curve):
@@ -76,6 +76,7 @@ def test_when_the_run_has_ended_its_own_files_take_over(curve: Curve):
 
 
 STEPS = [(step, pytest.approx(1 / step, rel=1e-6)) for step in range(1, 76)]
+PROBED = [(25, 12.5), (50, 25.0), (75, 37.5)]
 
 
 def leveldb_log(file: bytes, start: int, block: int = 2**15) -> Iterator[bytes]:
@@ -101,12 +102,14 @@ def test_wandb_gets_every_step_once_without_a_network(curve: Curve, monkeypatch:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     killed_and_continued(curve, "wandb").close()
     *_, last = sorted(Path("logs/wandb").glob("offline-run-*/*.wandb"), key=lambda file: file.stat().st_mtime)
-    logged = []
+    logged, probed = [], []
     for data in leveldb_log(last.read_bytes(), start=7):
         items = messages.Record.FromString(data).history.item
         row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
         logged += [(row["_step"], row["loss"])] if "loss" in row else []
+        probed += [(row["_step"], row["online_knn"])] if "online_knn" in row else []
     assert logged == STEPS
+    assert probed == PROBED
 
 
 @pytest.mark.filterwarnings("default")  # of the package
@@ -120,6 +123,8 @@ def test_mlflow_gets_every_step_once_without_a_server(curve: Curve, monkeypatch:
     last, _ = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
     logged = client.get_metric_history(last.info.run_id, "loss")
     assert sorted((metric.step, metric.value) for metric in logged) == STEPS
+    probed = client.get_metric_history(last.info.run_id, "online_knn")
+    assert sorted((metric.step, metric.value) for metric in probed) == PROBED
     assert last.info.status == "FINISHED"
 
 

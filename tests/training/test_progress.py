@@ -15,7 +15,10 @@ def test_a_line_says_losses_rate_and_time_left(capsys: pytest.CaptureFixture):
 def test_plain_lines_come_seldom_and_at_the_end(capsys: pytest.CaptureFixture):
     progress = ProgressDisplay("rsa s0", start=0, total=100, batch_size=64)
     for step in (25, 50, 75, 100):
-        progress.show({"step": step, "loss": 1.0})
+        progress.show(
+            {"step": step - 1, "loss": 2.0, **({"online_knn": 43.21} if step == 50 else {})}, {"step": step, "loss": 1.0}
+        )
     progress.close()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[1] for line in lines] == ["step 25/100", "step 100/100"]
+    assert [line.split("  ")[1:3] for line in lines] == [["step 25/100", "loss 1"], ["step 100/100", "loss 1"]]
+    assert ["online_knn 43.21" in line for line in lines] == [False, True]  # what is seldom found stays to be seen

@@ -12,7 +12,7 @@ from rsa.reporting.figures.features import draw_confusion, draw_maps
 from rsa.reporting.figures.representation_metrics import METRICS, draw_representation_metrics, draw_shift
 from rsa.reporting.figures.scores import draw_cost, draw_scores
 from rsa.reporting.figures.style import SMOOTH, Curves
-from rsa.reporting.figures.training import HEALTH, SCHEDULES, draw_health, draw_losses, draw_schedules
+from rsa.reporting.figures.training import HEALTH, ONLINE, SCHEDULES, draw_health, draw_losses, draw_online, draw_schedules
 from rsa.reporting.figures.views import draw_choices, draw_selection, draw_views
 from rsa.reporting.runs import Runs
 
@@ -97,6 +97,13 @@ def _of_training(curves: Curves, folder: Path) -> list[Figure]:
         draw_health(curves, folder / "health.svg")
         caption = "Do the embeddings still tell samples apart? Standard deviation 0 or effective rank 1 would be a collapse."
         drawn.append(Figure("training", "health.svg", "Spread of the embeddings over training", caption))
+    if _any(curves, ONLINE):
+        draw_online(curves, folder / "online.svg")
+        caption = (
+            "Online probe: accuracy of classifiers of the encoder while it was trained, on training images whose labels were "
+            "held out. It is for watching runs and is no score: nothing of the test split is in it, and no table has it."
+        )
+        drawn.append(Figure("training", "online.svg", f"Online probe of {_having(curves)} over training", caption))
     return drawn
 
 

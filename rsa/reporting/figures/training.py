@@ -23,6 +23,11 @@ HEALTH = {
     "uniformity": "uniformity\n(0 collapsed)",
 }
 
+ONLINE = {
+    "online_knn": "online kNN, top-1 in %\n(held-out training images)",
+    "online_linear": "online linear, top-1 in %\n(held-out training images)",
+}
+
 
 def draw_losses(curves: Curves, path: Path) -> None:
     """A panel per method, as losses of different methods have different scales: mean and range over seeds."""
@@ -55,6 +60,11 @@ def draw_schedules(curves: Curves, path: Path) -> None:
 def draw_health(curves: Curves, path: Path) -> None:
     """Plot the collapse metrics of the embeddings (rsa.training.collapse)."""
     draw_columns(curves, HEALTH, path)
+
+
+def draw_online(curves: Curves, path: Path) -> None:
+    """Plot what the online probe found (rsa.evaluation.online_probe), which is no score."""
+    draw_columns(curves, ONLINE, path, marker="o")
 
 
 def draw_columns(curves: Curves, names: dict[str, str], path: Path, x: str = "step", marker: str = "") -> None:

@@ -50,6 +50,8 @@ def curve(method: str, place: int, seed: int) -> pd.DataFrame:
         now_and_then |= {"iou": 0.3, "iou_all": 0.45, "color": 0.5, "color_all": 0.4}
     for name, value in now_and_then.items():
         table[name] = np.where(step % 25 == 0, value + 0.05 * place, np.nan)
+    table["online_knn"] = np.where(step % 100 == 0, 50 + step / 30, np.nan)
+    table["online_linear"] = np.where(step % 100 == 0, 60 + step / 30, np.nan)
     return table
 
 

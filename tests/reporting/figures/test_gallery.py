@@ -19,8 +19,8 @@ TASKS = [("digits", "knn"), ("digits", "sklearn"), ("photo_tiles", "knn"), ("pho
 MANY = [*TASKS, *((name, task) for name in ("cifar100", "flowers") for task in ("knn", "rsa-imagenet", "finetune_100", "5_shot"))]
 
 EVERYTHING = {
-    "scores.svg", "compute.svg", "loss.svg", "schedules.svg", "health.svg", "representation.svg", "shift.svg", "hard_views.svg",
-    "choices_rsa_hard.svg", "embedding_map.svg", "confusion.svg", "views_byol.svg", "views_rsa.svg",
+    "scores.svg", "compute.svg", "loss.svg", "schedules.svg", "health.svg", "online.svg", "representation.svg", "shift.svg",
+    "hard_views.svg", "choices_rsa_hard.svg", "embedding_map.svg", "confusion.svg", "views_byol.svg", "views_rsa.svg",
 }  # fmt: skip
 
 Record = Callable[[list[str]], Document]
@@ -71,7 +71,7 @@ def test_all_is_drawn_the_same_to_the_byte(record: Record, draw: Draw, tmp_path:
         ("scores", "embedding_map", {"embedding_map.svg", "confusion.svg"}),
         ("runs", "views.png", {"views_byol.svg", "views_rsa.svg", "choices_rsa_hard.svg"}),
         ("runs", "run.json", {"views_byol.svg", "views_rsa.svg", "choices_rsa_hard.svg", "compute.svg"}),
-        ("runs", "curve.csv", {"loss.svg", "schedules.svg", "health.svg", "hard_views.svg"}),
+        ("runs", "curve.csv", {"loss.svg", "schedules.svg", "health.svg", "online.svg", "hard_views.svg"}),
     ],
 )
 def test_what_is_missing_is_left_out(record: Record, draw: Draw, tmp_path: Path, folder: str, name: str, lost: set[str]):
