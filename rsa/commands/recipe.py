@@ -7,8 +7,15 @@ import click
 from rsa.commands.options import FILE
 
 
+def _beginning_with(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Return the recipes that a shell completes `typed` to."""
+    from rsa import recipes
+
+    return [name for name in recipes.names() if name.startswith(typed)]
+
+
 @click.command()
-@click.argument("name", required=False, help="The recipe, as --list calls it.")
+@click.argument("name", required=False, help="The recipe, as --list calls it.", shell_complete=_beginning_with)
 @click.option("--out", type=FILE, default=Path("params.yaml"), show_default=True, help="The file to write.")
 @click.option("--force", is_flag=True, help="Overwrite a file that has been edited.")
 @click.option("--list", "list_recipes", is_flag=True, help="List the recipes instead.")

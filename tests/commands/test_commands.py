@@ -114,7 +114,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert done.stderr == ""
 
 
-def test_bash_completes_subcommands_and_flags() -> None:
+def test_bash_completes_subcommands_flags_and_recipes() -> None:
     def completed(words: str, number: int) -> list[str]:
         asked = {"_RSA_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(number)}
         done = subprocess.run(
@@ -124,3 +124,4 @@ def test_bash_completes_subcommands_and_flags() -> None:
 
     assert completed("rsa ver", 1) == ["verify"]
     assert completed("rsa export --e", 2) == ["--encoder"]
+    assert completed("rsa recipe imagenet_hard_s", 2) == ["imagenet_hard_simclr", "imagenet_hard_simsiam"]
