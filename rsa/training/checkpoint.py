@@ -78,19 +78,20 @@ class Checkpoints:
             old.unlink()
         self.written = time.monotonic()
 
-    def load(self, device: torch.device) -> dict[str, Any] | None:
-        """Return the newest undamaged state, or None."""
+    def load(self, device: torch.device, usable: Callable[[dict[str, Any]], bool] = lambda state: True) -> dict[str, Any] | None:
+        """Return the newest undamaged state that is `usable`, as the files that belong to it are there; or None."""
         for path in sorted(self.folder.glob("*.ckpt"), reverse=True):
             try:
                 digest, _, archive = path.read_bytes().partition(b"\n")
             except FileNotFoundError:  # another rank has removed it as damaged
                 continue
+            why = "is damaged (its sha256 differs)"
             if hashlib.sha256(archive).hexdigest().encode() == digest:
                 state: dict[str, Any] = torch.load(io.BytesIO(archive), map_location=device, weights_only=True)
-                return state
-            print(
-                f"WARNING: {path} is damaged (its sha256 differs): the checkpoint before it is used", file=sys.stderr, flush=True
-            )
+                if usable(state):
+                    return state
+                why = "has files beside it that are missing or damaged"
+            print(f"WARNING: {path} {why}: the checkpoint before it is used", file=sys.stderr, flush=True)
             path.unlink(missing_ok=True)
         return None
 

@@ -1,4 +1,4 @@
-"""curve.csv has one row per step. A resumed run truncates it to the checkpoint, so no step is missing or duplicated."""
+"""curve.csv has one row per step. A resumed run has that of its checkpoint, so no step is missing or duplicated."""
 
 import csv
 from collections.abc import Sequence
@@ -16,11 +16,9 @@ class Curve:
     def __init__(self, path: Path, occasional: Sequence[str] = ()) -> None:
         self.path, self.occasional = path, occasional
 
-    def cut(self, size: int) -> None:
-        """Truncate the file to its first `size` bytes."""
-        self.path.touch()
-        with self.path.open("r+") as file:
-            file.truncate(size)
+    def restore(self, text: str) -> None:
+        """Write the file as it was at a checkpoint, whatever has become of it since."""
+        self.path.write_text(text)
 
     def append(self, rows: list[Row]) -> None:
         """Append rows to the file."""
@@ -34,9 +32,9 @@ class Curve:
             writer.writerows([f"{row[name]:.9g}" if name in row else "" for name in columns] for row in rows)
 
     @property
-    def size(self) -> int:
-        """The size of the file in bytes."""
-        return self.path.stat().st_size
+    def text(self) -> str:
+        """The content of the file."""
+        return self.path.read_text()
 
     def last(self) -> Row:
         """Return the last row."""

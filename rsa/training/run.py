@@ -10,6 +10,7 @@ from torch import nn
 
 from rsa import distributed
 from rsa.data.batch import Position
+from rsa.data.files import sha256
 from rsa.data.normalize import Normalize
 from rsa.params.optimizer import Optimizer
 from rsa.params.pretrain import Pretrain
@@ -58,11 +59,12 @@ class Run:
         views = load_views(start)
         if start:
             views.position(start).require_same_data(Position(**saved["position"]))
+        self.digests: dict[str, str] = saved["snapshots"]  # of the snapshots, by name
         self.views, self.total_steps = views, self.pretrain.epochs * views.steps_per_epoch
         self.snapshots = {round(share * self.total_steps): share for share in self.runtime.snapshots}
         self.progress = ProgressDisplay(self.name, start, self.total_steps, self.pretrain.batch_size, shown=self.first)
         if self.first:
-            self.curve.cut(saved["curve_size"])
+            self.curve.restore(saved["curve"])
             self.live = Live(self.name.replace(" ", "_"), self.curve.path, self.runtime.logging)
         if start == 0:
             self._snapshot(0)
@@ -91,12 +93,16 @@ class Run:
     def _saved(self) -> dict[str, Any]:
         """Restore model and optimiser from the newest checkpoint and return its state; step 0 without a checkpoint."""
         saved = distributed.broadcast_from_rank0(
-            lambda: self.checkpoints.load(torch.device("cpu"))
+            lambda: self.checkpoints.load(torch.device("cpu"), usable=self._has_snapshots)
         )  # a shared file system may not show it to other nodes yet
         if saved is None:
-            return {"step": 0, "unreported": [], "curve_size": 0}
+            return {"step": 0, "unreported": [], "curve": "", "snapshots": {}}
         load_training_state(saved, self.model, self.optimizer)
         return saved
+
+    def _has_snapshots(self, saved: dict[str, Any]) -> bool:
+        paths = {self.work / "snapshots" / name: digest for name, digest in saved["snapshots"].items()}
+        return all(path.is_file() and sha256(path) == digest for path, digest in paths.items())
 
     def _report(self, rows: list[Row]) -> None:
         if self.first:
@@ -117,7 +123,7 @@ class Run:
             state = {"step": step, "unreported": unreported(), "position": asdict(self.views.position(step))}
             state |= training_state(self.model, self.optimizer)
             if self.first:
-                self.checkpoints.save(step, state | {"curve_size": self.curve.size})
+                self.checkpoints.save(step, state | {"curve": self.curve.text, "snapshots": self.digests})
         if stop:
             if self.first:
                 print(f"{self.name}  stopped after step {step}: run again to continue", flush=True)
@@ -126,7 +132,9 @@ class Run:
     def _snapshot(self, step: int) -> None:
         if self.first and step in self.snapshots:
             (self.work / "snapshots").mkdir(exist_ok=True)
-            self.save_encoder(self.work / "snapshots" / f"{step:08d}.safetensors", self.snapshots[step])
+            path = self.work / "snapshots" / f"{step:08d}.safetensors"
+            self.save_encoder(path, self.snapshots[step])
+            self.digests[path.name] = sha256(path)
 
 
 def prepare(model: nn.Module, device: torch.device) -> None:

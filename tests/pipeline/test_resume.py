@@ -142,7 +142,10 @@ def test_killed_at_random_moments_a_run_ends_in_the_same_bits(kind: str, shards:
 
 @pytest.mark.parametrize("kind", ["float32", "two ranks"])
 def test_a_signal_writes_a_checkpoint_and_says_try_again(kind: str, shards: Path, tmp_path: Path, write_params: WriteParams):
-    """SIGTERM comes to the launcher alone, as from an engine; Ctrl-C to every process of the terminal."""
+    """SIGTERM comes to the launcher alone, as from an engine; Ctrl-C to every process of the terminal.
+
+    Damage to the files beside the checkpoint changes no result either.
+    """
     method, p = described(kind, write_params)
     p = p.model_copy(update={"runtime": p.runtime.model_copy(update={"checkpoint": Checkpoint(steps=1000, minutes=60)})})
     straight = start(p, method, shards, tmp_path / "straight", tmp_path / "straight.work")
@@ -158,6 +161,8 @@ def test_a_signal_writes_a_checkpoint_and_says_try_again(kind: str, shards: Path
     assert process.exitcode == Preempted.code == 75
     (checkpoint,) = (tmp_path / "work").glob("*.ckpt")
     assert 25 <= int(checkpoint.stem.removeprefix("step_")) < 55
+    beside = tmp_path / "work" / {"float32": "curve.csv", "two ranks": "snapshots/00000000.safetensors"}[kind]
+    beside.write_bytes(beside.read_bytes()[:100])
     again = start(p, method, shards, tmp_path / "out", tmp_path / "work")
     again.join()
     assert again.exitcode == 0

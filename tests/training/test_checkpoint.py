@@ -113,13 +113,21 @@ def test_an_interrupted_run_ends_with_a_code_of_its_own():
     assert ended.value.code == 75
 
 
-def test_a_curve_cut_back_has_every_step_once(tmp_path: Path):
+def test_a_checkpoint_whose_files_are_damaged_is_not_used(checkpoints: Checkpoints, capsys: pytest.CaptureFixture):
+    for step in (10, 20):
+        checkpoints.save(step, state(step))
+    assert checkpoints.load(CPU, usable=lambda saved: saved["step"] < 20)["step"] == 10
+    assert "step_0000000020.ckpt has files beside it that are missing or damaged" in capsys.readouterr().err
+
+
+def test_a_restored_curve_has_every_step_once(tmp_path: Path):
     curve = Curve(tmp_path / "curve.csv")
-    curve.cut(0)
+    curve.restore("")
     curve.append([{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25, "rank": 3.5}])
-    size = curve.size
-    curve.append([{"step": 3, "loss": 9.0, "rank": 9.0}])
-    curve.cut(size)
+    saved = curve.text
+    for damaged in (saved + "3,9,9\n", saved[:-4], ""):  # it has gone on, or was cut off
+        curve.path.write_text(damaged)
+        curve.restore(saved)
     curve.append([{"step": 3, "loss": 1 / 3, "rank": 1.0}])
     assert curve.path.read_text() == "step,loss,rank\n1,0.5,\n2,0.25,3.5\n3,0.333333333,1\n"
     assert curve.last() == {"step": 3, "loss": 0.333333333, "rank": 1}

@@ -25,7 +25,7 @@ def curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Curve:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "work").mkdir()
     curve = Curve(Path("work/curve.csv"))
-    curve.cut(0)
+    curve.restore("")
     return curve
 
 
@@ -38,11 +38,11 @@ def killed_and_continued(curve: Curve, *trackers: str) -> Live:
     """Steps 1 to 50, of which a checkpoint has 25, then 26 to 75."""
     first = Live("rsa_s0", curve.path, trackers)
     more(curve, first, 1, 25)
-    saved = curve.size
+    saved = curve.text
     more(curve, first, 26, 50)
     for tracker in first.trackers:
         tracker.close()  # a kill ends its threads, too
-    curve.cut(saved)
+    curve.restore(saved)
     again = Live("rsa_s0", curve.path, trackers)
     more(curve, again, 26, 75)
     return again
