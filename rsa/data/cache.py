@@ -41,10 +41,10 @@ class ShardCache:
         self.url, self.folder, self.limit = url.rstrip("/"), folder, limit
         folder.mkdir(parents=True, exist_ok=True)
 
-    def open(self, name: str, size: int, digest: str) -> BinaryIO:
+    def open(self, name: str, size: int, digest: str, *, check: bool = False) -> BinaryIO:
         """Open the local copy of `name`, which must have this size in bytes and sha256. Safe in concurrent processes.
 
-        OSError if it cannot be fetched.
+        A copy of another size, or with `check` of another sha256, is fetched again. OSError if it cannot be fetched.
         """
         if size > self.limit:
             raise ValueError(
@@ -52,7 +52,9 @@ class ShardCache:
             )
         path = self.folder / f"{digest}.tar"
         with held(path.with_suffix(".lock")):
-            if not path.exists():
+            if not path.exists() or path.stat().st_size != size or (check and sha256(path) != digest):
+                with self._room():
+                    path.unlink(missing_ok=True)
                 self._fetch(name, size, digest, path)
             os.utime(path)  # mark as recently used
             return path.open("rb")  # from here on another process may evict it

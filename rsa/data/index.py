@@ -117,7 +117,17 @@ class Split:
         return f"{self.folder / self.shards[row['shard']]['name']}: sample {row['name'].decode()!r} (id {id})"
 
     def read(self, id: int) -> NDArray[np.uint8]:
-        """Return the encoded bytes of a sample, a read-only view into its shard."""
+        """Return the encoded bytes of a sample, a read-only view. A damaged copy of a remote shard is replaced."""
+        try:
+            return self._read(id)
+        except ValueError:
+            if self._cache is None:
+                raise
+        self._map.cache_clear()
+        self.open_shard(int(self.rows[id]["shard"]), check=True).close()
+        return self._read(id)
+
+    def _read(self, id: int) -> NDArray[np.uint8]:
         row = self.rows[id]
         data, start, size = self._map(int(row["shard"])), int(row["offset"]), int(row["size"])
         if start + size > len(data) or member_name(data[start - HEADER : start]) != row["name"]:
@@ -134,11 +144,11 @@ class Split:
         with self.open_shard(number) as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
-    def open_shard(self, number: int) -> BinaryIO:
-        """Open a shard's tar; remote shards are fetched first. OSError if that fails."""
+    def open_shard(self, number: int, *, check: bool = False) -> BinaryIO:
+        """Open a shard's tar. A remote one is fetched if it is not here, or with `check` not whole; OSError if that fails."""
         shard = self.shards[number]
         if self._cache is not None:
-            return self._cache.open(shard["name"], shard["bytes"], shard["sha256"])
+            return self._cache.open(shard["name"], shard["bytes"], shard["sha256"], check=check)
         path: Path = self.folder / shard["name"]
         return path.open("rb")
 

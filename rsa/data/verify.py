@@ -47,7 +47,7 @@ def _sample_faults(folder: Path, name: str, shard: int) -> list[str]:
     """Return the faults among the samples of one shard."""
     split = Split(folder, name)
     try:
-        split.open_shard(shard).close()  # fetches and checks a remote shard
+        split.open_shard(shard, check=True).close()  # fetches and checks a remote shard
     except OSError as why:
         return [str(why)]
     faults, decode = [], Decoder()

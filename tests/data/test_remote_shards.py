@@ -138,6 +138,25 @@ def test_a_second_reader_fetches_nothing(linked: Path, shards: Path, s3: Faulty)
     assert s3.met == []
 
 
+@pytest.mark.parametrize("damage", ["cut off", "emptied", "a bit flipped"])
+def test_a_damaged_copy_is_fetched_again(damage: str, linked: Path, shards: Path, tmp_path: Path):
+    def spoil() -> None:
+        for copy in (tmp_path / "cache").glob("*.tar"):
+            content = bytearray(copy.read_bytes())
+            content[600] ^= 1  # of the first image
+            copy.unlink()
+            copy.write_bytes({"cut off": content[:-1024], "emptied": b"", "a bit flipped": content}[damage])
+
+    local = Split(shards, "train")
+    [Split(linked, "train").read(id) for id in range(len(local))]
+    spoil()
+    split = Split(linked, "train")
+    for id in range(len(local)):
+        np.testing.assert_array_equal(split.read(id), local.read(id))
+    spoil()
+    assert verify(linked) == []
+
+
 def test_a_cache_smaller_than_a_shard_is_refused(linked: Path):
     with pytest.raises(ValueError, match=r"cache_bytes must be at least the largest shard \(\d+ bytes, s3://.*\), got 1000"):
         with_cache_of(1000, linked).read(0)
