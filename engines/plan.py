@@ -7,6 +7,8 @@ a stage that it needs is stale. This uses DVC's internals, which is why pyprojec
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from snakemake.cli import get_argument_parser
+from snakemake.cli import parse_args
 
 from engines.repair import repair
 
@@ -77,8 +79,9 @@ def force(stages: dict[str, Stage], wanted: Callable[[str], bool]) -> dict[str, 
 
 
 def asked_to_force(arguments: list[str]) -> Callable[[str], bool]:
-    """Return whether Snakemake's command line forces a stage, by its name or by that of all stages of its kind."""
-    flags = get_argument_parser().parse_known_args(arguments)[0]
+    """Return whether Snakemake's command line or a profile of it forces a stage, by its name or that of all of its kind."""
+    with redirect_stderr(StringIO()):  # it has said already which profiles it uses
+        _, flags = parse_args(arguments)
     names = {*flags.forcerun, *(flags.targets if flags.force else ())}
     return lambda stage: flags.forceall or not names.isdisjoint((stage, kind(stage)))
 

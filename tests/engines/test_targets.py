@@ -1,5 +1,7 @@
 """Stages that are named on Snakemake's command line: forced, or as targets."""
 
+from pathlib import Path
+
 from engines.plan import Stage, asked_to_force, force
 from tests.engines.project import Project
 
@@ -15,14 +17,16 @@ def test_a_stage_is_a_target_with_what_it_needs_alone(written: Project):
     assert written.ran() == ["shard@digits", "shard@photo_tiles"]
 
 
-def test_what_the_command_line_forces():
+def test_what_the_command_line_forces(tmp_path: Path):
     plan = {"code": Stage([], False, {}), "pretrain@a": Stage(["code"], False, {}), "probe@a": Stage(["pretrain@a"], False, {})}
+    (tmp_path / "config.yaml").write_text("forcerun: [pretrain]")
     for line, forced in {
         "": set(),
         "--forceall": {*plan},
         "-R pretrain": {"pretrain@a"},
         "-R probe@a": {"probe@a"},
         "-f probe": {"probe@a"},
+        f"--profile {tmp_path}": {"pretrain@a"},
         "probe": set(),
     }.items():
         planned = force(plan, asked_to_force(["--cores", "1", *line.split()]))
