@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 WHITE_16_BIT = 65535
 
@@ -20,10 +20,19 @@ TURNS = {
 
 def upright(data: bytes) -> Image.Image:
     """Decode an image in full and turn it as its metadata say: 8-bit RGB. 16 bits and floats in [0, 1] are scaled."""
-    with Image.open(io.BytesIO(data)) as image:
+    with _opened(data) as image:
         image.load()
         rgb, turn = _rgb(image), TURNS.get(_orientation(image))
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def _opened(data: bytes) -> Image.Image:
+    """Open an encoded image. ValueError, with the first bytes, which tell a web page or a pointer of Git LFS, if it is none."""
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        found = f"{len(data):,} bytes" + (f" that begin with {data[:16]!r}" if data else "")
+        raise ValueError(f"{found}, which are no image that Pillow reads") from None
 
 
 def _orientation(image: Image.Image) -> int:

@@ -64,7 +64,7 @@ class Files(Dataset[Tensor]):
         try:
             image = upright(path.read_bytes())
         except Exception as why:  # Pillow raises anything at all for a damaged image
-            raise ValueError(f"{path} must be an image that Pillow can decode, got {type(why).__name__}: {why}") from None
+            raise ValueError(f"{path} must be an image that Pillow can decode, got {str(why) or type(why).__name__}") from None
         pixels: Tensor = self.transform(image)
         return pixels
 

@@ -76,6 +76,9 @@ SHOWN_BY_PILLOW = {
     "a GIF": partial(encoded, PHOTO, "GIF"),
     "WebP with EXIF behind an odd chunk": odd_webp,
     "PNG without its last bytes": lambda: encoded(PHOTO, "PNG")[:-12],
+    "an animated GIF": lambda: encoded(PHOTO, "GIF", save_all=True, append_images=[PHOTO.rotate(180)]),
+    "PPM in ASCII": lambda: b"P3 2 2 255\n" + b" ".join(b"%d" % (20 * value) for value in range(12)),
+    "PPM up to 100": lambda: b"P6 4 4 100\n" + bytes(range(48)),
     "TIFF of one bit": lambda: encoded(PHOTO.convert("1"), "TIFF"),
     "TIFF of grey and alpha": lambda: encoded(PHOTO.convert("LA"), "TIFF"),
     "TIFF in Lab": lambda: encoded(PHOTO.convert("LAB"), "TIFF"),
@@ -176,6 +179,20 @@ def test_deep_grey_keeps_its_brightness(kind: str, resize: Resize | None, decode
 def test_grey_of_an_unknown_range_is_refused(values: NDArray[np.generic]) -> None:
     with pytest.raises(ValueError, match=r"grey values must be in \[0, (1|65535)\], got .* to .*: convert it to 8 bits"):
         upright(encoded(Image.fromarray(values), "TIFF"))
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"", "0 bytes"),
+        (b"<!DOCTYPE html><html>404", "24 bytes that begin with b'<!DOCTYPE html><'"),
+        (b"version https://git-lfs.github.com/spec/v1", "42 bytes that begin with b'version https://'"),
+        (b"\0\0\0\x18ftypheic" + bytes(999), r"1,011 bytes that begin with b'.*ftypheic.*'"),
+    ],
+)
+def test_what_is_no_image_is_told_by_its_first_bytes(data: bytes, found: str) -> None:
+    with pytest.raises(ValueError, match=f"^{found}, which are no image that Pillow reads"):
+        upright(data)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (129, 65), (640, 200)])

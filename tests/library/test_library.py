@@ -104,7 +104,7 @@ def test_knn_votes_by_names_of_classes(file: Path, folder: Path, tiny: Params, t
 def test_what_cannot_be_used_is_named(file: Path, folder: Path, tmp_path: Path):
     encoder = rsa.load_encoder(file)
     (folder / "jay/1.png").write_bytes(b"not an image")
-    with pytest.raises(ValueError, match=r"jay/1\.png must be an image that Pillow can decode, got UnidentifiedImageError"):
+    with pytest.raises(ValueError, match=r"jay/1\.png must be an image that Pillow can decode, got 12 bytes that begin"):
         rsa.features(encoder, folder)
     with pytest.raises(ValueError, match=r"images must be uint8 \(N, 3, H, W\), got torch.float32 \(3, 16, 16\)"):
         rsa.features(encoder, torch.zeros(3, 16, 16))
