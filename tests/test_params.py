@@ -89,6 +89,7 @@ BAD = [
     ("experiment.methods", [], "must have at least 1 item after validation, not 0, got []"),
     ("views.crop_scale", [0.2, 0.5, 1.0], "must have at most 2 items after validation, not 3, got [0.2, 0.5, 1.0]"),
     ("datasets.digits.raw", "~/none", ": a path must be written out, without '~', which is not expanded, got '~/none'"),
+    ("datasets.digits.raw", "", ": a path must not be empty"),
     ("pretrain.start.file", "$HOME/x", ": a path must be written out, without '$', which is not expanded, got '$HOME/x'"),
     # not one of the names
     ("runtime.device", "cuda", "must be 'auto', 'cpu' or 'gpu', got 'cuda'"),

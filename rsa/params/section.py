@@ -21,7 +21,9 @@ ProtocolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]  # as the 
 
 
 def _quotable(path: str) -> str:
-    """Return the path; ValueError if a shell reads it otherwise between double quotes, where dvc.yaml puts it, or expands it."""
+    """Return the path; ValueError if it is empty, or not to a shell what it says, in dvc.yaml's double quotes."""
+    if not path:
+        raise ValueError("a path must not be empty")
     if found := re.search(r'^~|[$"`\\\x00-\x1f\x7f]', path):
         raise ValueError(f"a path must be written out, without {found[0]!r}, which is not expanded, got {path!r}")
     return path

@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -144,6 +145,49 @@ def test_backslashes_folders_twice_and_other_large_members_are_read_past(tmp_pat
     source = opened(path)
     assert [sample[:3] for sample in source.splits["train"]] == expected
     assert [source.read(sample) for sample in source.splits["train"]] == [GOOD[s.origin] for s in source.splits["train"]]
+
+
+def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path: Path):
+    inner = zip_of(tmp_path, ("train/eel/0.jpg", b"x")).read_bytes()
+    raw = tar_of(tmp_path)
+    with tarfile.open(raw, "a") as archive:
+        member = tar_info("others.zip")
+        member.size = len(inner)
+        archive.addfile(member, io.BytesIO(inner))
+    source = opened(raw)
+    assert source.classes == ["cat", "dog"]
+    assert source.left_out == {"zip": 1}
+
+
+def test_zips_of_other_programs_are_read(tmp_path: Path):
+    """Streamed, with sizes behind the data; with 64-bit sizes; with a program before it."""
+    expected = [sample[:3] for sample in opened(tar_of(tmp_path)).splits["train"]]
+    streamed, large, extracting = (tmp_path / f"{name}.zip" for name in ("streamed", "large", "extracting"))
+    with streamed.open("wb") as file, zipfile.ZipFile(Pipe(file), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in GOOD.items():
+            archive.writestr(name, content)
+    with zipfile.ZipFile(large, "w") as archive:
+        for name, content in GOOD.items():
+            with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
+                member.write(content)
+    extracting.write_bytes(b"MZ" + bytes(5000) + zip_of(tmp_path).read_bytes())
+    for path in (streamed, large, extracting):
+        source = opened(path)
+        assert [sample[:3] for sample in source.splits["train"]] == expected
+        assert all(source.read(sample) == GOOD[sample.origin] for sample in source.splits["train"])
+
+
+class Pipe(io.RawIOBase):
+    """A file that cannot be sought in."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, part: object) -> int:
+        return self.file.write(part)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

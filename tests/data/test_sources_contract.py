@@ -46,11 +46,11 @@ def dataset(path: Path, kind: str) -> Dataset:
     test: dict[str, Any] = {"test": None, "test_fraction": 0.5}
     match kind:
         case "digits":
-            return Digits(source="digits", raw="", size=8, test_fraction=0.2)
+            return Digits(source="digits", raw="none", size=8, test_fraction=0.2)
         case "translated_digits":
-            return TranslatedDigits(source="translated_digits", raw="", canvas=24, size=[8, 16], test_fraction=0.2)
+            return TranslatedDigits(source="translated_digits", raw="none", canvas=24, size=[8, 16], test_fraction=0.2)
         case "photo_tiles":
-            return PhotoTiles(source="photo_tiles", raw="", tile=48, stride=48)
+            return PhotoTiles(source="photo_tiles", raw="none", tile=48, stride=48)
         case "webdataset":
             shard = str(path / "shard.tar")
             return WebDataset(source="webdataset", raw=shard, train=shard, image=["jpg"], label="cls", **test)
@@ -111,12 +111,14 @@ def test_the_label_of_unknown_images_is_for_pretraining():
             checked("raw", source_of(split, ("a", label)))
 
 
-def test_an_empty_split_and_a_sample_that_is_listed_twice_are_refused():
+def test_an_empty_split_and_samples_that_are_listed_twice_are_refused():
     with pytest.raises(ValueError, match="raw: split 'test' must have images, got none"):
         checked("raw", source_of("test"))
     twice = [Sample("a", "jpg", 0, "".join(("file ", "0"))) for _ in range(2)]
     with pytest.raises(ValueError, match="raw: split 'train': file 0 and file 0 must not be the same sample"):
         checked("raw", Source(["cat"], {"train": twice}, ReadKey({})))
+    with pytest.raises(ValueError, match="raw: no image may be of both splits, train and test, got 1, among them file 0"):
+        checked("raw", Source(["cat"], {"train": twice[:1], "test": [twice[1]._replace(key="b")]}, ReadKey({})))
 
 
 @pytest.mark.parametrize(

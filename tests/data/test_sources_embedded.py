@@ -16,7 +16,7 @@ CANVAS, SMALLEST, LARGEST = 16, 10, 13
 
 
 def section(size: list[int]) -> TranslatedDigits:
-    return TranslatedDigits(source="translated_digits", raw="", canvas=CANVAS, size=size, test_fraction=0.2)
+    return TranslatedDigits(source="translated_digits", raw="none", canvas=CANVAS, size=size, test_fraction=0.2)
 
 
 def images(source: Source) -> dict[str, NDArray[np.uint8]]:
@@ -50,7 +50,7 @@ def test_the_seed_alone_moves_digits_and_the_same_ones_are_held_out_as_of_digits
     first, second, third = map(images, (source, again, other))
     assert all((first[key] == second[key]).all() for key in first)
     assert sum((first[key] != third[key]).any() for key in first) > 1500
-    plain = open_source(Digits(source="digits", raw="", size=8, test_fraction=0.2), 0)
+    plain = open_source(Digits(source="digits", raw="none", size=8, test_fraction=0.2), 0)
     assert {s.key for s in source.splits["test"]} == {s.key for s in plain.splits["test"]}
 
 

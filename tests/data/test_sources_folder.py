@@ -97,10 +97,32 @@ def test_what_archivers_and_editors_leave_is_not_data(tmp_path: Path, pack: Pack
         "train/.ipynb_checkpoints/0.jpg",
         "train/cat/notes.txt",
         "train/a.jpg",
+        "train/cat/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "train/$RECYCLE.BIN/0.jpg",
     ]
     source = opened(pack(tmp_path, {**FILES, **dict.fromkeys(junk, b"")}))
     assert source.classes == ["cat", "dog", "eel"]
     assert len(source.splits["train"]) == 12
+
+
+@pytest.mark.parametrize("pack", [as_zip, as_tar])
+@pytest.mark.parametrize("written", ["{0}//{1}", "{0}/./{1}", ".//{0}/{1}"])
+def test_paths_may_be_written_in_other_ways(tmp_path: Path, pack: Pack, written: str):
+    source = opened(pack(tmp_path, {written.format(*name.split("/", 1)): content for name, content in FILES.items()}))
+    assert [(sample.key, sample.label) for sample in source.splits["train"]] == [
+        (f"{name}/{i}", label) for label, name in enumerate(("cat", "dog", "eel")) for i in range(4)
+    ]
+
+
+def test_accents_of_a_mac_are_those_of_others(tmp_path: Path):
+    """A Mac writes é as e and an accent."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    files = {name.replace("cat", composed if name.startswith("train") else decomposed): data for name, data in FILES.items()}
+    raw = as_folder(tmp_path, files | {f"train/dog/{name}.jpg": b"twin" for name in (composed, decomposed)})
+    source = opened(raw, classes=[decomposed, "dog"])
+    assert source.classes == [composed, "dog"]
+    assert [len(samples) for samples in source.splits.values()] == [10, 8]
+    assert source.read(source.splits["test"][0]) == b"test cat 0"
 
 
 @packed
@@ -151,6 +173,9 @@ def test_balanced_subsets_are_drawn_by_seed(tmp_path: Path):
             {},
             "got none .*; there are some under 'mine/train': write it so",
         ),
+        ({f"mine/{name}": data for name, data in FILES.items()}, {"train": "Mine/Train"}, "some under 'mine/train': write it so"),
+        (FILES, {"train": "Train"}, "some under 'train': write it so"),
+        (FILES, {"test": "./train/"}, "no image may be of both splits, train and test, got 12"),
         (FILES, {"test": "val"}, "must hold images in class folders under 'val'"),
         (FILES, {"train_samples": 15}, "class 'cat' must have at least 5 images for a balanced subset of 15, got 4: "),
         ({**FILES, "train/fox/1.jpg": b""}, {"test_samples": 8}, "class 'fox' must have at least 2 images for .* of 8, got 0"),

@@ -21,10 +21,10 @@ def open_files(path: Path) -> tuple[list[str], Reader]:
         raise ValueError(f"{path} does not exist: put the images there (a folder, zip or tar), or change `raw` of the dataset")
     with path.open("rb") as file:
         start = file.read(8)
+    if start.startswith(tuple(COMPRESSED)) or (not start.startswith(b"PK") and tarfile.is_tarfile(path)):
+        return open_tar(path)  # asked first: a tar whose last member is a zip ends as a zip does
     if zipfile.is_zipfile(path):
         return open_zip(path)
-    if start.startswith(tuple(COMPRESSED)) or tarfile.is_tarfile(path):
-        return open_tar(path)
     raise ValueError(f"{path} must be a folder, a zip or a tar, got something else, or one cut short")
 
 

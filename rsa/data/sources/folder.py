@@ -5,6 +5,8 @@ class folder in the sorted list of training classes, or of the names in `classes
 name a folder of images without labels, at any depth, which pretraining reads in place of `train`.
 """
 
+import re
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 
@@ -21,6 +23,7 @@ from rsa.data.sources.source import (
     is_hidden,
     key_of,
     kinds,
+    plain,
     subset,
     without_test,
 )
@@ -83,6 +86,7 @@ def chosen_classes(params: Folder) -> list[str] | None:
         names = [line.strip() for line in lines if line.strip()]
     else:
         names = params.classes
+    names = [unicodedata.normalize("NFC", name) for name in names]
     chosen = sorted(set(names))
     if not chosen or len(chosen) < len(names):
         twice = sorted({name for name in chosen if names.count(name) > 1})
@@ -126,10 +130,10 @@ def _samples(
 
 def _unlabelled(path: Path, names: list[str], top: str, test: list[Sample]) -> list[Sample]:
     """Return all images below `top`, without labels; ValueError if there are none, or if one is a test image."""
-    start = "" if top == "." else f"{PurePosixPath(top).as_posix()}/"
+    start = _start(top)
     samples = []
     for name in names:
-        below, extension = name.removeprefix("./"), name.rpartition(".")[2].lower()
+        below, extension = plain(name), name.rpartition(".")[2].lower()
         if below.startswith(start) and extension in EXTENSIONS and not is_hidden(name):
             samples.append(Sample(key_of(below.removeprefix(start)), EXTENSIONS[extension], -1, name))
     if not samples:
@@ -142,22 +146,28 @@ def _unlabelled(path: Path, names: list[str], top: str, test: list[Sample]) -> l
 
 
 def _elsewhere(names: list[str], top: str) -> str:
-    """Return a hint if the images are there, but below one more folder, as archives often have it."""
+    """Return a hint if the images are there, but below one more folder, as archives often have it, or in other letters."""
+    one_more = re.compile(f"([^/]+/)?{re.escape(_start(top))}", re.IGNORECASE)
     for name in names:
-        first, _, rest = name.removeprefix("./").partition("/")
-        if rest.startswith(f"{top}/") and rest.rpartition(".")[2].lower() in EXTENSIONS and not is_hidden(name):
-            return f"; there are some under {f'{first}/{top}'!r}: write it so"
+        found = one_more.match(plain(name))
+        if found and name.rpartition(".")[2].lower() in EXTENSIONS and not is_hidden(name):
+            return f"; there are some under {found[0].rstrip('/')!r}: write it so"
     return ""
+
+
+def _start(top: str) -> str:
+    """Return how the names of files below a folder of the source begin."""
+    folder = PurePosixPath(plain(top)).as_posix()
+    return "" if folder == "." else f"{folder}/"
 
 
 def _below(names: list[str], top: str) -> tuple[list[tuple[str, str, str]], set[str]]:
     """Return the images below `top` as (class, name below top, full name), and the names of all class folders."""
-    prefix = PurePosixPath(top).as_posix() + "/"
-    start = "" if prefix == "./" else prefix
+    start = _start(top)
     classes: dict[str, str] = {}  # one string for each class, not one for each image
     images, folders = [], set[str]()
     for name in names:
-        below = name.removeprefix("./")
+        below = plain(name)
         if not below.startswith(start) or is_hidden(name):
             continue
         below = below[len(start) :]

@@ -4,6 +4,7 @@ import hashlib
 import io
 import re
 import tarfile
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ EXTENSIONS = {
 PRETRAIN = "pretrain"  # an optional split for pretraining alone (else it reads `train`); its labels may be -1, unknown
 
 
+SYSTEMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")  # folders of macOS, Synology, Windows, Linux: copies, thumbnails
 LONGEST = 60  # characters kept of a key that does not fit into a tar's header
 
 
@@ -133,7 +135,7 @@ def subset(where: str, samples: list[Sample], classes: list[str], count: int | N
 def checked(where: str, source: Source) -> Source:
     """Return `source`, after checking its contract, with keys that are unique in their split and fit into a tar's header.
 
-    ValueError if a split is empty, a label is out of range, or a sample is listed twice.
+    ValueError if a split is empty, a label is out of range, a sample is listed twice, or a test image is one of training, too.
     """
     for split, samples in source.splits.items():
         if not samples:
@@ -145,6 +147,9 @@ def checked(where: str, source: Source) -> Source:
                     f"{where}: split {split!r}: the label of {sample.origin} must be in [{lowest}, {len(source.classes) - 1}], "
                     f"got {sample.label}" + (f"; unlabelled images are for the split {PRETRAIN!r}" if sample.label == -1 else "")
                 )
+    trained_on = {sample.origin for sample in source.splits.get("train", ())}
+    if both := [sample.origin for sample in source.splits.get("test", ()) if sample.origin in trained_on]:
+        raise ValueError(f"{where}: no image may be of both splits, train and test, got {len(both)}, among them {both[0]}")
     return replace(source, splits={split: _unique(f"{where}: split {split!r}", s) for split, s in source.splits.items()})
 
 
@@ -178,6 +183,13 @@ def _fits(sample: Sample) -> bool:
     return True
 
 
+def plain(name: str) -> str:
+    """Return a path as it is usually written: accents composed, as a Mac does not write them, no `./` and no `//`."""
+    if name.isascii() and "./" not in name and "//" not in name:  # most of a million
+        return name
+    return re.sub(r"(?<![^/])(\./|/)+", "", unicodedata.normalize("NFC", name))
+
+
 def is_hidden(name: str) -> bool:
-    """Return True if a file or a folder above it is named `.something` or `__MACOSX`, apart from a leading `./`."""
-    return "/." in f"/{name.removeprefix('./')}" or "__MACOSX" in name
+    """Return True if a file or a folder above it is named `.something` or as one of what systems leave; `./` does not count."""
+    return "/." in (path := f"/{plain(name)}") or any(f"/{left}/" in path for left in SYSTEMS)
