@@ -9,8 +9,10 @@ Every case draws its faults from the seed and its own name, so that it can be re
 import json
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,19 +54,32 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     counts = Counter(
         kind for report in reports if report.when == "call" for name, kind in report.user_properties if name == "fault"
     )
-    terminalreporter.section(f"{counts.total()} faults drawn with --seed {config.option.seed}")
+    kills = sum(number for kind, number in counts.items() if re.search(r"SIG[A-Z]+ of ", kind))
+    terminalreporter.section(f"{counts.total()} faults, {kills} of them kills, drawn with --seed {config.option.seed}")
     for kind, number in sorted(counts.items()):
         terminalreporter.write_line(f"{number:5} {kind}")
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> Any:
+    """Return what `make` returns for an empty folder of that name, JSON; it is called once for all workers."""
+    mine = factory.getbasetemp()
+    folder = (mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine) / name
+    folder.mkdir(exist_ok=True)
+    answer = folder / "answer.json"
+    with held(folder / "lock"):
+        if not answer.exists():
+            (folder / "made").mkdir()
+            answer.write_text(json.dumps(make(folder / "made")))
+    return json.loads(answer.read_text())
+
+
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """Every stage of a minimal experiment, run to its end, once for all workers."""
-    mine = tmp_path_factory.getbasetemp()
-    shared = (mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine) / "undisturbed"
-    shared.mkdir(exist_ok=True)
-    seconds = shared / "seconds.json"
-    with held(shared / "lock"):
-        if not seconds.exists():
-            seconds.write_text(json.dumps(built_pipeline(shared / "project").seconds))
-    return Pipeline(shared / "project", json.loads(seconds.read_text()))
+    """Every stage of a minimal experiment, run to its end."""
+
+    def make(folder: Path) -> tuple[str, dict[str, float]]:
+        made = built_pipeline(folder / "project")
+        return str(made.folder), made.seconds
+
+    folder, seconds = once(tmp_path_factory, "undisturbed", make)
+    return Pipeline(Path(folder), seconds)

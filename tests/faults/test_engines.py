@@ -4,7 +4,7 @@ import contextlib
 import os
 import random
 import subprocess
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -15,7 +15,7 @@ from tests.engines.agreement import changes
 from tests.engines.conftest import Base
 from tests.engines.project import ENGINES, PATIENCE, PRODUCED, Project, wait_until
 from tests.engines.states import STATES
-from tests.faults.conftest import Count
+from tests.faults.conftest import Count, once
 from tests.faults.files import damage
 from tests.faults.stages import digests
 from tests.faults.strikes import SIGNALS, reached
@@ -24,8 +24,10 @@ pytestmark = pytest.mark.faults
 
 SIGHTS = ("dvc.lock", ".dvc/tmp/rwlock", "*/*/.*.partial", ".dvc/cache/files/md5/*")
 SECONDS = 12  # in which the toy's stages that a state makes stale are run
-KILLS = 3  # of a case, one after the other
-REAL_KILLS = 6
+KILLS = 4  # of a case, one after the other
+REAL_KILLS = 10
+REAL_SECONDS = 15  # within which each of them comes
+REAL_SIGHTS = (*SIGHTS, ".work/pretrain/*/*/*.partial", ".work/shard/*/*/*/*.tar")
 
 
 def start(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -36,26 +38,27 @@ def start(command: list[str], folder: Path, environment: dict[str, str]) -> subp
 
 
 def strike(engine: subprocess.Popen[bytes], chance: random.Random) -> str:
-    """Send a signal to the engine, to its whole group, to DVC or to a stage below it, and wait until all have ended."""
+    """Send a signal to the engine, its whole group, or DVC, a stage or a rank below it, and wait until all have ended."""
     number = chance.choice(SIGNALS)
     below = psutil.Process(engine.pid).children(recursive=True)
-    stages = [process for process in below if "pipeline." in words(process) and "dvc" not in words(process)]
-    dvcs = [process for process in below if "repro" in words(process)]
-    whom = chance.choice(["engine", "group", *(["stage"] if stages else []), *(["DVC"] if dvcs else [])])
+    found = {
+        "stage": [process for process in below if "pipeline." in words(process) and "dvc" not in words(process)],
+        "DVC": [process for process in below if "repro" in words(process)],
+        "rank": [process for process in below if "spawn_main" in words(process)],
+    }
+    whom = chance.choice(["engine", "group", *(name for name in found if found[name])])
     with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
         match whom:
             case "engine":
                 engine.send_signal(number)
             case "group":
                 os.killpg(engine.pid, number)
-            case "stage":
-                chance.choice(stages).send_signal(number)
-            case "DVC":
-                chance.choice(dvcs).send_signal(number)
+            case _:
+                chance.choice(found[whom]).send_signal(number)
     engine.wait(PATIENCE)
     psutil.wait_procs(below, PATIENCE)
     wait_until(lambda: not group(engine.pid), "all that an engine has started has ended")
-    return f"{number.name} of {'the whole group' if whom == 'group' else 'the ' + whom if whom != 'DVC' else whom}"
+    return f"{number.name} of {({'group': 'the whole group', 'rank': 'a rank', 'DVC': whom}).get(whom, 'the ' + whom)}"
 
 
 def words(process: psutil.Process) -> str:
@@ -75,16 +78,16 @@ def group(number: int) -> list[int]:
 
 
 def kill_in_turn(
-    command: list[str], folder: Path, environment: dict[str, str], kills: int, seconds: float, chance: random.Random
+    engine: str, here: Project | Checkout, kills: int, seconds: float, chance: random.Random, sights: Sequence[str] = SIGHTS
 ) -> list[str]:
     """Start the engine and kill it, several times; what was done."""
     done = []
     for _ in range(kills):
-        engine = start(command, folder, environment)
-        moment = reached(folder, lambda engine=engine: engine.poll() is None, chance, seconds, SIGHTS)
+        running = start(ENGINES[engine], here.folder, here.environment)
+        moment = reached(here.folder, lambda running=running: running.poll() is None, chance, seconds, sights)
         if moment is None:
             break
-        done.append(f"{strike(engine, chance)}, {moment}")
+        done.append(f"{strike(running, chance)}, {moment}")
     return done
 
 
@@ -95,7 +98,7 @@ def test_the_toy_survives_kills(engine: str, case: int, built: Project, chance: 
     STATES["beta edited"].change(built)
     want = built.copy(built.folder.with_name("undisturbed"))
     want.run(engine)
-    done = kill_in_turn(ENGINES[engine], built.folder, built.environment, KILLS, SECONDS, chance)
+    done = kill_in_turn(engine, built, KILLS, SECONDS, chance)
     repaired = finish(engine, built)
     assert changes(want.tree(), built.tree()) == []
     assert built.dvc("status", "--json").strip() == "{}"
@@ -141,18 +144,45 @@ def test_the_toys_files_are_damaged(
         count(kind)
 
 
+def real(tmp_path: Path) -> Checkout:
+    """The tiny experiment with one method, whose run has two ranks, one control and one dataset."""
+    home = tmp_path / "home"
+    home.mkdir()
+    runtime = {"checkpoint": {"steps": 4, "minutes": 10}, "processes": 2, "timeout_minutes": 1}
+    return Checkout(tmp_path / "here", home, {}, runtime=runtime)
+
+
+@pytest.fixture(scope="session")
+def real_undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the real pipeline makes when nothing disturbs it."""
+    return once(tmp_path_factory, "real", lambda folder: made(real(folder)))
+
+
+def made(here: Checkout) -> dict[str, str]:
+    here.call(*ENGINES["snakemake"])
+    return digests(here.folder, *PRODUCED, "dvc.lock")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_real_pipeline_survives_kills(engine: str, tmp_path: Path, chance: random.Random, count: Count) -> None:
-    """The tiny experiment with one method and one dataset, from nothing to the report."""
-    (tmp_path / "home").mkdir()
-    here, want = (Checkout(tmp_path / name, tmp_path / "home", {}, runtime={"checkpoint": {"steps": 4, "minutes": 10}})
-                  for name in ("here", "want"))  # fmt: skip
-    began = time.monotonic()
-    want.call(*ENGINES[engine])
-    seconds = time.monotonic() - began
-    done = kill_in_turn(ENGINES[engine], here.folder, here.environment, REAL_KILLS, seconds / 2, chance)
+def test_the_real_pipeline_survives_kills_and_damage(
+    engine: str, real_undisturbed: dict[str, str], tmp_path: Path, chance: random.Random, count: Count
+) -> None:
+    """From nothing to the report, then with a damaged file of each kind."""
+    here = real(tmp_path)
+    done = kill_in_turn(engine, here, REAL_KILLS, REAL_SECONDS, chance, REAL_SIGHTS)
     here.call("python", "-m", "engines.repair")
     here.call(*ENGINES[engine])
-    assert digests(here.folder, *PRODUCED, "dvc.lock") == digests(want.folder, *PRODUCED, "dvc.lock")
+    assert changed(real_undisturbed, here) == {}
+    for top in ("data", "runs", "features", "scores", "reports"):
+        file = chance.choice([each for each in sorted((here.folder / top).rglob("*")) if each.is_file() and each.stat().st_size])
+        done.append(f"file of {top} {damage(file, chance)}")
+    here.call(*ENGINES[engine])
+    assert changed(real_undisturbed, here) == {}
     for what in done:
         count(f"real pipeline under {engine}: {what}")
+
+
+def changed(want: dict[str, str], here: Checkout) -> dict[str, tuple[str | None, str | None]]:
+    """The digests of the files that are not as in `want`, and of those that only one has."""
+    got = digests(here.folder, *PRODUCED, "dvc.lock")
+    return {name: (want.get(name), got.get(name)) for name in {*want, *got} if want.get(name) != got.get(name)}
