@@ -129,6 +129,7 @@ def test_bad_value_is_refused_with_key_contract_and_value(write_params: WritePar
             {"experiment.methods": ["byol", "byol"]},
             "experiment: methods must not name anything twice, got ['byol', 'byol']",
         ),
+        ({"views.normalize.mean": [0.5, 0.5]}, "views.normalize.mean.2 is missing"),
         ({"evaluation.crop": 24}, "evaluation: crop must be at most resize (8), got 24"),
         (
             {"experiment.dataset": "digit"},

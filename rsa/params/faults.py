@@ -43,7 +43,7 @@ def _key(loc: Location, document: Any, missing: bool) -> str:
     """Return the dotted key in the user's file: pydantic's location without union tags; the last part may be missing."""
     parts, here = [], document
     for i, part in enumerate(loc):
-        inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
+        inside = part in here if isinstance(here, dict) else isinstance(here, list) and part in range(len(here))
         if inside or (missing and i == len(loc) - 1):
             parts.append(str(part))
         if inside:
