@@ -27,6 +27,7 @@ from rsa.methods.hard_views import HardViews
 from rsa.methods.method import ControlSettings, MethodSettings
 from rsa.models.backbones import build_backbone, compile_copies
 from rsa.models.encoder import save_encoder
+from rsa.models.image_sizes import require_sizes
 from rsa.models.start import warm_start
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params.evaluation import Geometry
@@ -72,6 +73,7 @@ def pretrain(
     if isinstance(settings, ControlSettings):
         write_control(p, method, seed, split, hashes, out)
         return
+    require_sizes(model, views.sizes)
     launch(p.pretrain, runtime, work, train_rank, p, method, seed, shards.parent, work)
     for name in RESULTS[:2]:
         shutil.copyfile(work / name, out / name)

@@ -37,9 +37,7 @@ def load(path: Path) -> Params:
 
 def image_sizes(p: Params) -> dict[str, int]:
     """Return the sizes of the images that the backbone sees, in px, by their key."""
-    sizes = {"views.size": p.views.size, "evaluation.crop": p.evaluation.crop}
-    if p.views.local is not None:
-        sizes["views.local.size"] = p.views.local.size
+    sizes = p.views.sizes | {"evaluation.crop": p.evaluation.crop}
     for name, protocol in p.linear.protocols.items() if p.linear.datasets else ():
         if protocol.geometry is not None:
             sizes[f"linear.protocols.{name}.geometry.crop"] = protocol.geometry.crop

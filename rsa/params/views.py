@@ -82,3 +82,8 @@ class Views(Section):
         if isinstance(self.blur.kernel, int) and self.blur.kernel >= 2 * smallest:
             raise ValueError(f"blur.kernel must be below twice the smallest view ({smallest} px), got {self.blur.kernel}")
         return self
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the views in px, by their key."""
+        return {"views.size": self.size} | ({"views.local.size": self.local.size} if self.local else {})

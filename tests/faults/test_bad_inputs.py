@@ -146,7 +146,7 @@ BAD = {
     "a crop beyond the image": Bad("code", key("evaluation.crop", 24), "evaluation: crop must be at most resize"),
     "an unknown backbone": Bad("code", key("model.backbone", "resnet19"), "model.backbone must be a name that timm knows"),
     "arguments of no backbone": Bad("code", key("model.backbone_args", {"depht": 3}), "model.backbone_args must be arguments"),
-    "views that a ViT does not take": Bad("code", key("model", VIT), "views.size must be a size that model.backbone"),
+    "views that a ViT does not take": Bad("code", key("model", VIT), "views.size must be a size that"),
     "a path that a shell expands": Bad("code", key("datasets.digits.raw", "~/x"), "digits.raw: a path must be written out"),
     "a protocol in two sections": Bad("code", key("linear.protocols", {"knn": LINEAR}), "linear.protocols must have other names"),
     # raw data
@@ -175,6 +175,7 @@ BAD = {
     "an index of other length": Bad("pretrain", array(f"{SHARDS}/train/index.npy", lambda x: x[1:]), "train/index.npy must have"),
     "a bit of a sample flipped": Bad("extract", flip_in_a_sample, "has other bytes than when it was sharded"),
     "more images in a batch than there are": Bad("pretrain", key("pretrain.batch_size", 4096), "batch_size must be at most"),
+    "views that a ViT does not take, by hand": Bad("pretrain", key("model", VIT), "views.size must be a size that"),
     # encoders and features
     "no encoder": Bad("extract", gone(ENCODER), f"{ENCODER} does not exist"),
     "an encoder cut off": Bad("extract", half(ENCODER), f"{ENCODER} must be a safetensors file"),
