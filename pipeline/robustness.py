@@ -12,7 +12,7 @@ from pipeline.stage import run, write_json
 from rsa.data.index import Split
 from rsa.data.normalize import Normalize
 from rsa.evaluation.encode import frozen
-from rsa.evaluation.features import origin_of, read_features
+from rsa.evaluation.features import read_features
 from rsa.evaluation.robustness import robustness_scores
 from rsa.evaluation.score import with_origin
 from rsa.models.encoder import open_encoder
@@ -44,11 +44,11 @@ def robustness(
     threads = runtime.threads.evaluation
     device = setup(runtime.device, threads, seed, kernels=runtime.kernels)
     encode = frozen(open_encoder(model, encoder), Normalize(normalize, device))
-    clean = read_features(features, "train"), read_features(features, "test")
+    train, test, made_from = read_features(features)
     with threadpool_limits(threads):
         split = Split(shards.parent, "test")
-        scores = robustness_scores(settings, evaluation, threads, encode, *clean, split, seed, device)
-    write_json(out, with_origin(scores, origin_of(features) | origin))
+        scores = robustness_scores(settings, evaluation, threads, encode, train, test, split, seed, device)
+    write_json(out, with_origin(scores, made_from | origin))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Reading shards by sample: a memory-mapped index, memory-mapped tars, and a check on every read.
 
-A stale index or a damaged shard must never yield wrong pixels: shard sizes are checked against the manifest when a split is
-opened, and the tar member's name and the checksum of its bytes against the index on every read.
+A stale index or a damaged shard must never yield wrong pixels: the index and shard sizes are checked against the manifest when
+a split is opened, and the tar member's name and the checksum of its bytes against the index on every read.
 """
 
 import copy
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsa.data.cache import cache_of
-from rsa.data.files import INDEX, MANIFEST, REMOTE, load_array
+from rsa.data.files import INDEX, MANIFEST, REMOTE, load_array, sha256
 
 HEADER = 512  # bytes of a tar member's header, just before its data
+OTHER_BYTES = "has other bytes than when it was sharded: run the `shard` stage again, or `dvc repro`, which restores it"
 OPEN_SHARDS = 4096  # memory maps kept: a process may have about 65,000
 
 
@@ -87,6 +88,8 @@ class Split:
                 f"{self.folder / INDEX} must have {manifest['splits'][split]['samples']} rows, got {len(self.rows)}: "
                 "run the `shard` stage again"
             )
+        if sha256(self.folder / INDEX) != self.index_sha256:
+            raise ValueError(f"{self.folder / INDEX} {OTHER_BYTES}")
         # A memory map keeps a deleted file's disk space, so a bounded cache needs a bounded number of maps.
         largest = max(shard["bytes"] for shard in self.shards)
         self._map = lru_cache(maxsize=max(1, remote["cache_bytes"] // largest) if remote else OPEN_SHARDS)(self._open)
@@ -134,10 +137,7 @@ class Split:
             raise ValueError(f"{self.describe(id)} is not where the index says: run the `shard` stage again")
         encoded = np.frombuffer(data, np.uint8, size, start)
         if zlib.crc32(memoryview(data)[start : start + size]) != row["crc32"]:  # DALI's decoder can crash on damaged images
-            raise ValueError(
-                f"{self.describe(id)} has other bytes than when it was sharded: run the `shard` stage again, "
-                "or `dvc repro`, which restores it"
-            )
+            raise ValueError(f"{self.describe(id)} {OTHER_BYTES}")
         return encoded
 
     def _open(self, number: int) -> mmap.mmap:

@@ -67,22 +67,35 @@ def write_features(folder: Path, split: str, labels: NDArray[np.int64], batches:
 
 
 def write_origin(folder: Path, origin: Origin) -> None:
-    """Write `origin` and the digest of the features beside them."""
-    features = of_files([folder / "train.npy", folder / "test.npy"])
-    (folder / ORIGIN).write_text(json.dumps({**origin, "features": features}, indent=1) + "\n")
+    """Write `origin` and the digest of the features and labels beside them."""
+    (folder / ORIGIN).write_text(json.dumps({**origin, "features": _digest(folder)}, indent=1) + "\n")
 
 
-def origin_of(folder: Path) -> Origin:
-    """Return the part of a result's origin that the features in `folder` are."""
+def read_features(folder: Path) -> tuple[Features, Features, Origin]:
+    """Return the memory-mapped features of the training and the test split, and what they were made from.
+
+    ValueError if a file is missing, or not as it was written.
+    """
+    train, test = _read_split(folder, "train"), _read_split(folder, "test")
     path = folder / ORIGIN
     if not path.is_file():
         raise ValueError(f"{path} does not exist: an older version made the features, run the `extract` stage again")
-    origin: Origin = json.loads(path.read_text())
-    return origin
+    try:
+        origin: Origin = json.loads(path.read_text())
+    except ValueError as why:
+        raise ValueError(f"{path} is cut off or damaged ({why}): run the `extract` stage again") from None
+    if origin.get("features") != _digest(folder):
+        raise ValueError(
+            f"{folder} has other bytes than when it was made: run the `extract` stage again, or `dvc repro`, which restores it"
+        )
+    return train, test, origin
 
 
-def read_features(folder: Path, split: str) -> Features:
-    """Memory-mapped features of a split."""
+def _digest(folder: Path) -> str:
+    return of_files(folder / f"{split}{kind}.npy" for split in ("train", "test") for kind in ("", "_labels"))
+
+
+def _read_split(folder: Path, split: str) -> Features:
     features = Features(
         load_array(folder / f"{split}.npy", "extract", "r"), load_array(folder / f"{split}_labels.npy", "extract")
     )

@@ -4,15 +4,24 @@ import numpy as np
 import pytest
 
 from rsa.evaluation import features
-from rsa.evaluation.features import Features, read_features, write_features
+from rsa.evaluation.features import Features, read_features, write_features, write_origin
 
 LABELS = np.array([2, 0, 1, 1, 0])
 X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 
 
-def test_what_is_written_in_batches_is_read_as_one_memory_mapped_array(tmp_path: Path):
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A folder with the features of both splits."""
     write_features(tmp_path, "train", LABELS, iter([X[:2], X[2:4], X[4:]]))
-    got = read_features(tmp_path, "train")
+    write_features(tmp_path, "test", LABELS[:4], iter([X[:4]]))
+    write_origin(tmp_path, {"encoder": "1234"})
+    return tmp_path
+
+
+def test_what_is_written_in_batches_is_read_as_one_memory_mapped_array(written: Path):
+    got, test, origin = read_features(written)
+    assert (len(test.x), origin["encoder"]) == (4, "1234")
     np.testing.assert_array_equal(got.x, X)
     np.testing.assert_array_equal(got.y, LABELS)
     assert got.x.dtype == np.float32
@@ -47,17 +56,25 @@ def test_features_that_are_not_finite_are_refused_with_their_place(tmp_path: Pat
 
 def test_missing_features_name_the_stage_to_run(tmp_path: Path):
     with pytest.raises(ValueError, match=r"train\.npy does not exist: run the `extract` stage first"):
-        read_features(tmp_path, "train")
+        read_features(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["train.npy", "train_labels.npy"])
+@pytest.mark.parametrize("name", ["train.npy", "test_labels.npy", "origin.json"])
 @pytest.mark.parametrize("content", [b"", b"hello", None])
-def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes | None):
-    write_features(tmp_path, "train", LABELS, iter([X]))
-    file = tmp_path / name
+def test_a_damaged_file_is_named(written: Path, name: str, content: bytes | None):
+    file = written / name
     file.write_bytes(file.read_bytes()[:-9] if content is None else content)
     with pytest.raises(ValueError, match=rf"^\S+/{name} is cut off or damaged \(.+\): run the `extract` stage again$"):
-        read_features(tmp_path, "train")
+        read_features(written)
+
+
+@pytest.mark.parametrize("name", ["train.npy", "train_labels.npy", "test.npy", "test_labels.npy"])
+def test_a_flipped_bit_is_noticed(written: Path, name: str):
+    content = bytearray((written / name).read_bytes())
+    content[-4] ^= 1
+    (written / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{written} has other bytes than when it was made: run the `extract` stage again"):
+        read_features(written)
 
 
 @pytest.mark.parametrize("limit", [0, 2**30])
