@@ -34,7 +34,9 @@ PLACEHOLDERS = ("weights/none",)
 
 
 class Checkout:
-    """A folder with the project's code; `environment` is what commands in it get."""
+    """A folder with the project's code; `environment` is what commands in it get, and `patience` seconds to end."""
+
+    patience = 300
 
     def __init__(self, folder: Path, home: Path, environment: dict[str, str], **changes: dict[str, Any]) -> None:
         self.folder = folder
@@ -65,7 +67,7 @@ class Checkout:
     def call(self, *command: str, **environment: str) -> str:
         """What a command prints; AssertionError where it fails."""
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment | environment, text=True, timeout=300,
+            command, cwd=self.folder, env=self.environment | environment, text=True, timeout=self.patience,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert done.returncode == 0, f"{' '.join(command)} exits {done.returncode}:\n{done.stdout}"

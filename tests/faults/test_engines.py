@@ -26,7 +26,7 @@ SIGHTS = ("dvc.lock", ".dvc/tmp/rwlock", "*/*/.*.partial", ".dvc/cache/files/md5
 SECONDS = 12  # in which the toy's stages that a state makes stale are run
 KILLS = 4  # of a case, one after the other
 REAL_KILLS = 10
-REAL_SECONDS = 15  # within which each of them comes
+REAL_SECONDS = 12  # within which each of them comes
 REAL_SIGHTS = (*SIGHTS, ".work/pretrain/*/*/*.partial", ".work/shard/*/*/*/*.tar")
 
 
@@ -145,11 +145,13 @@ def test_the_toys_files_are_damaged(
 
 
 def real(tmp_path: Path) -> Checkout:
-    """The tiny experiment with one method, whose run has two ranks, one control and one dataset."""
+    """The tiny experiment with one dataset and one method, whose run has two ranks: eight stages."""
     home = tmp_path / "home"
     home.mkdir()
     runtime = {"checkpoint": {"steps": 4, "minutes": 10}, "processes": 2, "timeout_minutes": 1}
-    return Checkout(tmp_path / "here", home, {}, runtime=runtime)
+    here = Checkout(tmp_path / "here", home, {}, experiment={"methods": ["byol"], "transfer": []}, runtime=runtime)
+    here.patience = 1200
+    return here
 
 
 @pytest.fixture(scope="session")
