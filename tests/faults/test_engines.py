@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.checkout import Checkout
 from tests.engines.agreement import changes
 from tests.engines.conftest import Base
-from tests.engines.project import ENGINES, PATIENCE, PRODUCED, Project, wait_until
+from tests.engines.project import ENGINES, PRODUCED, Project, wait_until
 from tests.engines.states import STATES
 from tests.faults.conftest import Count, once
 from tests.faults.files import damage
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.faults
 SIGHTS = ("dvc.lock", ".dvc/tmp/rwlock", "*/*/.*.partial", ".dvc/cache/files/md5/*")
 SECONDS = 12  # in which the toy's stages that a state makes stale are run
 KILLS = 4  # of a case, one after the other
+TO_END = 600  # seconds for an engine to end
 REAL_KILLS = 10
 REAL_SECONDS = 12  # within which each of them comes
 REAL_SIGHTS = (*SIGHTS, ".work/pretrain/*/*/*.partial", ".work/shard/*/*/*/*.tar")
@@ -55,8 +56,8 @@ def strike(engine: subprocess.Popen[bytes], chance: random.Random) -> str:
                 os.killpg(engine.pid, number)
             case _:
                 chance.choice(found[whom]).send_signal(number)
-    engine.wait(PATIENCE)
-    psutil.wait_procs(below, PATIENCE)
+    engine.wait(TO_END)  # after the death of a rank or of a stage it goes on with what is left
+    psutil.wait_procs(below, TO_END)
     wait_until(lambda: not group(engine.pid), "all that an engine has started has ended")
     return f"{number.name} of {({'group': 'the whole group', 'rank': 'a rank', 'DVC': whom}).get(whom, 'the ' + whom)}"
 
