@@ -21,7 +21,7 @@ from pipeline import finished
 from pipeline.stage import flags_of
 from rsa import recipes
 from rsa.commands import commands
-from rsa.evaluation.features import write_features
+from rsa.evaluation.features import write_features, write_origin
 from rsa.params.load import load
 from tests.conftest import TINY
 from tests.engines.imports import ROOT
@@ -280,6 +280,7 @@ def test_a_stage_can_be_added(project: Project):
     features.mkdir(parents=True, exist_ok=True)
     for split in ("train", "test"):
         write_features(features, split, labels, iter([x]))
+    write_origin(features, {})
     project.dvc("repro", "--quiet", "--single-item", "class_norms@byol-0")
     head, *rows = (project.folder / "features/byol/s0/class_norms.csv").read_text().splitlines()
     assert head == "label,images,mean_norm"
