@@ -28,7 +28,7 @@ PHOTOS = 16
 def crops(p: Params) -> str:
     """Photographs that went through shards and DALI are cut, resized and flipped as torchvision does it."""
     recipe, count = weak_views(p.views), PHOTOS
-    described = PhotoTiles(source="photo_tiles", raw="", tile=96, stride=48)
+    described = PhotoTiles(source="photo_tiles", raw="requirements.lock", tile=96, stride=48)
     device = choose_device(p.runtime.device)
     with tempfile.TemporaryDirectory() as folder:
         shards, work = Path(folder) / "shards", Path(folder) / "work"
