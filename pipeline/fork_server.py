@@ -124,7 +124,9 @@ def _like_new(request: dict[str, Any], started: Start) -> bool:
 
 
 def _read_while_loading(environ: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if name.startswith(READ_WHILE_LOADING)}
+    """Leave out numbers of threads, which Snakemake sets for each job: a stage sets its own, by `runtime.threads`."""
+    read = (name for name in environ if name.startswith(READ_WHILE_LOADING))
+    return {name: environ[name] for name in read if not name.endswith("_NUM_THREADS")}
 
 
 def _run(request: dict[str, Any], started: Start) -> None:
