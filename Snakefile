@@ -65,7 +65,7 @@ def meta(key, default=None):
 
 @cache
 def count_needs():
-    """For the jobs, which read the plan, too. Takes some seconds."""
+    """Add the needs of all stages to the plan, which jobs read, too. This takes some seconds."""
     from rsa.params.load import load
     from rsa.scaling.jobs import needs
 
@@ -75,7 +75,7 @@ def count_needs():
 
 
 def needed(key):
-    """Follows from the images that there are when a job is about to start, where it starts elsewhere or memory is limited."""
+    """Count memory or minutes when a job is about to start, where it starts elsewhere or memory is limited; else they are `meta`'s."""
 
     def of(wildcards):
         if workflow.is_main_process and (workflow.non_local_exec or "mem_mb" in workflow.global_resources):

@@ -37,7 +37,7 @@ READ_WHILE_LOADING = (
 
 
 class Start(NamedTuple):
-    """What a server started with."""
+    """The time and the environment with which a server started."""
 
     time_ns: int
     environ: dict[str, str]

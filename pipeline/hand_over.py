@@ -1,4 +1,4 @@
-"""Hand a stage over to a fork of pipeline.fork_server, which has loaded its modules already, where FORK_SERVER names one."""
+"""Hand a stage over to a fork of pipeline.fork_server, which has loaded its libraries already, where FORK_SERVER names one."""
 
 import json
 import os

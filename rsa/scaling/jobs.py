@@ -1,4 +1,4 @@
-"""What the jobs of an experiment ask a cluster for (rsa.scaling.need), from params.yaml: memory of the host, and minutes.
+"""Count from params.yaml what the jobs of an experiment ask a cluster for (rsa.scaling.need): memory of the host, and minutes.
 
 They are upper bounds, not predictions: rates are about a tenth of those that were measured (docs/scaling.md), and a process is
 given several times what its libraries take. Operations, batches, weights, activations and features are counted, on torch's
@@ -117,12 +117,12 @@ def _evaluations(p: Params, encoder: Encoder) -> Iterator[tuple[tuple[str, str],
 
 
 def _bytes(geometry: Geometry, batch_size: int) -> float:
-    """Of a process and its batches of images."""
+    """Return the bytes of a process and its batches of images."""
     return PROCESS_BYTES + COPIES * batch_size * 3 * geometry.resize**2
 
 
 def _seconds(p: Params, encoder: Encoder, geometry: Geometry, passes: float = 1.0) -> float:
-    """Of an image that is read once and goes through the network `passes` times."""
+    """Return the seconds of an image that is read once and goes through the network `passes` times."""
     threads = p.runtime.threads.evaluation
     rate = THREAD_RATE * threads if p.runtime.device == "cpu" else GPU_RATE
     return passes * encoder.flop * (geometry.crop / p.evaluation.crop) ** 2 / rate + PIXEL_SECONDS * geometry.resize**2 / threads

@@ -1,4 +1,4 @@
-"""What a job asks a cluster for, as a function of the images of its dataset. It imports nothing heavy: every job evaluates it."""
+"""A job's need of memory and minutes, as a function of its dataset's images. It imports nothing heavy: every job evaluates it."""
 
 import json
 from dataclasses import dataclass

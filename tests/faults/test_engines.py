@@ -157,7 +157,7 @@ def real(tmp_path: Path) -> Checkout:
 
 @pytest.fixture(scope="session")
 def real_undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the real pipeline makes when nothing disturbs it."""
+    """Return what the real pipeline makes when nothing disturbs it."""
     return once(tmp_path_factory, "real", lambda folder: made(real(folder)))
 
 

@@ -1,4 +1,4 @@
-"""What jobs ask a cluster for: enough for what was predicted and measured, and more where params or data want more."""
+"""Jobs ask a cluster for enough of what was predicted and measured, and for more where params or data want more."""
 
 import json
 from pathlib import Path
