@@ -1,7 +1,7 @@
 """Restore the order of stages in dvc.lock.
 
-DVC lists stages in the order in which they were first recorded. Parallel jobs end in another order, which would only move
-lines in every diff, so the Snakefile sorts the file at its end.
+DVC lists stages in the order in which they were first recorded. Parallel jobs end in another order, which would move lines in
+every diff, so the Snakefile sorts the file when a run ends.
 """
 
 from collections.abc import Iterable

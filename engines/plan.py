@@ -79,15 +79,15 @@ def force(stages: dict[str, Stage], wanted: Callable[[str], bool]) -> dict[str, 
 
 
 def asked_to_force(arguments: list[str]) -> Callable[[str], bool]:
-    """Return whether Snakemake's command line or a profile of it forces a stage, by its name or that of all of its kind."""
-    with redirect_stderr(StringIO()):  # it has said already which profiles it uses
+    """Return a function of a stage's name: whether Snakemake's command line or profile forces it, by that name or its kind."""
+    with redirect_stderr(StringIO()):  # Snakemake has already printed which profiles it uses
         _, flags = parse_args(arguments)
     names = {*flags.forcerun, *(flags.targets if flags.force else ())}
     return lambda stage: flags.forceall or not names.isdisjoint((stage, kind(stage)))
 
 
 def kind(stage: str) -> str:
-    """Return what the stages of one entry of dvc.yaml have in common in their names: `pretrain` of `pretrain@rsa-0`."""
+    """Return the name of the entry of dvc.yaml that a stage comes from: `pretrain` for `pretrain@rsa-0`."""
     return stage.partition("@")[0]
 
 

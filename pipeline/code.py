@@ -38,7 +38,7 @@ def write_code(p: Params, out: Path) -> None:
 
 
 def used(p: Params) -> dict[str, Any]:
-    """The document without `runtime`, tolerances, paths, and datasets, methods and protocols that the experiment does not use."""
+    """Return the document without `runtime`, tolerances, paths, and datasets, methods and protocols that are not used."""
     document: dict[str, Any] = plain(p)
     del document["runtime"]
     del document["shards"]["max_bad_samples"]

@@ -1,4 +1,4 @@
-"""The files that params.yaml names must be there before anything runs: days may pass until the stage that reads them."""
+"""Check, before anything runs, that the files named in params.yaml exist: days may pass until a stage reads them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ MANIFEST = "manifest.json"
 def require_inputs(p: Params, params: Path, *, unless_made: bool) -> None:
     """Raise ValueError with a line for each file that `params` names and that does not exist.
 
-    With `unless_made`, what a stage has made of it is enough, on a machine that has no raw data and does not shard.
+    With `unless_made`, the output that a stage has made of a file stands in for it, on machines without raw data.
     """
     faults = [
         f"{params}: {key}: {path} does not exist{nearest(path.name, _beside(path))}: put it there, or correct the key"

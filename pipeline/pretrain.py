@@ -89,7 +89,7 @@ def pretrain(
 
 
 def first_batch(split: Split, recipe: Recipe, batch_size: int, seed: int) -> Batch:
-    """The first batch of a run."""
+    """Return the first batch of a run."""
     return next(iter(TrainingViews(split, recipe, batch_size=batch_size, seed=seed, threads=1)))
 
 
@@ -206,7 +206,7 @@ def ready_for_ranks(model: nn.Module, runtime: Runtime, seed: int) -> None:
 
 
 def choices(model: HardViews, batch: Batch, normalize: Normalize, precision: str) -> dict[str, Any] | None:
-    """The choices of the trained method for the samples in views.png: see HardViews.choices."""
+    """Return the choices of the trained method for the samples in views.png: see HardViews.choices."""
     views = [normalize(view) for view in batch.views]
     with torch.autocast(normalize.device.type, torch.bfloat16, enabled=precision == "bf16"):
         found = model.choices(views, batch.samples)

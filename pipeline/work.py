@@ -111,7 +111,7 @@ def whole(folder: Path) -> bool:
 
 
 def difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    """Name what differs between two identities, with `theirs` values of params."""
+    """Describe how `theirs` differs from `ours`, with the values that params have in `theirs`."""
     old, new = _flat(theirs), _flat(ours)
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     kinds = [key.partition(".")[2] + (f" {old.get(key)}" if key.startswith("params.") else "") for key in keys]

@@ -1,4 +1,4 @@
-"""`python -m rsa SUBCOMMAND`: what people call by hand."""
+"""Entry point of `python -m rsa SUBCOMMAND`."""
 
 from rsa.commands import PROGRAM, commands
 

@@ -58,7 +58,7 @@ def all_reduce_mean(x: Tensor) -> Tensor:
 
 
 class AnyRank:
-    """Flags that are set on any rank. With several ranks they are those of the call before, so that no rank waits for others."""
+    """Flags that are set on any rank. With several ranks they are one call late, so that no rank waits for another."""
 
     def __init__(self) -> None:
         self.pending: tuple[dist.Work, Tensor] | None = None

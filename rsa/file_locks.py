@@ -1,6 +1,6 @@
-"""Locks on files: they hold between processes, a kill frees them, and between nodes where the shared file system has locks.
+"""File locks between processes, which a kill frees; where a shared file system has locks, they hold between its nodes, too.
 
-DVC's own locks are of the same kind (flock), so that what is said here of a folder is true of them too.
+DVC's own locks are of the same kind (flock), so what holds here for a folder holds for them.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ class BusyError(ValueError):
 
 
 def lock(path: Path, *, wait: bool) -> int | None:
-    """Lock the file, made if needed: the open handle, whose close frees it; without `wait`, None where another process has it.
+    """Lock the file, creating it if needed, and return an open descriptor; closing that frees the lock.
 
-    ValueError where locks do not work. The file is opened for writing, as NFS demands, and stays: one that is removed could
-    be locked twice.
+    Without `wait`, return None if another process holds the lock. Raises ValueError if the file system has no locks. The file
+    is opened for writing, as NFS demands, and is never removed: a removed file could be locked twice.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
@@ -52,7 +52,7 @@ def lock(path: Path, *, wait: bool) -> int | None:
 
 @contextlib.contextmanager
 def held(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Hold a lock on the file. Where another process has it: BusyError(`busy`), or wait for it if there is nothing to say."""
+    """Hold a lock on the file. If another process holds it, raise BusyError(`busy`), or wait for it if `busy` is None."""
     handle = lock(path, wait=busy is None)
     if handle is None:
         raise BusyError(busy)
@@ -63,14 +63,14 @@ def held(path: Path, busy: str | None = None) -> Iterator[None]:
 
 
 def unsafe(folder: Path, *, shared: bool) -> str:
-    """Why locks in `folder` do not keep processes apart (of several nodes too if `shared`); empty where they do."""
+    """Return why locks in `folder` do not keep processes apart (if `shared`, also those of several nodes), or an empty text."""
     probe = folder / ".work" / "locks" / "probe"
     try:
         with held(probe, "busy"):
             code = f"import fcntl; fcntl.flock(open({str(probe)!r}, 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
             if subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0:
                 return f"two processes held one lock at once in {folder.resolve()}: {WHAT_TO_SET}"
-    except BusyError:  # someone else asks just now: a lock that works
+    except BusyError:  # another process is trying it just now: the lock works
         pass
     except ValueError as why:
         return str(why)
@@ -82,7 +82,7 @@ def unsafe(folder: Path, *, shared: bool) -> str:
 
 
 def mount(folder: Path) -> tuple[str, list[str]]:
-    """The kind of file system that a folder is on, and its mount's options."""
+    """Return the type of the file system that a folder is on, and the options of its mount."""
     result: tuple[str, list[str]] = ("unknown", [])
     longest = -1
     for line in MOUNTS.read_text().splitlines():

@@ -1,8 +1,8 @@
-"""Fingerprint the code that something runs: its import closure, each file hashed without what changes nothing.
+"""Fingerprints of code: every file that a module can import, hashed without comments, docstrings and blank lines.
 
 Neither engine follows Python imports. So stage `code` writes, for each stage, a line `sha256  path` for each file that the
-stage can import, and DVC watches that file. Comments, docstrings and blank lines are cut out of a source before it is
-hashed, by the positions of tokens and syntax nodes, which are the same in every version of Python.
+stage can import, and DVC watches what it has written. Comments, docstrings and blank lines are cut out of a source by the
+positions of tokens and syntax nodes, which are the same in every version of Python.
 """
 
 import ast
@@ -21,7 +21,7 @@ Span = tuple[tuple[int, int], tuple[int, int]]  # (line, column) of its start an
 
 
 def fingerprint(*modules: str, root: Path = ROOT) -> str:
-    """The lines of all files that `modules` can import, and of the resources that lie beside them."""
+    """Return a line `sha256  path` for each file that `modules` can import, and for each resource beside those files."""
     files = closure(modules, root)
     folders = {file.parent for file in files}
     files |= {file for folder in folders for file in folder.glob("*.*") if file.suffix not in NO_RESOURCE and file.is_file()}
@@ -29,14 +29,14 @@ def fingerprint(*modules: str, root: Path = ROOT) -> str:
 
 
 def digest(file: Path) -> str:
-    """The sha256 of a source without comments, docstrings and blank lines, or of another file as it is."""
+    """Return the sha256 of a source without comments, docstrings and blank lines, or of any other file as it is."""
     content = normalized(file, file.read_text(encoding="utf-8")).encode() if file.suffix == ".py" else file.read_bytes()
     return hashlib.sha256(content).hexdigest()
 
 
 @cache  # by its text: a file that changes is read anew
 def normalized(file: Path, source: str) -> str:
-    """A source without comments, docstrings, blank lines and spaces at the end of lines. ValueError where it does not parse."""
+    """Return a source without comments, docstrings, blank lines and trailing spaces. Raises ValueError if it does not parse."""
     lines = source.split("\n")
     tree = _parsed(file, source)
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
@@ -62,12 +62,12 @@ def _docstrings(tree: ast.AST, lines: list[str]) -> Iterator[Span]:
 
 
 def _characters(line: str, offset: int) -> int:
-    """A column in characters, of one in bytes."""
+    """Convert a column in bytes to one in characters."""
     return len(line.encode()[:offset].decode())
 
 
 def _lines_that_end_inside_strings(tokens: list[tokenize.TokenInfo], docstrings: list[Span]) -> set[int]:
-    """Lines whose end belongs to a string: there spaces and empty lines mean something."""
+    """Return the numbers of lines that end inside a string, where trailing spaces and empty lines have a meaning."""
     lines: set[int] = set()
     opened: list[int] = []  # lines where f-strings begin, which are several tokens from Python 3.12 on
     cut = {start for start, _ in docstrings}
@@ -83,7 +83,7 @@ def _lines_that_end_inside_strings(tokens: list[tokenize.TokenInfo], docstrings:
 
 
 def closure(modules: tuple[str, ...], root: Path = ROOT) -> set[Path]:
-    """The files of this project that are imported when `modules` are, now or later. ValueError for a module that is not there."""
+    """Return the files of this project that `modules` import, at once or later. Raises ValueError for a module without a file."""
     files: set[Path] = set()
     for module in modules:
         if _file_of(module, root) is None:
@@ -109,7 +109,7 @@ def _file_of(module: str, root: Path) -> Path | None:
 
 @cache
 def imported_names(file: Path, source: str, root: Path = ROOT) -> frozenset[str]:
-    """Every name that a file imports, anywhere in it: of `from a import b` both `a` and `a.b`, which may be a module."""
+    """Return every name that a file imports, anywhere in it: for `from a import b` both `a` and `a.b`, which may be a module."""
     names: set[str] = set()
     for node in ast.walk(_parsed(file, source)):
         if isinstance(node, ast.Import):
@@ -135,12 +135,12 @@ def _parsed(file: Path, source: str) -> ast.Module:
 
 
 def imported_files(root: Path = ROOT) -> set[Path]:
-    """The files of this project that this process has imported."""
+    """Return the files of this project that this process has imported."""
     ours = [module for name, module in [*sys.modules.items()] if name.partition(".")[0] in (*PACKAGES, "__main__")]
     files = {Path(file).resolve() for module in ours if (file := getattr(module, "__file__", None))}
     return {file for file in files if file.is_relative_to(root) and file.relative_to(root).parts[0] in PACKAGES}
 
 
 def sha256(lines: str) -> str:
-    """The digest of a fingerprint."""
+    """Return the digest of a fingerprint."""
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What is written beside every result: which code, versions and machine made it."""
+"""The code, package versions and machine that made a result, which are written beside it."""
 
 import os
 import platform
@@ -11,17 +11,17 @@ PACKAGES = ("torch", "torchvision", "timm", "nvidia-dali-cuda130", "scikit-learn
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of every package that can change a number."""
+    """Return the versions of Python and of every package that can change a number."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def machine() -> dict[str, Any]:
-    """The host's name, processor architecture and number of usable cores."""
+    """Return the host's name, processor architecture and number of usable cores."""
     return {"host": platform.node(), "machine": platform.machine(), "cores": len(os.sched_getaffinity(0))}
 
 
 def commit() -> str:
-    """The commit checked out here, with `+changes` where tracked files differ from it; `unknown` outside git."""
+    """Return the commit that is checked out, with `+changes` if tracked files differ from it; `unknown` outside git."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
@@ -34,7 +34,7 @@ def commit() -> str:
 
 
 def processor() -> str:
-    """The processor's name, by which machines differ that round differently."""
+    """Return the name of the processor, since different processors may round differently."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

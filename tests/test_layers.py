@@ -1,4 +1,4 @@
-"""Who may import whom, and what no file is called (DESIGN.md, import rules)."""
+"""Who may import whom, and what no file may be called."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Checks that this machine computes exactly what params.yaml asks for, run by `rsa doctor`.
 
-A check takes the params and returns in words what it found; rsa.checks.outcome says how else it may end.
+A check takes the params and returns a line that says what it measured; rsa.checks.outcome says how else it may end.
 """
 
 from collections.abc import Callable

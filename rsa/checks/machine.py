@@ -14,7 +14,7 @@ FREE_GB = 10
 
 
 def devices(p: Params) -> str:
-    """torch finds the GPUs that params.yaml asks for, and how many of them a pretraining run gets."""
+    """Check that torch finds the GPUs that params.yaml asks for; say how many of them a pretraining run gets."""
     if not torch.cuda.is_available():
         if p.runtime.device == "gpu":
             raise FailedError("runtime.device is gpu, and torch finds none")
@@ -29,12 +29,12 @@ def devices(p: Params) -> str:
 
 
 def decoding(p: Params) -> str:
-    """DALI can be loaded."""
+    """Check that DALI can be loaded, which happens when this module is imported."""
     return f"DALI {dali.__version__}"
 
 
 def disk(p: Params) -> str:
-    """There is room for shards, runs and features."""
+    """Check that there is room for shards, runs and features."""
     free = shutil.disk_usage(".").free / 1e9
     if free < FREE_GB:
         raise FailedError(f"{free:.1f} GB free here, at least {FREE_GB} wanted")
@@ -42,7 +42,7 @@ def disk(p: Params) -> str:
 
 
 def locks(p: Params) -> str:
-    """File locks keep processes apart in this folder, and those of several nodes where params.yaml asks for them."""
+    """Check that file locks keep processes apart in this folder, also those of several nodes if params.yaml asks for several."""
     if why := unsafe(Path(), shared=p.runtime.nodes > 1):
         raise FailedError(why)
     kind, _ = mount(Path())

@@ -49,7 +49,7 @@ class Run:
         self.own_part = slice(rank * size // world, (rank + 1) * size // world)
 
     def batches(self) -> Iterator[Batch]:
-        """Random images, the same in every process."""
+        """Yield batches of random images, the same in every process."""
         random = np.random.default_rng(0)
         for step in itertools.count():
             views = [torch.from_numpy(random.integers(0, 256, (self.size, s, s, 3), dtype=np.uint8)) for s in self.sizes]
@@ -58,7 +58,7 @@ class Run:
             yield Batch(step, whole[self.own_part], [view[self.own_part] for view in views])
 
     def train(self, first: int, last: int, precision: str) -> None:
-        """Take the steps `first` to `last`, of 4."""
+        """Take the steps from `first` to before `last` of a training of 4 steps."""
         unlimited = Collapse(after=0, min_std=0, min_rank=0)
         changes = {"precision": precision, "accumulate": 1, "collapse": unlimited}
         pretrain = self.p.pretrain.model_copy(update=changes)
@@ -69,14 +69,14 @@ class Run:
         )  # fmt: skip
 
     def state(self) -> dict[str, Tensor]:
-        """The model's tensors, on the CPU."""
+        """Return the model's tensors, on the CPU."""
         return {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
 
 
 def ranks(p: Params) -> str:
-    """As many ranks as params.yaml asks for on a node, at least two, train like one, in float64.
+    """Check that as many ranks as params.yaml asks for on a node, at least two, train like one, in float64.
 
-    They run on the run's GPUs, where there are at least two, otherwise on the CPU.
+    They use the run's GPUs if there are at least two, otherwise the CPU.
     """
     gpus = torch.cuda.device_count() if choose_device(p.runtime.device).type == "cuda" else 0
     device, count, worst = "gpu" if gpus >= RANKS else "cpu", max(RANKS, processes(p.runtime)), 0.0
@@ -109,7 +109,7 @@ def train_rank(p: Params, name: str, size: int, device: str, folder: Path) -> No
 
 
 def resuming(p: Params) -> str:
-    """Two steps, a checkpoint and two steps more end like four steps."""
+    """Check that two steps, a checkpoint and two more steps end in the same bits as four steps."""
     device = choose_device(p.runtime.device)
     for name in p.trained:
         straight, first, second = (Run(p, name, SMALL, device) for _ in range(3))
@@ -128,7 +128,7 @@ def resuming(p: Params) -> str:
 
 
 def step(p: Params) -> str:
-    """A step of each method is timed."""
+    """Time a step of each method."""
     device = choose_device(p.runtime.device)
     size = min(p.pretrain.batch_size, LARGE)
     words = []
@@ -150,9 +150,10 @@ def wait_for(device: torch.device) -> None:
 
 
 def memory(p: Params) -> str:
-    """There is memory for a step.
+    """Check that there is memory for a step of each method.
 
-    The peak of building and one step is measured for two sizes; a straight line through them gives that of params.yaml's batch.
+    The peak of building the method and taking one step is measured for two batch sizes; a straight line through both gives
+    that of the batch in params.yaml.
     """
     device, count = choose_device(p.runtime.device), processes(p.runtime)
     share = -(-p.pretrain.batch_size // (count * p.runtime.nodes * p.pretrain.accumulate))  # at once, of one process
@@ -179,6 +180,6 @@ def memory(p: Params) -> str:
 
 
 def available() -> int:
-    """Bytes that processes here may still take."""
+    """Return the bytes of memory that processes may still take."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

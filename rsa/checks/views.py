@@ -26,7 +26,7 @@ PHOTOS = 16
 
 
 def crops(p: Params) -> str:
-    """Photographs that went through shards and DALI are cut, resized and flipped as torchvision does it."""
+    """Check that photographs that went through shards and DALI are cut, resized and flipped as torchvision does it."""
     recipe, count = weak_views(p.views), PHOTOS
     described = PhotoTiles(source="photo_tiles", raw="requirements.lock", tile=96, stride=48)
     device = choose_device(p.runtime.device)
@@ -50,7 +50,7 @@ def crops(p: Params) -> str:
 
 
 def colors(p: Params) -> str:
-    """Each operation of colour jitter alone, done exactly, changes photographs as torchvision's does."""
+    """Check that each operation of colour jitter alone, done exactly, changes photographs as torchvision's does."""
     tiles = np.stack([image[top : top + 128, 100:228] for image in load_sample_images().images for top in (0, 200)])
     count, factor, turn = len(tiles), 1.3, 0.07
     order, ones, none = np.tile(np.arange(4), (count, 1)), np.ones(count), np.zeros(count)

@@ -39,9 +39,10 @@ def compare(a: str, b: str, markdown: bool) -> None:
 
 
 def read(revision: str, root: Path) -> tuple[str, str, str, str | None]:
-    """The texts of params.yaml, and of the report's experiment.yaml, scores.csv and missing.csv, in a revision of `root`.
+    """Return the texts of params.yaml, and of the report's experiment.yaml, scores.csv and missing.csv, in a revision of `root`.
 
-    The last is None in a report of an older version. ValueError where one of the others is missing.
+    The last is None for a report of an older version. Raises ValueError if one of the other three is missing, or if there is no
+    such revision.
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException

@@ -38,7 +38,10 @@ def crop_frames(crop: Crop, shape: I32) -> I32:
 
 
 def mended(images: list[Tensor], crops: list[Crop], shapes: list[I32]) -> list[Tensor]:
-    """Mend resized images, uint8 (B, size, size, 3) of each crop; those of equal crops as one batch: fewer kernels on a GPU."""
+    """Correct the outermost pixels of resized images, uint8 (B, size, size, 3) for each crop; equal crops are one batch.
+
+    One batch takes fewer kernels on a GPU. `shapes` are the crops' heights and widths before resizing, (B, 2) px each.
+    """
     images = list(images)
     for crop in dict.fromkeys(crops):
         same = [i for i, other in enumerate(crops) if other == crop]

@@ -42,7 +42,7 @@ class Placement:
         return np.where(cut < border.REACH[self.p.interpolation], border.frames(self.shape, self.size, self.p.interpolation), 0)
 
     def mended(self, images: Tensor) -> Tensor:
-        """Mend the outermost pixels of the crops, uint8 (B, crop, crop, 3)."""
+        """Correct the outermost pixels of the crops, uint8 (B, crop, crop, 3)."""
         frames = self.frames
         return border.divided(images, [self._shares(side, frames[:, side]) for side in range(2)]) if frames.any() else images
 

@@ -180,7 +180,7 @@ def _finished(shard: Path) -> dict[str, Any] | None:
 
 
 def _put(shard: Path, place: Path) -> None:
-    """Give a shard its place among the results; where one file may have two names it stays in `work` until all are there."""
+    """Hard-link a shard into the results, so that it also stays in `work` until all are there; move it to another disk."""
     try:
         os.link(shard, place)
     except OSError:  # another disk

@@ -42,7 +42,7 @@ def disk(radius: float, sigma: float) -> F64:
 
 
 def glass_blur(x: F64, strength: tuple[float, int, int], randoms: list[Generator]) -> F64:
-    """Glass blur of a batch (B, S, S, 3). As in the authors' code, swapping NumPy views copies one pixel over its neighbour."""
+    """Blur a batch (B, S, S, 3) as glass does. As in the authors' code, swapping NumPy views copies one over the other."""
     sigma, reach, rounds = strength
     x = smoothed(x, sigma)
     side, every = x.shape[1], np.arange(len(x))
@@ -63,7 +63,7 @@ def motion_blur(x: F64, strength: tuple[float, float], random: Generator) -> F64
 
 
 def moved(x: F64, radius: float, sigma: float, angle: float) -> F64:
-    """ImageMagick's motion blur: half a Gaussian along a line at `angle` degrees; pixels outside are those of the edge."""
+    """Apply ImageMagick's motion blur: half a Gaussian along a line at `angle` degrees; pixels outside are those of the edge."""
     steps = np.arange(2 * int(np.ceil(radius)) + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))
     right = np.ceil(steps * np.cos(np.deg2rad(angle)) - 0.5).astype(np.int64)

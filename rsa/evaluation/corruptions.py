@@ -98,7 +98,7 @@ def _fog(x: F64, strength: tuple[float, float], random: Generator) -> F64:
 
 
 def _plasma(side: int, decay: float, random: Generator) -> F64:
-    """Heights (side, side) in [0, 1] by the diamond-square algorithm, periodic; `side` is a power of two."""
+    """Return periodic heights (side, side) in [0, 1] by the diamond-square algorithm; `side` is a power of two."""
     heights, step, roughness = np.zeros((side, side)), side, 100.0
 
     def between(four: F64) -> F64:

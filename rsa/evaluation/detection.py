@@ -40,9 +40,10 @@ def detection_scores(
     device: torch.device,
     checkpoints: Checkpoints,
 ) -> Scores:
-    """Train on one split of what `write_objects` wrote to `data`, test on the other: task -> score.
+    """Train a detector on the training split that `write_objects` wrote to `data`, test it on the test split: task -> score.
 
-    `seed` draws new layers, batches and regions.
+    `seed` draws the order of batches and the flips; new layers and sampled regions come from torch's generator. Raises
+    FloatingPointError for a loss that is not finite.
     """
     repeats = "exactly" if deterministic(device) else "to rounding"
     masks, raw = p.detector == "mask_rcnn", Path((data / RAW).read_text().strip())
@@ -104,7 +105,7 @@ def train_detector(
 
 
 def learning_rate(s: DetectionSchedule, iteration: int) -> float:
-    """Learning rate of an iteration (from 0): linear warmup from warmup_factor x lr, then divided by 10 after each of `steps`."""
+    """Return the rate of an iteration, from 0: a line from warmup_factor x lr up to lr, times DECAY after each of `steps`."""
     warmed = min(1.0, iteration / s.warmup_iterations) if s.warmup_iterations else 1.0
     passed = sum(iteration >= step for step in s.steps)
     return s.lr * (s.warmup_factor + (1 - s.warmup_factor) * warmed) * DECAY**passed
@@ -125,7 +126,7 @@ def _optimizer(detector: nn.Module, s: DetectionSchedule) -> torch.optim.Optimiz
 def average_precision(
     detector: Any, images: ObjectImages, p: DetectorTraining, threads: int, device: torch.device
 ) -> dict[str, dict[str, Any]]:
-    """`bbox` (and `segm` with masks) -> AP, AP50, AP75 and the AP `per_class`, in percent; null for a class without objects."""
+    """Return `bbox` (and `segm` with masks) -> AP, AP50, AP75 and AP `per_class` in percent; None for a class without objects."""
     kinds: tuple[Literal["bbox", "segm"], ...] = ("bbox", "segm") if images.masks else ("bbox",)
     metric = MeanAveragePrecision(iou_type=kinds, class_metrics=True)
     detector.eval()
@@ -166,5 +167,5 @@ def _autocast(p: DetectorTraining, device: torch.device) -> torch.autocast:
 
 
 def _workers(threads: int, device: torch.device) -> int:
-    """Number of decoding processes; 0 on the CPU, whose cores are busy with training."""
+    """Return the number of decoding processes: 0 on the CPU, whose cores are busy with training."""
     return threads if device.type != "cpu" else 0

@@ -1,4 +1,4 @@
-"""Encoders for `features`: images in, float32 features out."""
+"""Frozen encoders: uint8 images in, float32 features out."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,7 +18,7 @@ Encode = Callable[[Tensor], NDArray[np.float32]]  # uint8 images (B, H, W, 3) ->
 
 
 def frozen(backbone: nn.Module, normalize: Normalize) -> Encode:
-    """The representation of a frozen backbone: eval mode, so that its batch norms stay as they were trained."""
+    """Freeze a backbone and return it as a function of images; in eval mode its batch norms stay as they were trained."""
     backbone.to(normalize.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -31,6 +31,6 @@ def frozen(backbone: nn.Module, normalize: Normalize) -> Encode:
 def encode_split(
     encode: Encode, split: Split, p: Evaluation, threads: int, device: torch.device
 ) -> Iterator[NDArray[np.float32]]:
-    """Features of a whole split in id order, a batch at a time."""
+    """Iterate over the features (B, D) of a whole split in id order, a batch at a time."""
     images = evaluation_images(split, p, batch_size=p.batch_size, threads=threads, gpu=gpu_number(device))
     return map(encode, images)

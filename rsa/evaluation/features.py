@@ -32,7 +32,7 @@ class Features:
     y: NDArray[np.int64]
 
     def part(self, indices: NDArray[np.int64]) -> "Features":
-        """The samples with these indices: copied, into an unnamed temporary file if there is more than `IN_MEMORY_BYTES`."""
+        """Copy the samples with these indices, into an unnamed temporary file if they take more than `IN_MEMORY_BYTES`."""
         shape = (len(indices), self.x.shape[1])
         if self.x.itemsize * shape[0] * shape[1] <= IN_MEMORY_BYTES:
             return Features(self.x[indices], self.y[indices])

@@ -18,7 +18,7 @@ MAX_ITER = 1000
 
 
 def few_shot(train: Features, test: Features, labels_per_class: int, draws: int, seed: int) -> Score:
-    """Mean and standard deviation over draws of the top-1 in percent, each draw's, and how many classes have fewer images."""
+    """Return the mean top-1 over draws in percent, with its deviation, each top-1, and the number of smaller classes."""
     scaler = StandardScaler().fit(train.x)
     test_x = scaler.transform(test.x)
     accuracies, per_class_accuracies, converged = [], [], True

@@ -57,7 +57,7 @@ class Normalization:
     sd: Tensor  # sqrt(var + 1e-5)
 
     def __call__(self, h: Tensor) -> Tensor:
-        """(B, D) -> (B, D)."""
+        """Normalise representations: (B, D) -> (B, D)."""
         return (F.normalize(h, dim=1) - self.mean) / self.sd
 
 
@@ -77,12 +77,12 @@ class Frozen:
 
     @torch.no_grad()
     def variants(self, images: Tensor, p: ImageProtocol) -> dict[tuple[int, str], Tensor]:
-        """Representations of uint8 images (B, H, W, 3)."""
+        """Return the representations (B, D) of uint8 images (B, H, W, 3) by number of blocks and pooling."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=p.precision == "bf16"):
             return variants(self.backbone, self.normalize(images), p.blocks, list(p.pooling))
 
     def features(self, split: Split, p: ImageProtocol) -> dict[tuple[int, str], Tensor]:
-        """Representations (N, D) of a whole split's central crops, on the CPU."""
+        """Return the representations (N, D) of a whole split's central crops, on the CPU, by number of blocks and pooling."""
         e = self.evaluation
         gpu = gpu_number(self.device)
         images = evaluation_images(split, p.geometry or e, batch_size=e.batch_size, threads=self.threads, gpu=gpu)
@@ -96,7 +96,10 @@ class Frozen:
 def linear_sgd(
     name: str, p: ImageProtocol, frozen: Frozen, train: Split, test: Split, seed: int, checkpoints: Checkpoints
 ) -> Score:
-    """The score of protocol `name`; `seed` draws the held-out part, the batches and the crops."""
+    """Return the score of protocol `name`; `seed` draws the held-out part, the batches and the crops.
+
+    Raises FloatingPointError if the classifiers of all settings diverge.
+    """
     frozen.backbone.to(frozen.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     settings = [Setting(*values) for values in product(p.lr, p.blocks, p.pooling)]
     held: dict[Setting, float] = {}
@@ -189,7 +192,7 @@ def _optimizer(p: ImageProtocol, heads: dict[Setting, nn.Linear], batch_size: in
 
 
 def _factor(p: ImageProtocol, progress: float, epoch: int) -> float:
-    """Learning rate as a fraction of its peak at `progress` in [0, 1)."""
+    """Return the learning rate as a fraction of its peak at `progress` in [0, 1)."""
     if isinstance(p.schedule, Steps):
         return float(p.schedule.factor ** sum(epoch >= at for at in p.schedule.at))
     return cosine(progress, 1.0, 0.0)

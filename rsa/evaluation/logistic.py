@@ -1,7 +1,7 @@
-"""Logistic regressions on standardised features: scikit-learn's where a copy of the features fits, chunked beyond.
+"""Logistic regressions on standardised features: scikit-learn's if a copy of the features fits into memory, else in chunks.
 
-The C of a path share nothing but the standardisation. Starting each from the solution before saved a fifth of the time of
-three of them, but moved 0.3 % of the predictions, so that a number would depend on what else was tried.
+The regressions for several C share nothing but the standardisation. Starting each from the previous solution saved a fifth of
+the time for three C, but moved 0.3 % of the predictions, so that a score would depend on which other C were tried.
 """
 
 import os
@@ -25,10 +25,11 @@ Fitted = tuple[float, NDArray[np.int64], bool]  # C, predictions (N,), whether i
 def logistic_predictions(
     train: Features, test: Features, Cs: Sequence[float], max_iter: int, device: str | None = None
 ) -> Iterator[Fitted]:
-    """For each C: a regression fitted on `train`, its predictions of `test`.
+    """Fit a regression on `train` for each C and yield its predictions for `test`.
 
-    `device`: None is NumPy on the CPU; otherwise torch on that device, by scikit-learn's array API, which needs
-    SCIPY_ARRAY_API=1 in the environment and memory there for the features, their standardised copy and scores (N, classes).
+    With `device` None it is fitted by NumPy on the CPU, otherwise by torch on that device through scikit-learn's array API,
+    which needs memory there for the features, their standardised copy and the scores (N, classes). Raises ValueError without
+    SCIPY_ARRAY_API=1 in the environment, and without a GPU for `cuda`.
     """
     if device is not None:
         yield from _on_device(train, test, Cs, max_iter, device)

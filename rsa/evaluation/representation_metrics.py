@@ -1,4 +1,4 @@
-"""RepresentationMetrics metrics of a representation that need no classifier, and the semantic shift of aggressive views.
+"""Metrics of a representation that need no classifier, and the semantic shift of aggressive views.
 
 The input is N samples in several crops; each crop has a weak view and an aggressive view derived from it.
 """
@@ -14,7 +14,7 @@ NEAREST_CHUNK = 2048  # rows of a matrix of cosines at a time
 
 
 class RepresentationMetrics(NamedTuple):
-    """RepresentationMetrics metrics of one encoder's representations."""
+    """Metrics of one encoder's representations."""
 
     rankme: float  # effective rank of the aggressive views' representations
     lidar: float  # effective rank of the between-sample scatter, whitened by the within-sample scatter
@@ -26,7 +26,10 @@ class RepresentationMetrics(NamedTuple):
 
 
 def representation_metrics(weak: Tensor, aggressive: Tensor, labels: Tensor) -> RepresentationMetrics:
-    """weak, aggressive (crops, N, D), labels (N,); an aggressive view and the weak view at its place share a crop."""
+    """Measure the representations of weak and aggressive views, each (crops, N, D), of samples with `labels` (N,).
+
+    The weak and the aggressive view at the same place share a crop; there must be at least two crops.
+    """
     first, second = aggressive[0].double(), aggressive[1].double()
     x, y = F.normalize(first, dim=1), F.normalize(second, dim=1)
     away = ~torch.eye(len(x), dtype=torch.bool)
@@ -42,15 +45,15 @@ def representation_metrics(weak: Tensor, aggressive: Tensor, labels: Tensor) -> 
 
 
 def effective_rank(spectrum: Tensor) -> float:
-    """exp of the entropy of a non-negative spectrum's shares (RankMe, Garrido et al. 2023, equation 1)."""
+    """Return exp of the entropy of a non-negative spectrum's shares (RankMe, Garrido et al. 2023, equation 1)."""
     shares = spectrum / spectrum.sum() + 1e-7
     return float(torch.exp(-(shares * shares.log()).sum()))
 
 
 def lidar(views: Tensor, delta: float = 1e-4) -> float:
-    """LiDAR (Thilak et al. 2024, equations 1 to 3) of (views, N, D): the effective rank of S_w^-1/2 S_b S_w^-1/2.
+    """Return LiDAR (Thilak et al. 2024, equations 1 to 3) of (views, N, D): the effective rank of S_w^-1/2 S_b S_w^-1/2.
 
-    S_b is the covariance of the samples' means, S_w + delta of their views about them.
+    S_b is the covariance of the samples' means, S_w that of the views about these means, with `delta` added to its diagonal.
     """
     count, samples, _ = views.shape
     means = views.mean(0)
@@ -63,22 +66,23 @@ def lidar(views: Tensor, delta: float = 1e-4) -> float:
 
 
 def alpha_req(h: Tensor) -> float:
-    """alpha-ReQ (Agrawal et al. 2022): minus the slope of log eigenvalue over log rank, by least squares.
+    """Return alpha-ReQ (Agrawal et al. 2022) of (N, D): minus the slope of log eigenvalue over log rank, by least squares.
 
-    Of the eigenvalues that N samples can tell from 0: above the largest x max(N, D) x machine precision.
+    Only eigenvalues that N samples can tell from 0 count: those above the largest x max(N, D) x machine precision. Infinity if
+    fewer than two are left.
     """
     eigenvalues = torch.linalg.svdvals(h - h.mean(0)).square() / (len(h) - 1)
     limit = eigenvalues[0] * max(h.shape) * torch.finfo(h.dtype).eps
     values = eigenvalues[eigenvalues > limit].numpy()
     if len(values) < 2:
-        return float("inf")  # one direction is all there is
+        return float("inf")
     return float(-np.polyfit(np.log(np.arange(1, len(values) + 1)), np.log(values), 1)[0])
 
 
 def shift(views: Tensor, weak: Tensor, labels: Tensor) -> float:
-    """Semantic shift: the share of `views` (crops, N, D) whose nearest weak view by cosine has another class.
+    """Return the semantic shift: the share of `views` (crops, N, D) whose nearest weak view by cosine has another class.
 
-    A view is never compared with the weak view of its own crop, from which it was made, or which it is.
+    A view is never compared with the weak view of its own crop, from which it was made or with which it is identical.
     """
     crops, samples, _ = views.shape
     references = F.normalize(weak.flatten(0, 1).float(), dim=1)

@@ -39,7 +39,7 @@ def robustness_scores(
     seed: int,
     device: torch.device,
 ) -> Scores:
-    """Task -> score: mean accuracy over corruptions and severities, and that as a share of the clean one; in percent.
+    """Return task -> score: the mean accuracy over corruptions and severities, and its ratio to the clean one, in percent.
 
     `train` and `test` are the features of clean images, `split` the images of `test`; `seed` draws corruptions and held-out part.
     """

@@ -30,23 +30,23 @@ def with_origin(scores: Scores, origin: Origin) -> Scores:
 def accuracy(
     protocol: str, settings: Section | dict[str, Any], truth: NDArray[np.int64], predicted: NDArray[np.int64], **details: Any
 ) -> Score:
-    """Top-1 and mean per-class accuracy, both in percent, of class numbers (N,)."""
+    """Return a score with the top-1 and the mean per-class accuracy, both in percent, of class numbers (N,)."""
     mean = {"mean_per_class": mean_per_class(truth, predicted), "mean_per_class_step": step_per_class(truth)}
     return stamped(protocol, settings, "top1", top1(truth, predicted), 100 / len(truth), **mean, **details)
 
 
 def top1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-    """Top-1 accuracy in percent."""
+    """Return the top-1 accuracy in percent."""
     return 100 * float((truth == predicted).mean())
 
 
 def mean_per_class(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-    """Mean per-class accuracy in percent, over the classes that occur."""
+    """Return the mean per-class accuracy in percent, over the classes that occur."""
     of_class = [float((predicted[truth == label] == label).mean()) for label in np.unique(truth)]
     return 100 * float(np.mean(of_class))
 
 
 def step_per_class(truth: NDArray[np.int64]) -> float:
-    """Points that one image of the smallest class adds to the mean per-class accuracy."""
+    """Return the points that one image of the smallest class adds to the mean per-class accuracy."""
     _, counts = np.unique(truth, return_counts=True)
     return 100 / (len(counts) * int(counts.min()))

@@ -81,7 +81,7 @@ class SoftmaxRegression:
             yield part, np.subtract(X[part], self._center, out=buffer[: part.stop - part.start])
 
     def _loss_and_gradient(self, parameters: F64, X: Array, codes: I64) -> tuple[float, F64]:
-        """Mean cross-entropy plus |W|^2 / (2 C N), and its gradient; W is that of standardised features."""
+        """Return the mean cross-entropy plus |W|^2 / (2 C N), and its gradient; W is that of standardised features."""
         V = (parameters[:, :-1] / self._scale).astype(X.dtype)
         bias = parameters[:, -1:].astype(X.dtype)
         loss, gradient = 0.0, np.zeros_like(parameters)

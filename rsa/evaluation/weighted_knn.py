@@ -22,7 +22,7 @@ TILE_BYTES = 128 * 2**20  # of cosines, of training features and of neighbours f
 
 
 def weighted_knn(x: Array, y: I64, queries: Array, ks: Sequence[int], temperature: float) -> dict[int, I64]:
-    """For each k the class (B,) of every query (B, D), by the votes of its k nearest of x (N, D), whose classes are y (N,).
+    """Return, for each k, the class (B,) of every query (B, D) by the votes of its k nearest of x (N, D) with classes y (N,).
 
     Features may be memory-mapped and are never copied as a whole.
     """
@@ -38,7 +38,7 @@ def weighted_knn(x: Array, y: I64, queries: Array, ks: Sequence[int], temperatur
 
 
 def votes(cosines: Array, codes: I64, classes: int, ascending: Sequence[int], temperature: float) -> Array:
-    """Votes (len(ascending), B, classes) of neighbours (B, k), each row scaled so that its nearest neighbour has 1."""
+    """Return the votes (len(ascending), B, classes) of neighbours (B, k), scaled so that each query's nearest has 1."""
     weights = np.exp((cosines - cosines[:, :1]).astype(np.float64) / temperature)  # (B, k); never overflows
     shape = (len(cosines), classes)
     places = codes + classes * np.arange(len(cosines))[:, None]
@@ -52,7 +52,7 @@ def votes(cosines: Array, codes: I64, classes: int, ascending: Sequence[int], te
 
 
 def neighbors(x: Array, queries: Array, k: int) -> Iterator[tuple[Array, I64]]:
-    """Cosines, descending, and indices of the k nearest (or all) of x to the next queries, (B, k each)."""
+    """Iterate over blocks of queries: the cosines, descending, and indices of their k nearest (or all) of x, (B, k) each."""
     x, queries, k = np.asarray(x), np.asarray(queries), min(k, len(x))
     block = max(1, TILE_BYTES // (k * (x.itemsize + 8)))
     for start in range(0, len(queries), block):
@@ -60,7 +60,10 @@ def neighbors(x: Array, queries: Array, k: int) -> Iterator[tuple[Array, I64]]:
 
 
 def _search(train: Array, queries: Array, k: int) -> tuple[Array, I64]:
-    """The training features are read and normalised once; every tile of cosines is merged into what was found before."""
+    """Return cosines and indices of the k nearest for some queries, (B, k) each.
+
+    The training features are read and normalised once; the neighbours in a tile of cosines are merged into those before.
+    """
     dtype = train.dtype
     cosines, indices = np.empty((len(queries), k), dtype), np.empty((len(queries), k), np.int64)
     columns = min(len(train), max(k, TILE_BYTES // (dtype.itemsize * train.shape[1])))

@@ -33,7 +33,7 @@ class Encoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors are."""
+        """The device of its tensors."""
         first: Tensor = next(iter(self.backbone.state_dict().values()))
         return first.device
 

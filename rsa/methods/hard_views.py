@@ -142,8 +142,11 @@ class HardViews(Method):
         return losses
 
     def describe(self, views: list[Tensor], samples: Samples) -> dict[str, Tensor]:
-        """Return statistics of the selection, (B,): an indicator of each view combination if there are few, and the overlap
-        (IoU) and colour distance of the chosen pairs and of all pairs. Harder pairs overlap less."""
+        """Return statistics of the selection, (B,) each.
+
+        They are an indicator of each view combination if there are few, and the overlap (IoU) and the colour distance of the
+        chosen pairs and of all pairs. Harder pairs overlap less.
+        """
         if self.selection is None:
             return {}
         combinations, chosen = self.selection.combinations, self.selection.chosen
@@ -166,8 +169,11 @@ class HardViews(Method):
         }
 
     def choices(self, views: list[Tensor], samples: Samples) -> dict[str, list[Any]] | None:
-        """Return the selection for the report: indices of the selected views of each sample in `views` (`rows`), the loss of
-        the chosen combination and the mean over all combinations (`score`, `score_all`). None without a choice."""
+        """Return the selection for the report, or None if there is nothing to choose.
+
+        `rows` holds the indices in `views` of the selected views of each sample, `score` the loss of the chosen combination,
+        `score_all` the mean loss over all combinations.
+        """
         if len(self.all_combinations) == 1:
             return None
         selection = self.select(views, samples)

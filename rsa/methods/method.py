@@ -29,7 +29,7 @@ Combinations = list[tuple[int, ...]]
 
 
 class ControlSettings(Section):
-    """Section of a control, which trains nothing. Its file defines a function `encoder(backbone)` instead of a Method."""
+    """Section of a control, which trains nothing. Its file defines a function `encoder(backbone, views)` instead of a Method."""
 
     method: str
 

@@ -15,9 +15,9 @@ Size = tuple[int, int]  # rows and columns of patches
 
 
 def resize_position_embeddings(posemb: Tensor, new_size: list[int], old_size: list[int], num_prefix_tokens: int) -> Tensor:
-    """Resize (1, prefix + old patches, D) -> (1, prefix + new patches, D); prefix tokens have no place and stay.
+    """Resize (1, prefix + old patches, D) -> (1, prefix + new patches, D); prefix tokens have no position and stay.
 
-    Arguments are those of timm's function of that purpose.
+    It replaces timm's `resample_abs_pos_embed` and takes the arguments with which timm's ViTs call it.
     """
     if tuple(new_size) == tuple(old_size):
         return posemb

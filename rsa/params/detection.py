@@ -9,7 +9,7 @@ from rsa.params.section import Count, FilePath, Fraction, NonNegative, Positive,
 
 
 class VOCImages(Section):
-    """Images of one year."""
+    """The images of one year of Pascal VOC, in one of its lists."""
 
     year: Literal["2007", "2008", "2009", "2010", "2011", "2012"]
     image_set: Literal["train", "val", "trainval", "test"]
@@ -26,7 +26,7 @@ class VOC(Section):
 
 
 class COCOImages(Section):
-    """Images and their annotations."""
+    """A folder of images and the file with their annotations, both relative to `raw`."""
 
     images: str
     annotations: str

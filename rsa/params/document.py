@@ -20,8 +20,6 @@ from rsa.params.shards import Shards
 from rsa.params.views import Views
 
 CONTROLS = ("pixels", "random")  # values of a method's key `method`: they train nothing
-
-
 PATHS = ("raw", "root", "url", "cache", "cache_bytes", "download")  # keys of a dataset that say where it lies
 
 

@@ -21,7 +21,7 @@ ProtocolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]  # as the 
 
 
 def _quotable(path: str) -> str:
-    """Return the path; ValueError if it is empty, or not to a shell what it says, in dvc.yaml's double quotes."""
+    """Return the path. Raises ValueError if it is empty, or if a shell would change it inside the double quotes of dvc.yaml."""
     if not path:
         raise ValueError("a path must not be empty")
     if found := re.search(r'^~|[$"`\\\x00-\x1f\x7f]', path):

@@ -34,9 +34,9 @@ def read_document(path: Path) -> Any:
 
 
 def read_sections(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections by dotted name, each validated as its type, or as the type that a function gives for its values.
+    """Return sections by dotted name, each validated as its type, or as the type that an `At` gives for its values.
 
-    ValueError lists every fault with its key.
+    Raises ValueError that lists every fault with its key.
     """
     document = read_document(path)
     sections, faults = {}, []

@@ -24,22 +24,22 @@ DEFAULTS = "defaults"
 
 
 def names() -> list[str]:
-    """The recipes' names, sorted."""
+    """Return the names of all recipes, sorted."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml") if file.stem != DEFAULTS)
 
 
 def headline(name: str) -> str:
-    """The first line of a recipe's comment: what it is for."""
+    """Return the first line of the comment that a recipe opens with, which says what it is for."""
     return _head(name).splitlines()[0].removeprefix("# ")
 
 
 def require_name(name: str) -> None:
-    """ValueError, with the nearest names, unless there is such a recipe."""
+    """Raise ValueError, with the nearest names, unless there is such a recipe."""
     require_known("recipe", name, names(), "the name of a file in recipes/")
 
 
 def compose(name: str) -> CommentedMap:
-    """The whole document of a recipe with its comments. ValueError for an unknown recipe, key or name of an entry."""
+    """Return the complete, commented document of a recipe. Raises ValueError for an unknown recipe, key or name of an entry."""
     require_name(name)
     try:
         document = merge(_values(DEFAULTS), _values(name))
@@ -49,12 +49,12 @@ def compose(name: str) -> CommentedMap:
 
 
 def text(name: str) -> str:
-    """The params.yaml of a recipe: its head comment, then every section."""
+    """Return the params.yaml of a recipe: the comment that it opens with, then every section."""
     return _head(name) + dump(compose(name))
 
 
 def write(name: str, path: Path) -> None:
-    """Write the params.yaml of a recipe; what is there is overwritten."""
+    """Write the params.yaml of a recipe, replacing the file that is there."""
     path.write_text(text(name))
 
 
@@ -68,13 +68,13 @@ def load_recipe(name: str) -> "Params":
 
 
 def is_edited(path: Path) -> bool:
-    """Tell whether a params.yaml is anything but a recipe as it was written."""
+    """Return True if a params.yaml differs from every recipe as `write` writes it."""
     written = path.read_text()
     return not any(written.startswith(_head(name)) and written == text(name) for name in names())
 
 
 def differences(path: Path, name: str) -> list[str]:
-    """The dotted keys whose values in a params.yaml are others than a recipe's, or are in only one of the two."""
+    """Return the dotted keys whose values differ between a params.yaml and a recipe, or that only one of the two has."""
     there, recipe = _flat(_parsed(path)), _flat(compose(name))
     return [key for key in recipe | there if key not in there or key not in recipe or there[key] != recipe[key]]
 
@@ -84,7 +84,7 @@ def _file(name: str) -> Path:
 
 
 def _head(name: str) -> str:
-    """The comment that a recipe opens with."""
+    """Return the comment that a recipe opens with."""
     lines = _file(name).read_text().splitlines(keepends=True)
     first_other = next(number for number, line in enumerate(lines) if not line.startswith("#"))
     return "".join(lines[:first_other])
@@ -105,7 +105,7 @@ def _parsed(path: Path) -> Any:
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings by dotted key."""
+    """Return the leaves of nested mappings by dotted key."""
     if not isinstance(values, dict) or not values:
         return {prefix: values}
     leaves: dict[str, Any] = {}

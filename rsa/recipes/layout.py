@@ -20,7 +20,7 @@ Comments = dict[Path, str]
 
 
 def comments_of(defaults: str) -> Comments:
-    """The comment beside each key of recipes/defaults.yaml; of a key that several entries of a catalogue have, the first."""
+    """Return the comment beside each key of recipes/defaults.yaml; the first, if several entries of a catalogue have the key."""
     comments: Comments = {}
     for mapping, key, path, entry_kind in keys(YAML().load(defaults)):
         if token := mapping.ca.items.get(key, (None, None, None))[2]:
@@ -30,18 +30,18 @@ def comments_of(defaults: str) -> Comments:
 
 
 def laid_out(document: Values, comments: Comments) -> CommentedMap:
-    """Add the comments to the document."""
+    """Return the document with the comments beside its keys."""
     return _mapping(document, (), None, comments)
 
 
 def dump(document: CommentedMap) -> str:
-    """The document's text, with an empty line before each section."""
+    """Return the document's text, with an empty line before each section."""
     lines = _dumped(document, WIDTH).splitlines(keepends=True)
     return "".join(f"\n{line}" if line[0].isalpha() else line for line in lines)
 
 
 def keys(node: Values, path: Path = (), entry_kind: str | None = None) -> Iterator[tuple[Any, str, Path, str | None]]:
-    """Every key: the mapping that has it, the key, its path, and the kind of the entry that it is in."""
+    """Yield, for every key, the mapping that has it, the key, its path, and the kind of the entry that it is in."""
     for key, value in node.items():
         here = (*path, key)
         yield node, key, here, entry_kind
@@ -55,7 +55,7 @@ def _entry_kind(path: Path, value: Any, outer: str | None) -> str | None:
 
 
 def _places(path: Path, entry_kind: str | None) -> list[Path]:
-    """The keys of `Comments` for a key's comment: of an entry's key with entries of its kind, then with any of the catalogue."""
+    """Return where `Comments` has the comment of a key: for a key of an entry, under its kind, else under the whole catalogue."""
     for catalogue in CATALOGUES:
         inside = path[len(catalogue) + 1 :]
         if inside and path[: len(catalogue)] == catalogue:

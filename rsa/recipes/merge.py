@@ -105,7 +105,7 @@ def _entries(known: Values, changes: dict[str, Any], path: Path, optional: Value
 
 
 def _entry(name: str, known: Values, changes: dict[str, Any], path: Path, optional: Values, asked: Path = ()) -> Any:
-    """An entry of a catalogue: the known one, or the one that it is like, with its changes."""
+    """Return an entry of a catalogue: the known one of its name, or the one that it is `like`, with its changes."""
     change = {} if changes[name] is None else changes[name]
     if not isinstance(change, dict):
         raise ValueError(f"{_dotted(path, name)} must be a mapping, got {change!r}")

@@ -166,7 +166,7 @@ def cells(table: pd.DataFrame, name: str | None) -> dict[tuple[str, ...], Cell]:
 
 
 def column_name(key: tuple[str, ...], keys: Iterable[tuple[str, ...]]) -> str:
-    """`digits knn`, with the protocol where several go by that name, and the metric where it is not top-1."""
+    """Return a name such as `digits knn`, with the protocol if several have that name, and the metric if it is not top-1."""
     _, dataset, task, protocol, metric = key
     several = len({other[3] for other in keys if other[1:3] == key[1:3]}) > 1
     return f"{dataset} {task}{f' under {protocol}' if several else ''}{'' if metric == 'top1' else f' ({metric})'}"
@@ -218,7 +218,7 @@ def sentence(text: str) -> str:
 
 
 def tables(a: Side, b: Side, compared: Comparison, confidence: float) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """Title, head and rows of every table that has any."""
+    """Return title, head and rows of every table that has rows."""
     title = f"Scores: paired differences in points over shared seeds, {100 * confidence:g} % interval (Student's t)"
     every: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]] = [
         (title, HEAD, [line(row) for row in compared.rows]),

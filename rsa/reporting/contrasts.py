@@ -1,8 +1,8 @@
-"""Contrasts: questions to more methods than one and the baseline, such as whether a pair helps more than its parts.
+"""Contrasts: questions about more methods than one and the baseline, such as whether a pair helps more than its parts.
 
 A contrast is a weighted sum of the scores of methods with the same seed, tested over seeds like a paired difference (which is
-the contrast with weights 1 and -1). They are asked on the experiment's own dataset, and Holm's correction is over all of them,
-apart from the report's comparisons: a few questions that are asked in advance keep their power.
+the contrast with weights 1 and -1). Contrasts are computed on the experiment's own dataset. Holm's correction is over all of
+them but not over the report's comparisons, so that a few questions fixed in advance keep their power.
 """
 
 import math

@@ -6,7 +6,7 @@ EQUAL = 0.05  # costs that differ by less than this share are called equal
 
 
 class MethodCost(NamedTuple):
-    """MethodCost of pretraining one run of a method."""
+    """The cost of pretraining one run of a method."""
 
     method: str
     images: int  # seen, counted once however many views were made of one

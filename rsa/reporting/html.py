@@ -35,10 +35,10 @@ PAGE = """<!DOCTYPE html>
 
 
 def page(markdown: str, folder: Path) -> str:
-    """The page of a report in Markdown, whose pictures are files named relative to `folder`.
+    """Render a report in Markdown, whose pictures are files named relative to `folder`, as one page.
 
-    Tables and blocks of HTML are kept; headings get anchors and are listed as contents. ValueError names a picture that is
-    not there.
+    Tables and blocks of HTML are kept; headings get anchors and are listed as contents. Raises ValueError with the name of a
+    picture that does not exist.
     """
     parser = MarkdownIt("commonmark", {"html": True}, renderer_cls=_Renderer).enable(["table", "strikethrough"])
     tokens = parser.parse(markdown)
@@ -51,8 +51,10 @@ def page(markdown: str, folder: Path) -> str:
 
 
 class _Renderer(RendererHTML):
-    """Cells that carry their column's heading for narrow screens, a picture on its own as a figure, headings with a link to
-    themselves."""
+    """Renderer of the elements that differ from markdown-it's.
+
+    Cells carry the heading of their column for narrow screens, a picture on its own is a figure, headings link to themselves.
+    """
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: object) -> str:
         self.headings: list[str] = []
@@ -94,7 +96,7 @@ def _is_picture(inline: Token) -> bool:
 
 
 def _anchored(tokens: Sequence[Token]) -> list[tuple[str, str, str]]:
-    """Give every heading a name of its own; tag, text and name of each."""
+    """Give every heading a unique name; return tag, text and name of each."""
     headings: list[tuple[str, str, str]] = []
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
@@ -108,7 +110,7 @@ def _anchored(tokens: Sequence[Token]) -> list[tuple[str, str, str]]:
 
 
 def _embedded(source: str, folder: Path) -> str:
-    """The picture itself in place of its file's name."""
+    """Return the content of a picture's file as a data URL."""
     path = folder / unquote(html.unescape(source))
     if path.suffix not in MEDIA or not path.is_file():
         raise ValueError(f"a picture of the report must be a file of {', '.join(MEDIA)} in {folder}, got {source}")

@@ -1,6 +1,6 @@
 """The numbers of an experiment that DVC shows and compares.
 
-Their groups are such that `dvc exp show --drop 'mean|interval'` leaves the differences, which fit a terminal beside params.
+They are grouped so that `dvc exp show --drop 'mean|interval'` leaves the differences, which fit a terminal beside params.
 """
 
 import math

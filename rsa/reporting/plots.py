@@ -1,4 +1,4 @@
-"""Tables of all runs for `dvc plots`, whose plots (dvc.yaml) cannot name methods and seeds: a line per method and seed."""
+"""Tables of all runs for `dvc plots`, with columns for method and seed, since the plots in dvc.yaml cannot name either."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Published numbers beside ours, where they are comparable, and why the others are not.
 
-reference_numbers.csv: as printed in the sources that it names, names of datasets and backbones made one; `protocol` says the
-settings where the source's are known to be those of one of our presets, `selection` which epoch was reported.
+reference_numbers.csv holds numbers as their sources print them, with names of datasets and backbones made uniform. `protocol`
+has the settings if those of the source are known to be a preset of ours, `selection` says which epoch was reported.
 """
 
 import csv
@@ -58,7 +58,7 @@ def reference_numbers() -> list[Published]:
 
 
 def described(settings: dict[str, Any]) -> str:
-    """The settings of a protocol in one line, as the column `protocol` of reference_numbers.csv has them."""
+    """Describe the settings of a protocol in one line, as the column `protocol` of reference_numbers.csv does."""
     match settings:
         case {"classifier": "knn", "k": [k], "temperature": temperature}:
             return f"knn k={k} T={temperature:g}"
@@ -79,7 +79,7 @@ def described(settings: dict[str, Any]) -> str:
 
 
 def known_as(name: str) -> str:
-    """A name without what sources differ in: `ImageNet-1k` and `imagenet`, `MoCo V3` and `moco_v3` are one."""
+    """Normalise a name that sources write in several ways: `ImageNet-1k` and `imagenet`, `MoCo V3` and `moco_v3` become equal."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "plus"))
     return NAMES.get(plain, plain)
 
@@ -87,7 +87,10 @@ def known_as(name: str) -> str:
 def beside_ours(
     p: Document, results: Results, settings: dict[Column, dict[str, Any]]
 ) -> tuple[list[Beside], list[NotComparable]]:
-    """The published numbers of the dataset of this experiment; `settings` are those of its columns."""
+    """Sort the published numbers of the experiment's dataset into those beside ours and those that are not comparable.
+
+    `settings` are those of the experiment's columns.
+    """
     described_columns = {task: described(settings[task]) for task in results.tasks if task.dataset == p.experiment.dataset}
     same, not_comparable = [], []
     for row in reference_numbers():

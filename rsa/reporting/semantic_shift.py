@@ -1,8 +1,7 @@
 """Measurement of RSA's claim: how often an aggressive view's nearest weak view has another class, and how beta followed.
 
-From representation.csv, a row per snapshot: `shift_weak` and `shift_aggressive` are the shares of weak and aggressive views whose
-nearest weak view of another crop has another class. From curve.csv: beta, and by how much the aggressive loss
-exceeds the weak one.
+representation.csv has a row per snapshot: `shift_weak` and `shift_aggressive` are the shares of weak and aggressive views whose
+nearest weak view of another crop has another class. curve.csv has beta and both losses, whose difference is the gap.
 """
 
 import math

@@ -99,9 +99,9 @@ def paired_difference(
 
 
 def t_test(differences: NDArray[np.float64], step: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Standard deviation (...) and p (...) of the two-sided t-test of n > 1 differences (..., n) of scores in steps of `step`.
+    """Test n > 1 differences (..., n) of scores in steps of `step` by a two-sided t-test; return standard deviation and p, (...).
 
-    The former includes rounding; where all n are equal it is 0, and p is 1.
+    The standard deviation includes rounding. Where all n differences are equal it is 0, and p is 1.
     """
     n = differences.shape[-1]
     tied = np.ptp(differences, axis=-1) < 1e-9  # points; equal but for floating point
@@ -116,7 +116,7 @@ def _bootstrap(d: NDArray[np.float64], confidence: float) -> tuple[float, float]
 
 
 def bootstrap_coverage(n: int) -> float:
-    """Upper bound on the coverage of a bootstrap interval of n symmetrically distributed differences: 1 - 2^(1-n).
+    """Return an upper bound on the coverage of a bootstrap interval of n symmetrically distributed differences: 1 - 2^(1-n).
 
     The interval never extends beyond the smallest and largest difference, and with probability 2 x 2^-n all differences lie
     on one side of the true one.
@@ -125,7 +125,10 @@ def bootstrap_coverage(n: int) -> float:
 
 
 def sign_flip_test(differences: NDArray[np.float64]) -> float:
-    """Two-sided p-value of the sign-flip test: share of sign patterns whose mean is at least as far from 0; exact up to EXACT."""
+    """Return the two-sided p-value of the sign-flip test: the share of sign patterns with a mean at least as far from 0.
+
+    All patterns are counted for up to EXACT differences; for more, some are sampled.
+    """
     n, size = len(differences), np.abs(differences)
     observed = abs(differences.sum()) * (1 - 1e-9)  # a tie to rounding is a tie
     if n > EXACT:
@@ -138,7 +141,7 @@ def sign_flip_test(differences: NDArray[np.float64]) -> float:
 
 
 def smallest_p(n: int) -> float:
-    """Smallest p-value of the exact test with n pairs, reached if all differences have one sign."""
+    """Return the smallest p-value of the exact test with n pairs, reached if all differences have one sign."""
     return 2.0 ** (1 - n)
 
 
@@ -154,13 +157,13 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def hedges_correction(degrees: int) -> float:
-    """Hedges' factor J, which makes d_z unbiased; 0 for one degree of freedom, where the expectation is infinite."""
+    """Return Hedges' factor J, which makes d_z unbiased; 0 for one degree of freedom, where the expectation is infinite."""
     return float(np.exp(special.gammaln(degrees / 2) - special.gammaln((degrees - 1) / 2)) / math.sqrt(degrees / 2))
 
 
 @functools.cache
 def detectable_ratio(n: int, confidence: float) -> float:
-    """Minimum detectable difference of n pairs, in standard deviations of the differences."""
+    """Return the minimum detectable difference of n pairs, in standard deviations of the differences."""
     degrees, limit = n - 1, stats.t.ppf((1 + confidence) / 2, n - 1)
 
     def power(shift: float) -> float:

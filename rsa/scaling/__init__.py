@@ -1,5 +1,6 @@
 """Predicted storage, network and memory requirements of a run, printed by `rsa scaling`.
 
-What is counted is counted on the networks of params.yaml, a few images through them on the CPU; the rest are formulae.
+Operations, activations and parameters are counted by sending a few images through the networks of params.yaml on the CPU;
+the rest follows by formulae.
 `python benchmarks/scaling.py` compares the predictions for the machine it runs on with measurements.
 """

@@ -36,7 +36,7 @@ class Counts:
 
 
 def count(p: Params, name: str) -> Counts:
-    """Send a few images through a step of the method `name`."""
+    """Count a step of the method `name` by sending a few images through it."""
     section = p.methods[name]
     model, recipe = build_method(section, build_backbone(p.model), p.views)
     model.to(memory_format=torch.channels_last).train()
@@ -65,7 +65,7 @@ def count(p: Params, name: str) -> Counts:
 
 @dataclass(frozen=True)
 class Sketch:
-    """Upper bounds of one method's counts, in no time and no memory."""
+    """Upper bounds of one method's counts, which take neither time nor memory."""
 
     flop: float  # of a step, per image
     activations: float  # bytes kept for the backward pass, per image, in float32
@@ -74,10 +74,10 @@ class Sketch:
 
 
 def sketch(p: Params, name: str) -> Sketch:
-    """Send two images without numbers through a step of the method `name`, on torch's `meta` device.
+    """Bound the counts of a step of the method `name` by sending two images through it on torch's `meta` device.
 
-    Hard views are added as in docs/scaling.md: to score a candidate exactly takes a quarter of a step of BYOL, and of no method
-    more.
+    Hard views are added as in docs/scaling.md: scoring a candidate exactly takes a quarter of a step of BYOL, and no more than
+    that of any other method.
     """
     images = 2
     with torch.device("meta"):

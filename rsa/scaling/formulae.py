@@ -17,7 +17,7 @@ BLOCK, RECORD = 512, 10240  # block and record size of a tar in bytes
 
 
 def sample_bytes(image_bytes: float) -> float:
-    """Size of a sample in a tar: two headers, the label's block, and the image padded to whole blocks.
+    """Return the bytes of a sample in a tar: two headers, the label's block, and the image padded to whole blocks.
 
     Exact for a whole number of bytes; for a mean, the mean padding of half a block is added.
     """
@@ -26,12 +26,12 @@ def sample_bytes(image_bytes: float) -> float:
 
 
 def shard_bytes(samples: float) -> float:
-    """Size of a tar from the total size of its samples: two empty blocks end it, padded to a whole record."""
+    """Return the bytes of a tar from the total bytes of its samples: two empty blocks end it, padded to a whole record."""
     return RECORD * math.ceil((samples + 2 * BLOCK) / RECORD)
 
 
 def index_bytes(images: int, name_length: int) -> int:
-    """Size of index.npy: NumPy's header and a row per sample."""
+    """Return the bytes of index.npy: NumPy's header and a row per sample."""
     rows, header = index_dtype(name_length), io.BytesIO()
     described = {"descr": np.lib.format.dtype_to_descr(rows), "fortran_order": False, "shape": (images,)}
     np.lib.format.write_array_header_1_0(header, described)
@@ -39,12 +39,12 @@ def index_bytes(images: int, name_length: int) -> int:
 
 
 def missed(cache_bytes: float, dataset_bytes: float) -> float:
-    """Cache miss rate over samples: an epoch's order visits shards evenly, independent of recency."""
+    """Return the share of samples that miss the cache: an epoch's order visits shards evenly, whatever was read last."""
     return max(0.0, 1 - cache_bytes / dataset_bytes)
 
 
 def touched(samples: float, shards: int) -> float:
-    """Expected share of shards touched by that many samples, which an empty cache has to fetch."""
+    """Return the expected share of shards in which that many samples lie, which an empty cache has to fetch."""
     return 1.0 - float((1 - 1 / shards) ** samples)
 
 
@@ -52,12 +52,12 @@ def touched(samples: float, shards: int) -> float:
 
 
 def images_per_second(step_flop: float, flop_per_second: float) -> float:
-    """Throughput of a device that reaches `flop_per_second`, for training steps of `step_flop` per image."""
+    """Return the throughput of a device that reaches `flop_per_second`, for training steps of `step_flop` per image."""
     return flop_per_second / step_flop
 
 
 def step_seconds(images: float, rate: float, launches: float, exchanges: int, exchange: float) -> float:
-    """Seconds of a step: computing `images` at `rate`, or launching its kernels if that takes longer, and then the exchanges.
+    """Return the seconds of a step: computing `images` at `rate`, or launching kernels if that takes longer, then exchanges.
 
     Batch norms wait for each of their exchanges; that of gradients is hidden behind the backward pass.
     """
@@ -68,32 +68,32 @@ def step_seconds(images: float, rate: float, launches: float, exchanges: int, ex
 
 
 def checkpoint_bytes(parameters: int, buffers: int, trained: int, states: int) -> int:
-    """Size of a checkpoint's tensors: weights (including target networks), buffers, and optimiser state."""
+    """Return the bytes of a checkpoint's tensors: weights (including target networks), buffers, and optimiser state."""
     return FLOAT * (parameters + states * trained) + buffers
 
 
 def checkpoint_interval(steps: int, minutes: float, step_seconds: float) -> float:
-    """Seconds between checkpoints: the shorter of both intervals."""
+    """Return the seconds between checkpoints: the shorter of both intervals."""
     return min(steps * step_seconds, 60 * minutes)
 
 
 def gradient_bytes(trained: int) -> int:
-    """Bytes of gradients all-reduced per step, in one message."""
+    """Return the bytes of gradients that are all-reduced per step, in one message."""
     return FLOAT * trained
 
 
 def batch_norm_bytes(forward_channels: int, backward_channels: int) -> int:
-    """Bytes all-reduced by batch norms per step: mean and variance per channel forward, two sums backward."""
+    """Return the bytes that batch norms all-reduce per step: mean and variance per channel forward, two sums backward."""
     return 2 * FLOAT * (forward_channels + backward_channels)
 
 
 def ring_bytes(payload: float, ranks: int) -> float:
-    """Bytes that each rank sends (and receives) in a ring all-reduce of `payload` bytes, as in NCCL and gloo."""
+    """Return the bytes that each rank sends (and receives) in a ring all-reduce of `payload` bytes, as in NCCL and gloo."""
     return 2 * (ranks - 1) / ranks * payload
 
 
 def memory_bytes(parameters: int, trained: int, states: int, ranks: int, activations: float, images: float) -> float:
-    """Memory of a device: weights, gradients (twice during the all-reduce), optimiser state and activations of `images`.
+    """Return the bytes on a device: weights, gradients (twice in the all-reduce), optimiser state, activations of `images`.
 
     Excludes the libraries' own memory.
     """

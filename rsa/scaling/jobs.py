@@ -58,7 +58,7 @@ def needs(p: Params) -> dict[str, Need]:
 
 
 def _pretrain(p: Params, name: str, sketch: Sketch) -> Need:
-    """Bytes on each node; operations are shared by all devices, images by all threads."""
+    """Return the need of a run on each of its nodes; all devices share its operations, all threads its images."""
     r, pretrain, epochs = p.runtime, p.pretrain, p.methods[name].epochs or p.pretrain.epochs
     cpu = r.device == "cpu"
     processes = (1 if cpu else r.gpus) if r.processes == "auto" else r.processes
@@ -129,7 +129,7 @@ def _seconds(p: Params, encoder: Encoder, geometry: Geometry, passes: float = 1.
 
 
 def _linear(p: Params, encoder: Encoder, dataset: str, settings: ImageProtocol) -> Need:
-    """Features are kept of the images that are judged, and of all where their statistics are needed."""
+    """Return the need of a linear protocol: features are kept of the images it tests on, and of all if statistics need them."""
     geometry, several = settings.geometry or p.evaluation, len(settings.lr) * len(settings.blocks) * len(settings.pooling) > 1
     widths = encoder.width * sum(blocks + (pool == "cls_avg") for blocks in settings.blocks for pool in settings.pooling)
     kept = 1.0 if settings.normalize == "l2_standardize" else settings.held_out if several else 0.0
@@ -146,7 +146,7 @@ def _linear(p: Params, encoder: Encoder, dataset: str, settings: ImageProtocol) 
 
 
 def _robustness(p: Params, encoder: Encoder, dataset: str, settings: Robustness) -> Need:
-    """A regression on clean features, and each corrupted version of each test image through the network."""
+    """Return the need of a regression on clean features, and of encoding every corrupted version of every test image."""
     threads, e = p.runtime.threads.evaluation, p.evaluation
     versions = len(settings.corruptions) * len(settings.severities)
     return Need(
@@ -161,7 +161,7 @@ def _robustness(p: Params, encoder: Encoder, dataset: str, settings: Robustness)
 
 
 def _features(p: Params, dataset: str, width: int) -> Need:
-    """Classifiers on features: in memory up to a size, in chunks beyond; neighbours are searched among all pairs."""
+    """Return the need of classifiers on features: in memory up to a size, then in chunks; kNN compares all pairs of images."""
     of_class, pair, rate = 0.0, 0.0, THREAD_RATE * p.runtime.threads.probe
     for protocol in p.probe.protocols.values():
         if isinstance(protocol, KNN):
@@ -177,5 +177,5 @@ def _features(p: Params, dataset: str, width: int) -> Need:
 
 
 def _regressions(width: int, count: int, max_iter: int, rate: float) -> float:
-    """Seconds, for an image and a class, of `count` logistic regressions that take all their iterations."""
+    """Return the seconds, per image and class, of `count` logistic regressions that take all their iterations."""
     return count * max_iter * 4 * width / rate

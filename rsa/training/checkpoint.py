@@ -79,7 +79,10 @@ class Checkpoints:
         self.written = time.monotonic()
 
     def load(self, device: torch.device, usable: Callable[[dict[str, Any]], bool] = lambda state: True) -> dict[str, Any] | None:
-        """Return the newest undamaged state that is `usable`, as the files that belong to it are there; or None."""
+        """Return the newest undamaged state for which `usable` is true, or None; newer ones are removed with a warning.
+
+        `usable` says whether the files that belong to a state are there.
+        """
         for path in sorted(self.folder.glob("*.ckpt"), reverse=True):
             try:
                 digest, _, archive = path.read_bytes().partition(b"\n")

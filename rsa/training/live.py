@@ -15,7 +15,7 @@ LIVE = Path("live/curves")
 
 
 class Live:
-    """The live files of the run `name`; its curve at `curve` has been truncated to the step where the run resumes."""
+    """The live files of the run `name`, whose curve at `curve` ends at the step from which the run resumes."""
 
     def __init__(self, name: str, curve: Path, trackers: Sequence[str]) -> None:
         self.curve = LIVE / f"{name}.csv"

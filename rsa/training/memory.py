@@ -14,7 +14,10 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_above(function: Callable[[], object], device: torch.device) -> int:
-    """Return bytes: torch's counters on a GPU, the peak resident set on the CPU (Linux only; OSError elsewhere)."""
+    """Return by how many bytes the peak of `function` exceeds what was held before.
+
+    On a GPU torch counts them; on the CPU it is the peak resident set, which Linux alone tells: OSError elsewhere.
+    """
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

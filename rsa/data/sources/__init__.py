@@ -1,6 +1,6 @@
 """Image sources. A source lists its samples by split and reads their encoded bytes.
 
-To add a source, write a file here, a case in `_open`, and a section of the params schema.
+To add a source, write a file here with the class of its section, and add that to `Dataset` and to `_open` (docs/data.md).
 """
 
 from typing import Annotated

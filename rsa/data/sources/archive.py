@@ -57,7 +57,7 @@ class Stamp(NamedTuple):
     """File attributes that reveal whether a file has been replaced since it was listed."""
 
     size: int
-    changed: int
+    changed: int  # time of the last change, in ns
 
     @classmethod
     def of(cls, file: BinaryIO) -> "Stamp":

@@ -61,8 +61,8 @@ def digits(params: Digits, seed: int) -> Source:
 def translated_digits(params: TranslatedDigits, seed: int) -> Source:
     """Return the handwritten digits, each upscaled to a random size and put at a random place of a black canvas.
 
-    Size and place depend on `seed` and the digit's number alone, and the held-out digits are those of `digits`. After the
-    translated digits on which spatial transformers were shown (Jaderberg et al. 2015, section 4.1).
+    Size and place depend on `seed` and the digit's number alone, and the held-out digits are those of `digits`. The images follow
+    the translated digits of Jaderberg et al. 2015 (spatial transformer networks, section 4.1).
     """
 
     def translated(image: NDArray[np.uint8], number: int) -> Image.Image:
@@ -77,7 +77,7 @@ def translated_digits(params: TranslatedDigits, seed: int) -> Source:
 
 
 def _digits(drawn: Callable[[NDArray[np.uint8], int], Image.Image], test_fraction: float, seed: int) -> Source:
-    """Return the 1,797 digits, each as `drawn` of its 8 px and its number."""
+    """Return the 1,797 digits; `drawn` makes an image of each from its 8 px original and its number."""
     from sklearn.datasets import load_digits  # seconds to import
 
     data = load_digits()

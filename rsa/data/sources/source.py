@@ -23,8 +23,6 @@ EXTENSIONS = {
     **{"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tif": "tiff"},
 }
 PRETRAIN = "pretrain"  # an optional split for pretraining alone (else it reads `train`); its labels may be -1, unknown
-
-
 SYSTEMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")  # folders of macOS, Synology, Windows, Linux: copies, thumbnails
 LONGEST = 60  # characters kept of a key that does not fit into a tar's header
 
@@ -184,12 +182,12 @@ def _fits(sample: Sample) -> bool:
 
 
 def plain(name: str) -> str:
-    """Return a path as it is usually written: accents composed, as a Mac does not write them, no `./` and no `//`."""
-    if name.isascii() and "./" not in name and "//" not in name:  # most of a million
+    """Normalise a path: accents composed (macOS decomposes them), no `./` and no `//`."""
+    if name.isascii() and "./" not in name and "//" not in name:  # the usual case, which a million names should pass fast
         return name
     return re.sub(r"(?<![^/])(\./|/)+", "", unicodedata.normalize("NFC", name))
 
 
 def is_hidden(name: str) -> bool:
-    """Return True if a file or a folder above it is named `.something` or as one of what systems leave; `./` does not count."""
+    """Return True if a file is hidden (`.NAME`), or is in a hidden folder or one that operating systems leave behind."""
     return "/." in (path := f"/{plain(name)}") or any(f"/{left}/" in path for left in SYSTEMS)

@@ -128,6 +128,7 @@ SETS = {
     "Caltech101": Kept("caltech101/101_ObjectCategories/", lambda dataset: dataset.y, _caltech101),
     "Caltech256": Kept("caltech256/256_ObjectCategories/", lambda dataset: dataset.y, _caltech256),
 }
+# arguments of the classes that params.yaml may not give
 OURS = ("root", "download", "transform", "target_transform", "transforms", "loader", "target_type", "target_types")
 
 

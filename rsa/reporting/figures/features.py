@@ -20,9 +20,9 @@ Tables = dict[str, pd.DataFrame]  # method -> its table
 
 
 def draw_maps(maps: Tables, path: Path) -> None:
-    """Two panels per method, PCA and t-SNE: a point per sample, coloured by class, with the class's number at its median.
+    """Draw two panels per method, PCA and t-SNE: a point per sample, coloured by class, with the class's number at its median.
 
-    Tables of `label, pca_x, pca_y, tsne_x, tsne_y`. Of more than 10 classes 10 are coloured.
+    The tables have the columns `label, pca_x, pca_y, tsne_x, tsne_y`. At most CLASSES classes are coloured.
     """
     rows, _ = arranged(2 * len(maps), 4)
     with drawing(path, WIDTH, 2.35 * rows) as figure:
@@ -55,9 +55,9 @@ def _map(axis: Axes, labels: pd.Series, points: np.ndarray) -> None:
 
 
 def draw_confusion(confusions: Tables, path: Path) -> None:
-    """A panel per method: the share in percent of each true class (row) that was predicted as each class (column).
+    """Draw a panel per method: the share in percent of each true class (row) that was predicted as each class (column).
 
-    Tables of `truth, predicted, count`. Of more than 100 classes the most confused pairs are listed instead.
+    The tables have the columns `truth, predicted, count`. Beyond CELLS classes the most confused pairs are drawn instead.
     """
     size = 1 + max(int(table[["truth", "predicted"]].to_numpy().max()) for table in confusions.values())
     matrices = {method: _shares(table, size) for method, table in confusions.items()}
@@ -71,7 +71,7 @@ def draw_confusion(confusions: Tables, path: Path) -> None:
 
 
 def _shares(table: pd.DataFrame, size: int) -> np.ndarray:
-    """(size, size), percent of each row; rows of classes without samples are 0."""
+    """Return the shares (size, size) in percent of each row; rows of classes without samples are 0."""
     counts = np.zeros((size, size))
     counts[table["truth"], table["predicted"]] = table["count"]
     shares: np.ndarray = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))

@@ -19,13 +19,16 @@ METRICS = {
 
 
 def draw_representation_metrics(metrics: Curves, path: Path) -> None:
-    """A panel per measure over the share of training, snapshots as points: mean and range over seeds."""
+    """Draw a panel per metric over the share of training, snapshots as points: mean and range over seeds."""
     draw_columns(metrics, METRICS, path, x="progress", marker="o")
 
 
 def draw_shift(metrics: Curves, curves: Curves, path: Path) -> None:
-    """Over one axis of time: semantic shift of aggressive (solid) and weak views (dotted), the loss of aggressive pairs less
-    that of weak ones, and beta. Rows without data are omitted."""
+    """Draw semantic shift, the gap between the losses, and beta over training, one below the other.
+
+    Semantic shift is solid for aggressive and dotted for weak views; the gap is the loss of aggressive pairs less that of weak
+    ones. Rows without data are omitted.
+    """
     shift = {method: runs for method, runs in metrics.items() if any("shift_aggressive" in run for run in runs.values())}
     timed = {method: {seed: _timed(run) for seed, run in runs.items()} for method, runs in curves.items()}
     gap = {method: runs for method, runs in timed.items() if any("gap" in run for run in runs.values())}

@@ -13,7 +13,7 @@ SPREAD = 0.3  # rows, from the first to the last seed of a method
 
 
 def draw_scores(scores: pd.DataFrame, controls: list[str], methods: list[str], path: Path) -> None:
-    """A panel per task, a row per control and method: a point per seed, a bar for the mean, and its number beside them.
+    """Draw a panel per task with a row per control and method: a point per seed, a bar for the mean, and its number.
 
     `scores` are rows of method, seed, dataset, task, metric, value. A grey line joins the same seed of all methods, as
     comparisons are paired; controls continue as dotted lines.
@@ -58,7 +58,7 @@ def _panel(axis: Axes, scores: pd.DataFrame, rows: list[str], methods: list[str]
 
 
 def draw_cost(scores: pd.DataFrame, costs: dict[str, dict[int, float]], methods: list[str], unit: str, path: Path) -> None:
-    """A panel per task, a small point per seed and a large one for the mean of every method: its score against its cost.
+    """Draw scores against costs in a panel per task: for every method a small point per seed and a large one for the mean.
 
     `costs` are method -> seed -> cost of pretraining in `unit`.
     """

@@ -84,7 +84,7 @@ Curves = dict[str, dict[int, pd.DataFrame]]  # method -> seed -> its table
 
 
 def color(place: int) -> str:
-    """Style of the method at this position."""
+    """Return the colour of the method at this place in the order of methods."""
     return COLORS[place % len(COLORS)]
 
 
@@ -112,7 +112,7 @@ def _themed(svg: str) -> str:
 
 
 def panels(figure: Figure, count: int, per_row: int = PER_ROW) -> list[Axes]:
-    """Yield `count` axes in balanced rows of at most `per_row`."""
+    """Return `count` axes in balanced rows of at most `per_row`."""
     rows, columns = arranged(count, per_row)
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for unused in axes[count:]:
@@ -127,7 +127,7 @@ def arranged(count: int, per_row: int = PER_ROW) -> tuple[int, int]:
 
 
 def legend(figure: Figure, methods: Sequence[str], numbers: dict[str, int], kind: str = "dashed") -> None:
-    """One for all panels, above them: the methods in `numbers`, which says of how many seeds, as lines or "points"."""
+    """Draw one legend above all panels: the methods in `numbers`, with their numbers of seeds; `kind` is how they are drawn."""
     handles = []
     for place, method in enumerate(methods):
         if method in numbers:

@@ -30,7 +30,7 @@ ONLINE = {
 
 
 def draw_losses(curves: Curves, path: Path) -> None:
-    """A panel per method, as losses of different methods have different scales: mean and range over seeds."""
+    """Draw a panel per method, since losses of different methods have different scales: mean and range over seeds."""
     shown = [(place, method, runs) for place, (method, runs) in enumerate(curves.items()) if runs]
     rows, columns = arranged(len(shown), 4)
     with drawing(path, WIDTH, 2.2 * rows + (0.5 if columns == 1 else 0)) as figure:
@@ -53,7 +53,7 @@ def draw_losses(curves: Curves, path: Path) -> None:
 
 
 def draw_schedules(curves: Curves, path: Path) -> None:
-    """Learning rate, tau and beta as the runs recorded them; mean and range over seeds, as a beta can adapt."""
+    """Draw learning rate, tau and beta as the runs recorded them: mean and range over seeds, since a beta can adapt."""
     draw_columns(curves, SCHEDULES, path)
 
 
@@ -68,7 +68,7 @@ def draw_online(curves: Curves, path: Path) -> None:
 
 
 def draw_columns(curves: Curves, names: dict[str, str], path: Path, x: str = "step", marker: str = "") -> None:
-    """A panel for each column that any run has, a line and a band for each method."""
+    """Draw a panel for each column that any run has, with a line and a band for each method."""
     having = {method: {name for name in names for run in runs.values() if name in run} for method, runs in curves.items()}
     shown = [name for name in names if any(name in columns for columns in having.values())]
     rows, _ = arranged(len(shown))

@@ -40,7 +40,7 @@ CHOSEN = COLORS[1]
 
 
 def draw_views(picture: Path, names: list[str], path: Path) -> None:
-    """The picture of views that a run left: a column per sample, a row per view, with the rows' names."""
+    """Draw the views that a run has saved: a column per sample, a row per view, with the rows' names."""
     tiles = _tiles(picture, len(names))
     rows, columns = tiles.shape[:2]
     with drawing(path, *_size(rows, columns)) as figure:
@@ -49,10 +49,10 @@ def draw_views(picture: Path, names: list[str], path: Path) -> None:
 
 
 def draw_choices(picture: Path, names: list[str], selection: dict[str, Any], path: Path) -> None:
-    """The candidates of some samples: selected views are framed, rejected ones are pale; losses are below.
+    """Draw the candidates of some samples: selected views are framed, rejected ones are pale; losses are below.
 
-    `selection` is of pretrain's run.json: `rows`, of each sample the rows of the picture that were chosen; `score` and
-    `score_all`, the loss of the chosen set and the mean over all sets.
+    `selection` is `hard_views` of a run.json: `rows` are the rows of the picture that were chosen for each sample; `score` and
+    `score_all` are the loss of the chosen view combination and the mean over all combinations.
     """
     tiles = _tiles(picture, len(names))
     rows, columns = tiles.shape[:2]
@@ -84,7 +84,7 @@ def _below(axis: Axes, x: float, rows: int, line: int, text: str, **style: Any) 
 
 
 def _tiles(picture: Path, rows: int) -> NDArray[np.uint8]:
-    """(rows, columns, side, side, 3) of a picture of square tiles."""
+    """Cut a picture of square tiles: (rows, columns, side, side, 3). Raises ValueError if it does not have so many rows."""
     with Image.open(picture) as file:
         image: Image.Image = file
         side, rest = divmod(image.height, rows)
@@ -105,7 +105,7 @@ def _size(rows: int, columns: int) -> tuple[float, float]:
 
 
 def _show(axis: Axes, tiles: NDArray[np.uint8], names: list[str]) -> None:
-    """The picture without smoothing, a tile being 1 wide and high."""
+    """Show the picture without smoothing, each tile 1 wide and high."""
     rows, columns, side = tiles.shape[:3]
     picture = tiles.swapaxes(1, 2).reshape(rows * side, columns * side, 3)
     axis.imshow(picture, interpolation="none", extent=(0, columns, rows, 0), aspect="equal")
