@@ -39,7 +39,7 @@ def commands(params: Path, methods: list[str] | None, seeds: list[int] | None, d
 
 def _filled_in(command: str, values: dict[str, Any]) -> str:
     """Replace each `${dotted.name}` by its value."""
-    return re.sub(r"\$\{([^}]+)\}", lambda found: str(reduce(getitem, found[1].split("."), values)), command)
+    return re.sub(r"\$\{([^}]+)\}", lambda match: str(reduce(getitem, match[1].split("."), values)), command)
 
 
 def _read(path: Path) -> Any:

@@ -24,7 +24,7 @@ from urllib.parse import unquote
 
 from pipeline.pretrain import pretrain
 from pipeline.stage import flags_of, watch_of
-from pipeline.work import ROOT, difference, whole
+from pipeline.work import ROOT, difference, is_intact
 
 STAGE = "pretrain"
 WINDOW = 2**26  # bytes; within it the compressor finds the tensors of the encoder again in the last snapshot
@@ -94,7 +94,7 @@ def _out(run: Path) -> Path:
 
 def _fault(run: Path, params: Path) -> str:
     """Return why a run cannot be imported here, or an empty text."""
-    if not whole(run):
+    if not is_intact(run):
         return "is damaged: copy its archive again"
     identity = json.loads((run / "identity.json").read_text())
     kinds = flags_of(pretrain)

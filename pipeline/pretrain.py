@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
-from pipeline.run_description import Sections, described_run, description_of_run, sections
+from pipeline.run_description import Sections, encoder_description, run_manifest, sections
 from pipeline.stage import require_same_path, run, write_json
 from rsa import distributed, fingerprint
 from rsa.data.batch import Batch
@@ -32,12 +32,13 @@ from rsa.models.start import warm_start
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params.evaluation import Geometry
 from rsa.params.model import Model
-from rsa.params.pretrain import Pretrain
+from rsa.params.pretrain import Collapse, Pretrain
 from rsa.params.runtime import Runtime
 from rsa.params.sections import At
 from rsa.params.views import Views
 from rsa.training.collapse import Health, threshold_violation
 from rsa.training.cost import cost_per_image
+from rsa.training.curve import Curve
 from rsa.training.device import gpu_number, setup
 from rsa.training.launch import ERROR_FILE, exec_torchrun, in_group, is_other_node, is_rank, launch
 from rsa.training.memory import explained_shortage
@@ -45,7 +46,6 @@ from rsa.training.optim import build_optimizer
 from rsa.training.run import Run, prepare
 
 PICTURED = 8  # samples in views.png
-RESULTS = ("encoder.safetensors", "curve.csv", "run.json")
 
 
 def pretrain(
@@ -75,17 +75,17 @@ def pretrain(
         return
     require_sizes(model, views.sizes)
     launch(p.pretrain, runtime, work, train_rank, p, method, seed, shards.parent, work)
-    for name in RESULTS[:2]:
+    for name in ("encoder.safetensors", "curve.csv"):
         shutil.copyfile(work / name, out / name)
     shutil.copytree(work / "snapshots", out / "snapshots", dirs_exist_ok=True)
     trained, recipe = build_method(settings, build_backbone(model), views)
     first = first_batch(split, recipe, pretrain.batch_size, seed)
     save_views(first.views, PICTURED, out / "views.png")
-    described = json.loads((work / "run.json").read_text())
+    manifest = json.loads((work / "run.json").read_text())
     cost = cost_per_image(trained.train(), first.head(PICTURED), Normalize(views.normalize, torch.device("cpu")))
-    images = described.pop("images_seen")
-    described["cost"] = {"images_seen": images, **cost._asdict(), "flops": images * cost.flops_per_image}
-    write_json(out / "run.json", described | hashes)
+    images = manifest.pop("images_seen")
+    manifest["cost"] = {"images_seen": images, **cost._asdict(), "flops": images * cost.flops_per_image}
+    write_json(out / "run.json", manifest | hashes)
 
 
 def first_batch(split: Split, recipe: Recipe, batch_size: int, seed: int) -> Batch:
@@ -98,13 +98,13 @@ def write_control(p: Sections, method: str, seed: int, split: Split, hashes: dic
     device = setup(p.runtime.device, p.runtime.threads.pretrain, seed, p.runtime.kernels)
     encoder = control_encoder(p.settings, build_backbone(p.model), p.views)
     (out / "snapshots").mkdir()
-    description = description_of_run(p, method, seed, split)
+    description = encoder_description(p, method, seed, split)
     save_encoder(encoder, out / "snapshots" / f"{0:08d}.safetensors", description, 0.0)
     save_encoder(encoder, out / "encoder.safetensors", description)
     (out / "curve.csv").write_text("step\n")
     save_views(first_batch(split, candidates(p.views), p.pretrain.batch_size, seed).views, PICTURED, out / "views.png")
-    described = described_run(p, method, seed, encoder, split, device)
-    write_json(out / "run.json", described | {"start": {"weights": "random"}, "steps": 0, "images_seen": 0} | hashes)
+    manifest = run_manifest(p, method, seed, encoder, split, device)
+    write_json(out / "run.json", manifest | {"start": {"weights": "random"}, "steps": 0, "images_seen": 0} | hashes)
 
 
 def rank() -> Callable[..., None] | None:
@@ -136,7 +136,7 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
     prepare(model, device)
     ready_for_ranks(model, p.runtime, seed)
     split = Split(shards, pretraining_split(shards))
-    description = description_of_run(p, method, seed, split)
+    description = encoder_description(p, method, seed, split)
 
     def views(start: int, threads: int = threads, gpu: int | None = gpu_number(device)) -> TrainingViews:
         return TrainingViews(
@@ -171,20 +171,24 @@ def train_rank(p: Sections, method: str, seed: int, shards: Path, work: Path) ->
     if distributed.rank() > 0:
         return
     save_encoder(model.backbone, work / "encoder.safetensors", description)
-    last = this.curve.last()
-    health = Health(*(last[name] for name in Health._fields))
-    described = described_run(p, method, seed, model.backbone, split, device) | {
+    manifest = run_manifest(p, method, seed, model.backbone, split, device) | {
         "start": started_from,
         "steps": steps,
         "images_seen": steps * p.pretrain.batch_size,
         "views": recipe.names,
         "hard_views": chosen,
-        "health": health._asdict(),
-        "collapsed": threshold_violation(health, p.pretrain.collapse) is not None,
+        **final_health(this.curve, p.pretrain.collapse),
     }
-    if device.type == "cuda":  # its JPEG decoder and its resizing round otherwise
-        described["views_differ_from_cpu"] = next(iter(views(0))).difference(next(iter(views(0, 1, None))))
-    write_json(work / "run.json", described)
+    if device.type == "cuda":  # its JPEG decoder and its resizing round in another way
+        manifest["views_differ_from_cpu"] = next(iter(views(0))).difference(next(iter(views(0, 1, None))))
+    write_json(work / "run.json", manifest)
+
+
+def final_health(curve: Curve, limits: Collapse) -> dict[str, Any]:
+    """Return the collapse metrics in the last row of the curve, and whether the run has collapsed."""
+    last = curve.last()
+    health = Health(*(last[name] for name in Health._fields))
+    return {"health": health._asdict(), "collapsed": threshold_violation(health, limits) is not None}
 
 
 def online_probe(p: Sections, model: nn.Module, shards: Path, normalize: Normalize, seed: int) -> Callable[[], dict[str, float]]:
@@ -209,8 +213,8 @@ def choices(model: HardViews, batch: Batch, normalize: Normalize, precision: str
     """Return the choices of the trained method for the samples in views.png: see HardViews.choices."""
     views = [normalize(view) for view in batch.views]
     with torch.autocast(normalize.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        found = model.choices(views, batch.samples)
-    return found and {name: values[:PICTURED] for name, values in found.items()}
+        chosen = model.choices(views, batch.samples)
+    return chosen and {name: values[:PICTURED] for name, values in chosen.items()}
 
 
 if __name__ == "__main__":

@@ -29,21 +29,20 @@ from rsa.reporting.runs import read_runs
 def report(experiment: Path, scores: Path, runs: Path, out: Path) -> None:
     """Write the report from the scores and the runs of every method and seed of `experiment`, as far as they are there."""
     p = read_experiment(experiment)
-    found, made = read_scores(scores, runs, p), read_runs(runs, scores, p)
-    results = Results(found.table, p)
+    all_scores, all_runs = read_scores(scores, runs, p), read_runs(runs, scores, p)
+    results = Results(all_scores.table, p)
 
     (out / "figures").mkdir()
-    figures = draw_figures(p, found.table, made, runs, out / "figures")
+    figures = draw_figures(p, all_scores.table, all_runs, runs, out / "figures")
     (out / "plots").mkdir()
-    write_plots(made.curves, made.metrics, out / "plots")
+    write_plots(all_runs.curves, all_runs.metrics, out / "plots")
 
     shutil.copy(experiment, out / "experiment.yaml")
-    found.table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
-    pd.DataFrame([*made.missing, *found.missing], columns=Missing._fields).to_csv(
-        out / "missing.csv", index=False, lineterminator="\n"
-    )
+    all_scores.table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
+    missing = pd.DataFrame([*all_runs.missing, *all_scores.missing], columns=Missing._fields)
+    missing.to_csv(out / "missing.csv", index=False, lineterminator="\n")
     write_json(out / "metrics.json", metrics(results))
-    text = render(p, found, results, made, figures, provenance.commit())
+    text = render(p, all_scores, results, all_runs, figures, provenance.commit())
     (out / "report.md").write_text(text)
     (out / "report.html").write_text(page(text, out))
 

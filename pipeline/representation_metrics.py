@@ -55,8 +55,8 @@ def representation_metrics(
     )
     encoded: list[list[Tensor]] = [[] for _ in encoders]
     labels = []
-    for done, whole in zip(range(0, samples, batch_size), loader, strict=False):
-        batch = whole.head(samples - done)
+    for done, loaded in zip(range(0, samples, batch_size), loader, strict=False):
+        batch = loaded.head(samples - done)  # the last batch may have more than are wanted
         labels.append(batch.samples.labels.cpu())
         for encode, parts in zip(encoders, encoded, strict=True):
             parts.append(torch.stack([torch.from_numpy(encode(view)) for view in batch.views]))

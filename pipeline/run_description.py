@@ -1,4 +1,4 @@
-"""Descriptions of a pretraining run: the sections that it is made of, the encoder's description, and run.json."""
+"""What a pretraining run is made of and says about itself: its sections, its encoder's description, and run.json."""
 
 from typing import Any, NamedTuple
 
@@ -34,8 +34,8 @@ def sections(views: Views, model: Model, pretrain: Pretrain, settings: Any, runt
     return Sections(views, model, lasting, settings, runtime, sha256(watched))
 
 
-def description_of_run(p: Sections, method: str, seed: int, split: Split) -> Description:
-    """Return the description of the encoder that the run's encoder files have."""
+def encoder_description(p: Sections, method: str, seed: int, split: Split) -> Description:
+    """Return the description that the run's encoder files hold."""
     seen: dict[str, Any] = {"size": p.views.size, "interpolation": p.views.interpolation, "normalize": p.views.normalize}
     # A control's file must not depend on parameters of training, which would make its evaluations stale.
     params = None if isinstance(p.settings, ControlSettings) else p.sha256
@@ -50,8 +50,8 @@ def description_of_run(p: Sections, method: str, seed: int, split: Split) -> Des
     )
 
 
-def described_run(p: Sections, method: str, seed: int, encoder: nn.Module, split: Split, device: torch.device) -> dict[str, Any]:
-    """Return the part of run.json common to all runs: identity, inputs, and the actual runtime."""
+def run_manifest(p: Sections, method: str, seed: int, encoder: nn.Module, split: Split, device: torch.device) -> dict[str, Any]:
+    """Return the part of run.json that all runs have: identity, inputs, and the actual runtime."""
     r = p.runtime
     return {
         "method": method,

@@ -83,26 +83,23 @@ def watch_of(stage: Callable[..., None], path: Path, flags: dict[str, Any]) -> W
 
 def sections_of(stage: Callable[..., None]) -> dict[str, tuple[str, Any]]:
     """Return the sections that a stage reads as parameter -> (dotted name, type); names keep flags in braces."""
-    found: dict[str, tuple[str, Any]] = {}
+    sections: dict[str, tuple[str, Any]] = {}
     for parameter in inspect.signature(stage, eval_str=True).parameters.values():
         kind = parameter.annotation
         extras = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
         place = next((extra for extra in extras if isinstance(extra, At)), None)
-        if place is not None:
-            found[parameter.name] = (
-                place.dotted,
-                place if place.type_of is not None else kind,
-            )  # a union's discriminator is in it
+        if place is not None:  # `kind` keeps its Annotated, which may hold the discriminator of a union
+            sections[parameter.name] = (place.dotted, place if place.type_of is not None else kind)
         elif inspect.isclass(kind) and issubclass(kind, Section):
-            found[parameter.name] = (parameter.name, kind)
-    return found
+            sections[parameter.name] = (parameter.name, kind)
+    return sections
 
 
 def flags_of(stage: Callable[..., None]) -> dict[str, type]:
     """Return the flags of a stage's command line, including `out`, and their types."""
     parameters = inspect.signature(stage, eval_str=True).parameters.values()
-    others = {"origin", "work", *sections_of(stage)}
-    return {each.name: each.annotation for each in parameters if each.name not in others}
+    no_flags = {"origin", "work", *sections_of(stage)}
+    return {each.name: each.annotation for each in parameters if each.name not in no_flags}
 
 
 def _parse(stage: Callable[..., None]) -> tuple[Path, dict[str, Any]]:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from rsa.data.files import sha256
+from rsa.params.sections import flat
 
 ROOT = Path(".work")
 
@@ -72,7 +73,7 @@ class Work:
 
         Where dvc.lock has them, somebody forces the stage to run again.
         """
-        if not whole(self.folder):
+        if not is_intact(self.folder):
             return False
         digests = json.loads(self.digests.read_text())
         if self._recorded(digests):
@@ -101,8 +102,8 @@ class Work:
                 shutil.rmtree(digests.parent, ignore_errors=True)  # another stage may be at it
 
 
-def whole(folder: Path) -> bool:
-    """Return whether the working folder has a finished result whose files are intact."""
+def is_intact(folder: Path) -> bool:
+    """Return True if the working folder has a finished result whose files have the sha256 that was recorded."""
     try:
         digests = json.loads((folder / "finished.json").read_text())
         return all(sha256(folder / "finished" / name) == digest for name, digest in digests.items())
@@ -112,16 +113,7 @@ def whole(folder: Path) -> bool:
 
 def difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     """Describe how `theirs` differs from `ours`, with the values that params have in `theirs`."""
-    old, new = _flat(theirs), _flat(ours)
+    old, new = flat(theirs), flat(ours)
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     kinds = [key.partition(".")[2] + (f" {old.get(key)}" if key.startswith("params.") else "") for key in keys]
     return f"with other {', '.join(kinds[:5])}{f' and {len(kinds) - 5} more' if len(kinds) > 5 else ''}"
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return flat

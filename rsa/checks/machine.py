@@ -19,13 +19,13 @@ def devices(p: Params) -> str:
         if p.runtime.device == "gpu":
             raise FailedError("runtime.device is gpu, and torch finds none")
         raise SkippedError("torch finds no GPU; training runs on the CPU")
-    there, wanted = torch.cuda.device_count(), p.runtime.gpus
-    names = ", ".join(torch.cuda.get_device_name(i) for i in range(there))
+    count, wanted = torch.cuda.device_count(), p.runtime.gpus
+    names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
     if p.runtime.device == "cpu":
         return f"{names}; unused, as runtime.device is cpu"
-    if wanted > there:
-        raise FailedError(f"runtime.gpus is {wanted}, and torch sees {there} here: {names}")
-    return f"{names}; a pretraining run gets {wanted} of {there}: {there // wanted} at once with --resources gpu={there}"
+    if wanted > count:
+        raise FailedError(f"runtime.gpus is {wanted}, and torch sees {count} here: {names}")
+    return f"{names}; a pretraining run gets {wanted} of {count}: {count // wanted} at once with --resources gpu={count}"
 
 
 def decoding(p: Params) -> str:

@@ -23,17 +23,18 @@ from rsa.params.document import Params
 from rsa.training.device import choose_device, gpu_number
 
 PHOTOS = 16
+TOLERANCE = 2.0  # mean absolute difference from torchvision's pixels, of 255
 
 
 def crops(p: Params) -> str:
     """Check that photographs that went through shards and DALI are cut, resized and flipped as torchvision does it."""
     recipe, count = weak_views(p.views), PHOTOS
-    described = PhotoTiles(source="photo_tiles", raw="requirements.lock", tile=96, stride=48)
+    dataset = PhotoTiles(source="photo_tiles", raw="requirements.lock", tile=96, stride=48)
     device = choose_device(p.runtime.device)
     with tempfile.TemporaryDirectory() as folder:
         shards, work = Path(folder) / "shards", Path(folder) / "work"
         shards.mkdir()
-        write_shards(open_source(described, 0), p.shards, {}, shards, work)
+        write_shards(open_source(dataset, 0), p.shards, {}, shards, work)
         split = Split(shards, "train")
         loader = TrainingViews(split, recipe, batch_size=count, seed=0, threads=1, gpu=gpu_number(device))
         batch = next(iter(loader))
@@ -44,7 +45,7 @@ def crops(p: Params) -> str:
         want = tv.resized_crop(torch.from_numpy(image).permute(2, 0, 1), int(top), int(left), int(height), int(width), size)
         want = (want.flip(2) if flip else want).permute(1, 2, 0)
         worst = max(worst, float((ours.int() - want.int()).abs().float().mean()))
-    if worst > 2:
+    if worst > TOLERANCE:
         raise FailedError(f"an image differs from torchvision's by {worst:.2f} of 255 on average")
     return f"{count} images differ from torchvision's by at most {worst:.2f} of 255 on average ({device.type})"
 
@@ -62,6 +63,6 @@ def colors(p: Params) -> str:
         ours = apply_colors(torch.from_numpy(tiles), Colors(before, turns, after, none, p.views.blur.kernel, none > 0))
         want = theirs(torch.from_numpy(tiles).permute(0, 3, 1, 2), turn if operation == HUE else factor).permute(0, 2, 3, 1)
         worst = max(worst, float((ours.int() - want.int()).abs().float().mean()))
-    if worst > 2:
+    if worst > TOLERANCE:
         raise FailedError(f"mean difference from torchvision up to {worst:.2f} of 255")
     return f"mean difference from torchvision at most {worst:.2f} of 255"

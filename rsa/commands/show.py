@@ -31,15 +31,15 @@ def show(params_file: Path, reports: Path, logs: Path) -> None:
     p, table = load(params_file), reports / "scores.csv"
     if not table.is_file():
         raise ValueError(f"{table} does not exist: run the pipeline first (`snakemake` or `dvc repro`)")
-    found_scores = pd.read_csv(table)
-    if lacking := sorted(set(TABLE) - set(found_scores)):
+    all_scores = pd.read_csv(table)
+    if lacking := sorted(set(TABLE) - set(all_scores)):
         raise ValueError(f"{table} has no {', '.join(lacking)}, as an older version made it: run `dvc repro`")
-    if others := sorted(set(found_scores["method"]) - set(p.experiment.methods)):
+    if unknown := sorted(set(all_scores["method"]) - set(p.experiment.methods)):
         raise ValueError(
-            f"{table} is of another experiment, with {', '.join(others)}: run the pipeline first (`snakemake` or `dvc repro`)"
+            f"{table} is of another experiment, with {', '.join(unknown)}: run the pipeline first (`snakemake` or `dvc repro`)"
         )
     console = Console(width=None if Console().is_terminal else 160)
-    console.print(scores(p, Results(found_scores, p)))
+    console.print(scores(p, Results(all_scores, p)))
     entries = [json.loads(file.read_text()) for file in sorted(logs.glob("*.json"))]
     for line in (*seconds(entries), *resumed(entries)):
         console.print(line, highlight=False)

@@ -67,8 +67,8 @@ class ShardCache:
             download(url, partial)
             if partial.stat().st_size != size:
                 raise OSError(f"it must have {size} bytes, got {partial.stat().st_size}")
-            if (found := sha256(partial)) != digest:
-                raise OSError(f"it must have sha256 {digest}, got {found}")
+            if (actual := sha256(partial)) != digest:
+                raise OSError(f"it must have sha256 {digest}, got {actual}")
 
         self._reserve(partial, size)
         try:
@@ -150,7 +150,7 @@ def link_shards(p: RemoteShards, folder: Path) -> None:
 def _fetch_index(url: str, path: Path, digest: str) -> None:
     def once() -> None:
         download(url, path)
-        if (found := sha256(path)) != digest:
-            raise OSError(f"it must have sha256 {digest}, got {found}: are these the shards of that {MANIFEST}?")
+        if (actual := sha256(path)) != digest:
+            raise OSError(f"it must have sha256 {digest}, got {actual}: are these the shards of that {MANIFEST}?")
 
     retried(url, once)

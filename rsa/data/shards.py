@@ -41,10 +41,8 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # address of a Python object in Pillow
 PROBED = 1000  # samples read to convert bytes per shard to samples per shard
 
 
-def write_shards(
-    source: Source, p: Shards, described: dict[str, Any], folder: Path, work: Path, workers: int | None = None
-) -> None:
-    """Write every split of `source` into `folder`; `described` is copied into source.json.
+def write_shards(source: Source, p: Shards, origin: dict[str, Any], folder: Path, work: Path, workers: int | None = None) -> None:
+    """Write every split of `source` into `folder`; `origin` says where the images come from, and is copied into source.json.
 
     Finished shards are kept in `work` until all are written, and reused by the next call. ValueError names every undecodable
     image if there are more than `p.max_bad_samples`.
@@ -73,8 +71,8 @@ def write_shards(
             "index_sha256": sha256(folder / split / INDEX),
             "shards": shards,
         }
-    found = {"shards": p.model_dump(mode="json"), "left_out": source.left_out, "bad": bad}
-    (folder / SOURCE).write_text(json.dumps({**described, **found}, indent=1) + "\n")
+    document = {**origin, "shards": p.model_dump(mode="json"), "left_out": source.left_out, "bad": bad}
+    (folder / SOURCE).write_text(json.dumps(document, indent=1) + "\n")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
@@ -83,9 +81,9 @@ def _require_classes(source: Source, labels: dict[str, NDArray[np.int32]], bad: 
     for split in labels:
         if not len(labels[split]):
             raise ValueError(f"split {split!r} must have images that can be decoded, got none:\n" + "\n".join(bad[:20]))
-    here = set(labels["train"].tolist())
+    written = set(labels["train"].tolist())
     listed = {sample.label for split, samples in source.splits.items() if split != PRETRAIN for sample in samples}
-    if lost := [f"class {source.classes[label]!r}" for label in sorted(listed - here)]:
+    if lost := [f"class {source.classes[label]!r}" for label in sorted(listed - written)]:
         raise ValueError(
             f"split 'train' must have an image that can be decoded of every class, got none of {', '.join(lost)}: add some, or "
             "remove the class" + "".join(f"\n  {line}" for line in bad[:20])

@@ -31,8 +31,8 @@ def _opened(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
-        found = f"{len(data):,} bytes" + (f" that begin with {data[:16]!r}" if data else "")
-        raise ValueError(f"{found}, which are no image that Pillow reads") from None
+        content = f"{len(data):,} bytes" + (f" that begin with {data[:16]!r}" if data else "")
+        raise ValueError(f"{content}, which are no image that Pillow reads") from None
 
 
 def _orientation(image: Image.Image) -> int:

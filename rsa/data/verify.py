@@ -39,8 +39,8 @@ def _file_faults(path: Path, size: int | None, digest: str) -> Iterator[str]:
         yield f"{path}: missing"
     elif size is not None and path.stat().st_size != size:
         yield f"{path}: must have {size} bytes, got {path.stat().st_size}"
-    elif (found := sha256(path)) != digest:
-        yield f"{path}: must have sha256 {digest}, got {found}"
+    elif (actual := sha256(path)) != digest:
+        yield f"{path}: must have sha256 {digest}, got {actual}"
 
 
 def _sample_faults(folder: Path, name: str, shard: int) -> list[str]:

@@ -15,6 +15,7 @@ from rsa.evaluation.score import Score, mean_per_class, stamped, step_per_class,
 
 PROTOCOL = "few-shot"  # standardised features, logistic regression with C = 1, mean over draws
 MAX_ITER = 1000
+SEED_STRIDE = 1000  # between the seeds of draws, so that two seeds of an experiment share no draw
 
 
 def few_shot(train: Features, test: Features, labels_per_class: int, draws: int, seed: int) -> Score:
@@ -23,7 +24,7 @@ def few_shot(train: Features, test: Features, labels_per_class: int, draws: int,
     test_x = scaler.transform(test.x)
     accuracies, per_class_accuracies, converged = [], [], True
     for draw in range(draws):
-        per_class = by_class(train.y, seed * 1000 + draw)
+        per_class = by_class(train.y, seed * SEED_STRIDE + draw)
         chosen = np.concatenate([indices[:labels_per_class] for indices in per_class])
         model = LogisticRegression(max_iter=MAX_ITER)
         converged &= fit(model, scaler.transform(train.x[chosen]), train.y[chosen])

@@ -42,13 +42,13 @@ def votes(cosines: Array, codes: I64, classes: int, ascending: Sequence[int], te
     weights = np.exp((cosines - cosines[:, :1]).astype(np.float64) / temperature)  # (B, k); never overflows
     shape = (len(cosines), classes)
     places = codes + classes * np.arange(len(cosines))[:, None]
-    found, total, before = [], np.zeros(shape), 0
+    for_each_k, total, before = [], np.zeros(shape), 0
     for k in ascending:
         counted = slice(before, k)
         total = total + np.bincount(places[:, counted].ravel(), weights[:, counted].ravel(), total.size).reshape(shape)
-        found.append(total)
+        for_each_k.append(total)
         before = k
-    return np.stack(found)
+    return np.stack(for_each_k)
 
 
 def neighbors(x: Array, queries: Array, k: int) -> Iterator[tuple[Array, I64]]:
@@ -75,11 +75,11 @@ def _search(train: Array, queries: Array, k: int) -> tuple[Array, I64]:
             part = slice(start, start + rows)
             normalized = unit(queries[part].astype(dtype, copy=False))
             tile = np.matmul(normalized, keys.T, out=product[: len(normalized) * len(keys)].reshape(len(normalized), len(keys)))
-            nearest_here, places = nearest(tile, min(k, tile.shape[1]))
+            in_tile, places = nearest(tile, min(k, tile.shape[1]))
             if first == 0:
-                cosines[part], indices[part] = nearest_here, places  # k of them, since columns >= k
+                cosines[part], indices[part] = in_tile, places  # k of them, since columns >= k
             else:
-                cosines[part], indices[part] = merged(cosines[part], indices[part], nearest_here, places + first)
+                cosines[part], indices[part] = merged(cosines[part], indices[part], in_tile, places + first)
     return cosines, indices
 
 
@@ -109,8 +109,8 @@ def nearest(cosines: Array, k: int) -> tuple[Array, I64]:
     return values[:, :k], places[:, :k]
 
 
-def merged(cosines: Array, indices: I64, found: Array, places: I64) -> tuple[Array, I64]:
-    """Merge two lists of nearest neighbours; ties go to those found before, which come earlier in the training split."""
-    both, where = np.concatenate([cosines, found], 1), np.concatenate([indices, places], 1)
-    order = np.argsort(-both, axis=1, kind="stable")[:, : cosines.shape[1]]
-    return np.take_along_axis(both, order, 1), np.take_along_axis(where, order, 1)
+def merged(cosines: Array, indices: I64, more_cosines: Array, more_indices: I64) -> tuple[Array, I64]:
+    """Merge two lists of nearest neighbours; ties go to the first list, which comes earlier in the training split."""
+    all_cosines, all_indices = np.concatenate([cosines, more_cosines], 1), np.concatenate([indices, more_indices], 1)
+    order = np.argsort(-all_cosines, axis=1, kind="stable")[:, : cosines.shape[1]]
+    return np.take_along_axis(all_cosines, order, 1), np.take_along_axis(all_indices, order, 1)

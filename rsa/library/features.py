@@ -22,11 +22,11 @@ def list_images(folder: str | Path) -> list[Path]:
     """Return the images in `folder` and the folders in it, sorted, without hidden ones. ValueError if there are none."""
     top = Path(folder)
     below = sorted(path for path in top.rglob("*") if path.suffix[1:].lower() in EXTENSIONS)
-    found = [path for path in below if not is_hidden(path.relative_to(top).as_posix())]
-    if not found:
+    images = [path for path in below if not is_hidden(path.relative_to(top).as_posix())]
+    if not images:
         what = "got none" if top.is_dir() else "which is no folder"
         raise ValueError(f"{top} must hold images ({', '.join(sorted(EXTENSIONS))}), {what}")
-    return found
+    return images
 
 
 def features(

@@ -29,6 +29,6 @@ def build(method: str, recipe: str = "cifar10_methods", backbone: nn.Module | No
     """
     recipes.require_name(recipe)
     p = recipes.load_recipe(recipe)
-    settings = {name: found for name, found in p.methods.items() if isinstance(found, MethodSettings)}
+    settings = {name: section for name, section in p.methods.items() if isinstance(section, MethodSettings)}
     require_known("method", method, settings, f"a method that recipe {recipe} trains")
     return Built(*build_method(settings[method], build_backbone(p.model) if backbone is None else backbone, p.views))

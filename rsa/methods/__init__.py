@@ -37,9 +37,9 @@ def settings_of(values: dict[str, Any]) -> type[Section]:
 
 def method_class(name: str) -> Callable[..., Method]:
     """Return the subclass of Method that the file of that name defines."""
-    here = [each for each in vars(_module(name)).values() if inspect.isclass(each) and each.__module__ == f"{__name__}.{name}"]
-    (subclass,) = (each for each in here if issubclass(each, Method))
-    return subclass
+    classes = [each for each in vars(_module(name)).values() if inspect.isclass(each) and issubclass(each, Method)]
+    (own,) = (each for each in classes if each.__module__ == f"{__name__}.{name}")  # not those that the file imports
+    return own
 
 
 def control_encoder(p: ControlSettings, backbone: nn.Module, views: Views) -> nn.Module:

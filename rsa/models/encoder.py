@@ -54,16 +54,16 @@ def progress_of(path: Path) -> float:
 
 def description_of(path: Path) -> Description:
     """Return what the file at `path` says about its encoder; ValueError for a file that says nothing, or something else."""
-    found = _about(path).get("description")
-    if found is None:
+    description = _about(path).get("description")
+    if description is None:
         raise ValueError(
             f"{path} must describe its encoder, got a file of an earlier version: run the `pretrain` stage again, or load it "
             "by rsa.models.encoder.open_encoder with the section `model` of its params.yaml"
         )
     try:
-        return Description.model_validate(found)
+        return Description.model_validate(description)
     except ValidationError as why:
-        faults = "; ".join(explained(why.errors(), found, ()))
+        faults = "; ".join(explained(why.errors(), description, ()))
         raise ValueError(f"{path} must describe its encoder as this version of rsa-ssl does: {faults}") from None
 
 
@@ -106,14 +106,14 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ValueError(f"{path} must be a safetensors file, got one that cannot be read: {why}") from None
 
 
-def require_fit(source: str, model: Mapping[str, Tensor], found: Mapping[str, Tensor], model_from: str = "params.yaml") -> None:
-    """Raise ValueError unless the tensors `found` in `source` have the names and shapes of the model and are finite."""
+def require_fit(source: str, model: Mapping[str, Tensor], loaded: Mapping[str, Tensor], model_from: str = "params.yaml") -> None:
+    """Raise ValueError unless the tensors `loaded` from `source` have the names and shapes of the model and are finite."""
     want = {name: tuple(tensor.shape) for name, tensor in model.items()}
-    have = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    have = {name: tuple(tensor.shape) for name, tensor in loaded.items()}
     if different := sorted(name for name in want.keys() | have.keys() if want.get(name) != have.get(name)):
         lines = [f"  {name}: model {want.get(name, 'none')}, file {have.get(name, 'none')}" for name in different[:10]]
         raise ValueError(
             f"{source} must fit the model of {model_from}, got {len(different)} tensors that differ:\n" + "\n".join(lines)
         )
-    if bad := [name for name, tensor in found.items() if not torch.isfinite(tensor.float()).all()]:
+    if bad := [name for name, tensor in loaded.items() if not torch.isfinite(tensor.float()).all()]:
         raise ValueError(f"{source} must hold finite numbers, got others in {', '.join(bad[:5])}")

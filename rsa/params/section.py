@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]  # part of paths and of DVC's stage names
 Range = Annotated[tuple[float, float], Field(strict=False)]  # YAML has no tuples: [low, high]
-Pair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]  # for the first and for the second view
+Pair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]  # of the first and the second view, or Adam's betas
 Precision = Literal["float32", "bf16"]
 ProtocolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]  # as the literature's names: rsa-small
 
@@ -24,8 +24,8 @@ def _quotable(path: str) -> str:
     """Return the path. Raises ValueError if it is empty, or if a shell would change it inside the double quotes of dvc.yaml."""
     if not path:
         raise ValueError("a path must not be empty")
-    if found := re.search(r'^~|[$"`\\\x00-\x1f\x7f]', path):
-        raise ValueError(f"a path must be written out, without {found[0]!r}, which is not expanded, got {path!r}")
+    if refused := re.search(r'^~|[$"`\\\x00-\x1f\x7f]', path):
+        raise ValueError(f"a path must be written out, without {refused[0]!r}, which is not expanded, got {path!r}")
     return path
 
 

@@ -71,6 +71,16 @@ def plain(value: Any) -> Any:
     return TypeAdapter(Any).dump_python(value, mode="json")
 
 
+def flat(document: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings to their leaves by dotted name; an empty mapping is a leaf."""
+    if not isinstance(document, dict) or not document:
+        return {prefix: document}
+    leaves: dict[str, Any] = {}
+    for key, inner in document.items():
+        leaves |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
+
+
 def sha256(values: Any) -> str:
     """Hash sections or plain values."""
     return hashlib.sha256(json.dumps(plain(values), sort_keys=True).encode()).hexdigest()

@@ -13,6 +13,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from rsa.params.section import require_known
+from rsa.params.sections import flat
 from rsa.recipes.layout import comments_of, dump, laid_out
 from rsa.recipes.merge import merge
 
@@ -75,8 +76,8 @@ def is_edited(path: Path) -> bool:
 
 def differences(path: Path, name: str) -> list[str]:
     """Return the dotted keys whose values differ between a params.yaml and a recipe, or that only one of the two has."""
-    there, recipe = _flat(_parsed(path)), _flat(compose(name))
-    return [key for key in recipe | there if key not in there or key not in recipe or there[key] != recipe[key]]
+    edited, recipe = flat(_parsed(path)), flat(compose(name))
+    return [key for key in recipe | edited if key not in edited or key not in recipe or edited[key] != recipe[key]]
 
 
 def _file(name: str) -> Path:
@@ -102,13 +103,3 @@ def _parsed(path: Path) -> Any:
         return YAML(typ="safe").load(path.read_text())
     except YAMLError as why:
         raise ValueError(f"{path} is not valid YAML: {why}") from None
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by dotted key."""
-    if not isinstance(values, dict) or not values:
-        return {prefix: values}
-    leaves: dict[str, Any] = {}
-    for key, value in values.items():
-        leaves |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return leaves

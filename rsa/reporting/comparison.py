@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from ruamel.yaml import YAML
 
+from rsa.params.sections import flat
 from rsa.reporting.numbers import interval, signed
 from rsa.reporting.statistics import Difference, holm, paired_difference
 
@@ -79,13 +80,6 @@ def left_out(missing: str | None) -> tuple[str, ...]:
     return tuple(f"{item.file} {item.reason}" for item in pd.read_csv(io.StringIO(missing)).itertuples())
 
 
-def flat(document: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten a nested document to dotted names."""
-    if not isinstance(document, dict) or not document:
-        return {prefix: document}
-    return {name: value for key, part in document.items() for name, value in flat(part, f"{prefix}.{key}".lstrip(".")).items()}
-
-
 def edited(params: dict[str, Any], ran: dict[str, Any]) -> tuple[str, ...]:
     """List the keys that a report was made with (`ran`) and that have other values in `params`."""
 
@@ -102,9 +96,9 @@ def image_params(params: dict[str, Any], dataset: str) -> dict[str, Any]:
     section = f"datasets.{dataset}."
     if not any(key.startswith(section) for key in params):
         return {}  # a detection dataset, which is among the settings of its scores
-    others = ("evaluation.batch_size", f"{section}train_samples", f"{section}pretrain")
-    ours = (section, "evaluation.", "shards.seed", "shards.resize")
-    return {key: value for key, value in params.items() if key.startswith(ours) and not key.startswith(others)}
+    relevant = (section, "evaluation.", "shards.seed", "shards.resize")
+    irrelevant = ("evaluation.batch_size", f"{section}train_samples", f"{section}pretrain")
+    return {key: value for key, value in params.items() if key.startswith(relevant) and not key.startswith(irrelevant)}
 
 
 def compare(a: Side, b: Side, confidence: float) -> Comparison:

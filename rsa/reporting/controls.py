@@ -30,19 +30,19 @@ def standings(results: Results) -> list[Standing]:
         for column in columns
     }
     ps = dict(zip(columns, holm([_largest(tested[column]) for column in columns]), strict=True))
-    found = []
+    result = []
     for control in results.controls:
         own = [column for column in columns if column[0] == control]
         above = sum(all(_above(results, control, method, task) for method in results.trained) for _, task in own)
-        found.append(Standing(control, len(own), above, sum(ps[column] <= 1 - results.confidence for column in own)))
-    return found
+        result.append(Standing(control, len(own), above, sum(ps[column] <= 1 - results.confidence for column in own)))
+    return result
 
 
 def sentence(results: Results) -> str:
     """Say in how many columns all methods are above each control, and significantly so."""
     parts = [
-        f"all methods above {found.control} in {found.above} of {found.columns} columns, significantly in {found.significant}"
-        for found in standings(results)
+        f"all methods above {each.control} in {each.above} of {each.columns} columns, significantly in {each.significant}"
+        for each in standings(results)
     ]
     tested = " (one-sided paired t-tests, Holm over columns)" if parts else ""
     return f"{'; '.join(parts) or 'the experiment has none'}{tested}."

@@ -36,13 +36,13 @@ def costs(manifests: dict[tuple[str, int], dict[str, Any]], methods: list[str]) 
     ]
 
 
-def equal_compute(found: list[MethodCost], baseline: str, epochs: int, own_epochs: dict[str, int]) -> list[str]:
+def equal_compute(of_methods: list[MethodCost], baseline: str, epochs: int, own_epochs: dict[str, int]) -> list[str]:
     """Return a sentence per method on its cost relative to the baseline, and how to compare both at equal compute.
 
     `own_epochs` are those of methods that do not train for `epochs`; the others are compared with them where they cost the same.
     """
     sentences = []
-    for cost in found:
+    for cost in of_methods:
         if cost.method == baseline or cost.ratio is None:
             continue
         if abs(cost.ratio - 1) < EQUAL:
@@ -52,7 +52,7 @@ def equal_compute(found: list[MethodCost], baseline: str, epochs: int, own_epoch
             own = own_epochs[cost.method]
             sentences.append(f"{cost.method} trained for {own} epochs, for {cost.ratio:.2f} times the FLOPs of {baseline}.")
             continue
-        if same := [c.method for c in found if c.method in own_epochs and abs(c.flops / cost.flops - 1) < EQUAL]:
+        if same := [c.method for c in of_methods if c.method in own_epochs and abs(c.flops / cost.flops - 1) < EQUAL]:
             sentences.append(
                 f"{cost.method} cost {cost.ratio:.2f} times the FLOPs of {baseline}, as much as {' and '.join(same)}: "
                 f"`python -m rsa compare workspace:{same[0]} workspace:{cost.method}` compares them at equal compute."

@@ -46,8 +46,8 @@ def page(markdown: str, folder: Path) -> str:
     body = parser.renderer.render(tokens, parser.options, {})
     title = next((text for level, text, _ in headings if level == "h1"), "Report")
     contents = "".join(f'<a href="#{name}">{html.escape(text)}</a>\n' for level, text, name in headings if level == "h2")
-    whole = re.sub(r'(<img\b[^>]*?\bsrc=")([^"]*)(")', lambda found: found[1] + _embedded(found[2], folder) + found[3], body)
-    return PAGE.format(title=html.escape(title), style=STYLE.read_text(), contents=contents, body=whole)
+    body = re.sub(r'(<img\b[^>]*?\bsrc=")([^"]*)(")', lambda match: match[1] + _embedded(match[2], folder) + match[3], body)
+    return PAGE.format(title=html.escape(title), style=STYLE.read_text(), contents=contents, body=body)
 
 
 class _Renderer(RendererHTML):

@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from rsa.reporting.results import Results, digest
+from rsa.reporting.runs import disagreements
 
 
 class RunProvenance(NamedTuple):
@@ -61,15 +62,11 @@ def passed(method: str, seed: int, control: str, results: Results) -> str:
 
 def runtime_differences(manifests: dict[tuple[str, int], dict[str, Any]]) -> list[str]:
     """Return a sentence for each runtime setting in which runs differ, with the runs that had each value."""
-    sentences = []
     runtimes = {f"{method} s{seed}": run.get("runtime", {}) for (method, seed), run in manifests.items()}
-    for key in sorted({key for runtime in runtimes.values() for key in runtime}):
-        runs: dict[Any, list[str]] = {}
-        for run, runtime in runtimes.items():
-            runs.setdefault(runtime.get(key), []).append(run)
-        if len(runs) > 1:
-            sentences.append(f"{key} was {'; '.join(f'{value} in {_listed(names)}' for value, names in runs.items())}.")
-    return sentences
+    return [
+        f"{key} was {'; '.join(f'{value} in {_listed(runs)}' for value, runs in runs_by_value.items())}."
+        for key, runs_by_value in sorted(disagreements(runtimes).items())
+    ]
 
 
 def _listed(names: list[str], most: int = 6) -> str:

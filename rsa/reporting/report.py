@@ -98,7 +98,7 @@ def render(p: Document, scores: Scores, results: Results, runs: Runs, figures: S
         interval=interval,
         datasets={task.dataset: [t for t in results.tasks if t.dataset == task.dataset] for task in results.tasks},
         short={task: results.name(task).removeprefix(f"{task.dataset} ") for task in results.tasks},
-        optimism=[(m, t, found) for m in results.rows for t in results.tasks if (found := results.optimism(m, t))],
+        optimism=[(m, t, best) for m in results.rows for t in results.tasks if (best := results.optimism(m, t))],
         costs=cost,
         equal_compute=equal_compute(cost, p.experiment.baseline, p.pretrain.epochs, own_epochs(p)),
         snapshots=shift,

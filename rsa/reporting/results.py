@@ -88,9 +88,9 @@ def read_scores(folder: Path, runs: Path, p: Document) -> Scores:
                 except KeyError as why:
                     missing.append(Missing(name, f"has no {why}: an older version made it", command(method, seed, file)))
     if not rows:
-        there = [f"but {item.file} {item.reason}" for item in missing if item.reason != "does not exist"]
-        found = there[0] if there else "got none"
-        raise ValueError(f"{folder} must have scores of {', '.join(p.experiment.methods)}, {found}: `dvc repro` makes them")
+        unusable = [f"but {item.file} {item.reason}" for item in missing if item.reason != "does not exist"]
+        got = unusable[0] if unusable else "got none"
+        raise ValueError(f"{folder} must have scores of {', '.join(p.experiment.methods)}, {got}: `dvc repro` makes them")
     table, refused = of_one_setting(pd.DataFrame(rows, columns=TABLE), settings, p.experiment.baseline)
     return Scores(table, settings, missing, refused, unconverged)
 
@@ -123,9 +123,9 @@ def of_one_setting(table: pd.DataFrame, settings: dict[str, Any], baseline: str)
     return table.loc[sorted(keep)].reset_index(drop=True), refused
 
 
-def _differences(mine: dict[str, Any], others: dict[str, Any]) -> str:
-    keys = [key for key in sorted(mine.keys() | others.keys()) if mine.get(key) != others.get(key)]
-    return "; ".join(f"{key} {mine.get(key)}, the others with {others.get(key)}" for key in keys)
+def _differences(settings: dict[str, Any], usual: dict[str, Any]) -> str:
+    keys = [key for key in sorted(settings.keys() | usual.keys()) if settings.get(key) != usual.get(key)]
+    return "; ".join(f"{key} {settings.get(key)}, the others with {usual.get(key)}" for key in keys)
 
 
 class Comparison(NamedTuple):

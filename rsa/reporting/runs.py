@@ -116,15 +116,23 @@ def read_table(path: Path, column: str, texts: str = "\n") -> pd.DataFrame:
 
 def differences(manifests: dict[tuple[str, int], dict[str, Any]]) -> list[str]:
     """Return a sentence for each package version, and for the size of the encoder, in which runs differ, with the runs' names."""
-    sentences = []
     recorded = {
         f"{method} s{seed}": {**run["versions"], "parameters of the encoder": run["parameters"]}
         for (method, seed), run in manifests.items()
     }
+    return [
+        f"{key}: {'; '.join(f'{value} in ' + ', '.join(runs) for value, runs in runs_by_value.items())}."
+        for key, runs_by_value in disagreements(recorded).items()
+    ]
+
+
+def disagreements(recorded: dict[str, dict[str, Any]]) -> dict[str, dict[Any, list[str]]]:
+    """Return, for every key that runs have recorded with different values, the names of the runs with each value."""
+    by_key: dict[str, dict[Any, list[str]]] = {}
     for key in dict.fromkeys(key for values in recorded.values() for key in values):
-        names: dict[Any, list[str]] = {}
+        runs: dict[Any, list[str]] = {}
         for run, values in recorded.items():
-            names.setdefault(values.get(key), []).append(run)
-        if len(names) > 1:
-            sentences.append(f"{key}: {'; '.join(f'{value} in ' + ', '.join(of) for value, of in names.items())}.")
-    return sentences
+            runs.setdefault(values.get(key), []).append(run)
+        if len(runs) > 1:
+            by_key[key] = runs
+    return by_key

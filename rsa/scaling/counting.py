@@ -81,9 +81,9 @@ def sketch(p: Params, name: str) -> Sketch:
     """
     images = 2
     with torch.device("meta"):
-        whole, recipe = build_method(p.methods[name], build_backbone(p.model), p.views)
-    candidates = whole.p.candidates if isinstance(whole, hard_views.HardViews) else 0
-    model = (whole.method if isinstance(whole, hard_views.HardViews) else whole).train()
+        built, recipe = build_method(p.methods[name], build_backbone(p.model), p.views)
+    candidates = built.p.candidates if isinstance(built, hard_views.HardViews) else 0
+    model = (built.method if isinstance(built, hard_views.HardViews) else built).train()
     plain = model.recipe(p.views)
     with _kept_bytes(model) as bytes_kept, FlopCounterMode(display=False) as counter:
         _step(model, _sizes(plain), images, bf16=False, device="meta")

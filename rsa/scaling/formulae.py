@@ -33,8 +33,8 @@ def shard_bytes(samples: float) -> float:
 def index_bytes(images: int, name_length: int) -> int:
     """Return the bytes of index.npy: NumPy's header and a row per sample."""
     rows, header = index_dtype(name_length), io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(rows), "fortran_order": False, "shape": (images,)}
-    np.lib.format.write_array_header_1_0(header, described)
+    fields = {"descr": np.lib.format.dtype_to_descr(rows), "fortran_order": False, "shape": (images,)}
+    np.lib.format.write_array_header_1_0(header, fields)
     return header.tell() + images * rows.itemsize
 
 

@@ -46,15 +46,15 @@ class Encoder:
 
 def needs(p: Params) -> dict[str, Need]:
     """Return the needs of jobs by the names of their stages: of all stages that work on sharded images or their features."""
-    found: dict[str, Need] = {}
+    by_stage: dict[str, Need] = {}
     for name in p.experiment.methods:
         own = dict(_evaluations(p, _encoder(p, name)))
         trained = name in p.trained
         own["pretrain", ""] = _pretrain(p, name, sketch(p, name)) if trained else Need("", PROCESS_BYTES, START_SECONDS)
         for seed in p.experiment.seeds:
-            found |= {f"{stage}@{name}-{seed}{rest}": need for (stage, rest), need in own.items()}
-        found[f"embedding_map@{name}"] = own["probe", ""]
-    return found
+            by_stage |= {f"{stage}@{name}-{seed}{rest}": need for (stage, rest), need in own.items()}
+        by_stage[f"embedding_map@{name}"] = own["probe", ""]
+    return by_stage
 
 
 def _pretrain(p: Params, name: str, sketch: Sketch) -> Need:

@@ -92,9 +92,8 @@ class Run:
 
     def _saved(self) -> dict[str, Any]:
         """Restore model and optimiser from the newest checkpoint and return its state; step 0 without a checkpoint."""
-        saved = distributed.broadcast_from_rank0(
-            lambda: self.checkpoints.load(torch.device("cpu"), usable=self._has_snapshots)
-        )  # a shared file system may not show it to other nodes yet
+        # Rank 0 reads it for all: a shared file system may not show it to other nodes yet.
+        saved = distributed.broadcast_from_rank0(lambda: self.checkpoints.load(torch.device("cpu"), usable=self._has_snapshots))
         if saved is None:
             return {"step": 0, "unreported": [], "curve": "", "snapshots": {}}
         load_training_state(saved, self.model, self.optimizer)

@@ -77,15 +77,13 @@ class MLflow:
 
     def __init__(self, name: str) -> None:
         LOGS.mkdir(exist_ok=True)
-        os.environ.setdefault(
-            "MLFLOW_ALLOW_FILE_STORE", "true"
-        )  # else a folder is refused: MLflow prefers a database or a server
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else MLflow refuses a folder
         package = _package("mlflow")
         self.metric = package.entities.Metric
         self.client = package.MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", (LOGS / "mlflow").resolve().as_uri()))
-        found = self.client.get_experiment_by_name(PROJECT)
-        experiment = found.experiment_id if found else self.client.create_experiment(PROJECT)
-        self.id = self.client.create_run(experiment, run_name=name).info.run_id
+        experiment = self.client.get_experiment_by_name(PROJECT)
+        experiment_id = experiment.experiment_id if experiment else self.client.create_experiment(PROJECT)
+        self.id = self.client.create_run(experiment_id, run_name=name).info.run_id
 
     def add(self, rows: list[Row]) -> None:
         """Log a metric for each value, in as few requests as MLflow allows."""

@@ -149,9 +149,9 @@ def _elsewhere(names: list[str], top: str) -> str:
     """Return a hint if the images are there, but below one more folder, as archives often have it, or in other letters."""
     one_more = re.compile(f"([^/]+/)?{re.escape(_start(top))}", re.IGNORECASE)
     for name in names:
-        found = one_more.match(plain(name))
-        if found and name.rpartition(".")[2].lower() in EXTENSIONS and not is_hidden(name):
-            return f"; there are some under {found[0].rstrip('/')!r}: write it so"
+        match = one_more.match(plain(name))
+        if match and name.rpartition(".")[2].lower() in EXTENSIONS and not is_hidden(name):
+            return f"; there are some under {match[0].rstrip('/')!r}: write it so"
     return ""
 
 

@@ -25,6 +25,7 @@ EXTENSIONS = {
 PRETRAIN = "pretrain"  # an optional split for pretraining alone (else it reads `train`); its labels may be -1, unknown
 SYSTEMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")  # folders of macOS, Synology, Windows, Linux: copies, thumbnails
 LONGEST = 60  # characters kept of a key that does not fit into a tar's header
+SHORT = 90  # characters of a key that fits with any extension: a tar's header has 100 bytes for a name
 
 
 class WithTest(Section):
@@ -172,7 +173,7 @@ def _with_hash(sample: Sample) -> Sample:
 
 
 def _fits(sample: Sample) -> bool:
-    if len(sample.key) <= 90:
+    if len(sample.key) <= SHORT:
         return True
     try:
         tarfile.TarInfo(f"{sample.key}.{sample.extension}").tobuf(tarfile.USTAR_FORMAT)

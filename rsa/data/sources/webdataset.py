@@ -62,14 +62,14 @@ class ShardRow(NamedTuple):
 
 def webdataset(params: WebDataset, seed: int) -> Source:
     """Build the source, sorted by shard and member; ValueError names a missing, truncated or incomplete shard."""
-    others: list[str] = []
-    rows = {"train": _rows(params, params.train, others)}
-    rows["test"] = _rows(params, params.test, others) if params.test is not None else []
+    unused: list[str] = []
+    rows = {"train": _rows(params, params.train, unused)}
+    rows["test"] = _rows(params, params.test, unused) if params.test is not None else []
     classes, label_of = _classes(rows["train"])
     samples: dict[str, list[Sample]] = {}
-    for split, found in rows.items():
+    for split, split_rows in rows.items():
         samples[split] = []
-        for row in found:
+        for row in split_rows:
             if row.label not in label_of:
                 raise ValueError(f"{row.origin} has the label {row.label!r}, which no training sample has")
             samples[split].append(Sample(row.key, row.extension, label_of[row.label], row.origin))
@@ -77,7 +77,7 @@ def webdataset(params: WebDataset, seed: int) -> Source:
     if params.test_fraction is not None:
         where, fraction = str(params.train), params.test_fraction
         samples["train"], samples["test"] = without_test(where, samples["train"], classes, fraction, seed)
-    return Source(classes, samples, ReadOrigin(read), kinds(others))
+    return Source(classes, samples, ReadOrigin(read), kinds(unused))
 
 
 class RangeReader:
@@ -101,10 +101,10 @@ class RangeReader:
         return data
 
 
-def _rows(params: WebDataset, patterns: str | list[str], others: list[str]) -> list[ShardRow]:
-    """Return the samples of all shards, sorted; names of members that belong to none are added to `others`."""
+def _rows(params: WebDataset, patterns: str | list[str], unused: list[str]) -> list[ShardRow]:
+    """Return the samples of all shards, sorted; names of members that belong to no sample are added to `unused`."""
     urls = _urls([patterns] if isinstance(patterns, str) else patterns)
-    rows = sorted(row for url in urls for row in _shard_rows(params, url, others))
+    rows = sorted(row for url in urls for row in _shard_rows(params, url, unused))
     if not rows:
         raise ValueError(f"{patterns} must hold images ({', '.join(params.image)}), got {len(urls)} empty shards")
     return rows
@@ -130,12 +130,12 @@ def _urls(patterns: list[str]) -> list[str]:
     return urls
 
 
-def _shard_rows(params: WebDataset, url: str, others: list[str]) -> list[ShardRow]:
+def _shard_rows(params: WebDataset, url: str, unused: list[str]) -> list[ShardRow]:
     try:
-        images, labels, left_out = retried(url, lambda: _members(params, url))
+        images, labels, unused_here = retried(url, lambda: _members(params, url))
     except OSError as why:
         raise ValueError(f"shard {why}") from None
-    others += left_out
+    unused += unused_here
     for key, (name, *_) in images.items():
         if key not in labels:
             extension = params.label.partition(".")[0]
@@ -147,14 +147,14 @@ def _shard_rows(params: WebDataset, url: str, others: list[str]) -> list[ShardRo
 
 
 def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, int, int]], dict[str, int | str], list[str]]:
-    """Return ({key: member, extension, offset and size of its image}, {key: label}, other members) of a shard.
+    """Return ({key: member, extension, offset and size of its image}, {key: label}, unused members) of a shard.
 
     All are empty for a shard without members.
     """
     label_extension, _, json_key = params.label.partition(".")
     images: dict[str, tuple[str, str, int, int]] = {}
     labels: dict[str, int | str] = {}
-    others: list[str] = []
+    unused: list[str] = []
     filesystem, path = filesystem_of(url)
     empty = True
     with filesystem.open(path, "rb") as file:
@@ -162,7 +162,7 @@ def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, in
             empty = False
             match = MEMBER.fullmatch(member.name)
             if match is None or not member.isreg():
-                others += [member.name] * member.isreg()
+                unused += [member.name] * member.isreg()
                 continue
             key, extension = match[1], match[2].lower()
             if extension in params.image:
@@ -172,10 +172,10 @@ def _members(params: WebDataset, url: str) -> tuple[dict[str, tuple[str, str, in
             elif extension == label_extension:
                 labels[key] = _label(f"{url}::{member.name}", _content(file, member), json_key)
             else:
-                others.append(member.name)
+                unused.append(member.name)
     if not (empty or images):
         raise ValueError(f"{url} must hold images ({', '.join(params.image)}), got none")
-    return images, labels, others
+    return images, labels, unused
 
 
 def _content(file: BinaryIO, member: Any) -> bytes:

@@ -31,22 +31,22 @@ class Figure:
     caption: str
 
 
-def draw_figures(p: Document, table: pd.DataFrame, made: Runs, runs: Path, folder: Path) -> list[Figure]:
-    """Draw all figures with data into `folder`; `table` and `made` as rsa.reporting.results and .runs read them."""
+def draw_figures(p: Document, table: pd.DataFrame, all_runs: Runs, runs: Path, folder: Path) -> list[Figure]:
+    """Draw all figures with data into `folder`: of the `table` of scores, and of `all_runs`, whose pictures are in `runs`."""
     e = p.experiment
     methods = [e.baseline, *(method for method in p.trained if method != e.baseline)]
-    curves = {method: made.curves.get(method, {}) for method in methods}  # all of them: their places give them their colours
-    metrics = {method: made.metrics.get(method, {}) for method in methods}
+    curves = {method: all_runs.curves.get(method, {}) for method in methods}  # all methods: their places decide their colours
+    metrics = {method: all_runs.metrics.get(method, {}) for method in methods}
     manifests: Manifests = {}
     for method in methods:
-        if of_method := {seed: run for (name, seed), run in made.manifests.items() if name == method}:
+        if of_method := {seed: run for (name, seed), run in all_runs.manifests.items() if name == method}:
             manifests[method] = of_method
     return [
         *_of_scores(table, manifests, p.controls, methods, e.dataset, folder),
         *_of_training(curves, folder),
         *_of_metrics(metrics, curves, folder),
         *_of_hard_views(curves, manifests, runs, folder),
-        *_of_features(made.maps, [*p.controls, *methods], e.seeds[0], folder),
+        *_of_features(all_runs.maps, [*p.controls, *methods], e.seeds[0], folder),
         *_of_views(manifests, runs, folder),
     ]
 
@@ -150,9 +150,9 @@ def _of_hard_views(curves: Curves, manifests: Manifests, runs: Path, folder: Pat
     return drawn
 
 
-def _of_features(made: dict[str, Path], methods: list[str], seed: int, folder: Path) -> list[Figure]:
+def _of_features(map_folders: dict[str, Path], methods: list[str], seed: int, folder: Path) -> list[Figure]:
     drawn = []
-    folders = {method: made[method] for method in methods if method in made}
+    folders = {method: map_folders[method] for method in methods if method in map_folders}
     maps = {method: pd.read_csv(where / "points.csv") for method, where in folders.items()}
     confusions = {method: pd.read_csv(where / "confusion.csv") for method, where in folders.items()}
     confusions = {method: table for method, table in confusions.items() if len(table)}

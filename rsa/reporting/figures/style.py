@@ -21,16 +21,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 INK, FAINT, PAPER = "#24292f", "#6e7781", "#fffffe"  # text; axes and what is beside the point; background
-COLORS = [
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#7f6a00",
-    "#444444",
-]  # Okabe and Ito: colour-blind safe
+# Okabe and Ito's colours, which the colour-blind can tell apart
+COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6a00", "#444444"]
 DARK = {
     INK: "#e6edf3",
     FAINT: "#9198a1",
@@ -108,7 +100,7 @@ def _themed(svg: str) -> str:
         if f"{what}: {light}" in svg
     ]
     style = f"<style>@media (prefers-color-scheme: dark){{{''.join(rules)}}}</style>"
-    return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + "\n " + style, svg, count=1)
+    return re.sub(r"(<svg[^>]*>)", lambda match: match[1] + "\n " + style, svg, count=1)
 
 
 def panels(figure: Figure, count: int, per_row: int = PER_ROW) -> list[Axes]:
