@@ -257,7 +257,7 @@ def outside_share(name: str, precision: str) -> float:
 
 
 def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, line: Any) -> None:
-    """RSA's step on one of `world` ranks, which tell each other `nothing`, what `batch norms` need, or `all`."""
+    """Train RSA on one of `world` ranks, which exchange `nothing`, what `batch norms` need, or `all`."""
     setup("cpu", THREADS // world, 0)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     model = method("rsa")
@@ -299,8 +299,8 @@ RANKS = {
 }
 
 
-def all_gather_stack(precision: str, folder: str) -> None:
-    """Print the ways of RANKS, which take turns."""
+def compare_ranks(precision: str, folder: str) -> None:
+    """Time a step in each way of RANKS, in turns, and print a table."""
     context = multiprocessing.get_context("spawn")
     lines, ranks = {}, []
     for number, (name, (world, told)) in enumerate(RANKS.items()):
@@ -403,7 +403,7 @@ def main() -> None:
         if DEVICE.type == "cuda":
             continue
         with tempfile.TemporaryDirectory() as folder:
-            all_gather_stack(precision, folder)
+            compare_ranks(precision, folder)
 
 
 if __name__ == "__main__":

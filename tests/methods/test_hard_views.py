@@ -158,7 +158,7 @@ def test_single_views_of_supervised_training(tiny: Params):
 
 
 @pytest.mark.parametrize("name", ["dino", "ibot"])
-def test_the_sets_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Params):
+def test_combinations_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Params):
     """DINO: pairs of 3 global views, one of each colour recipe, each with 2 of 3 local ones. iBOT: all pairs with all local ones.
 
     Each loss is computed on its own embedding.
@@ -182,7 +182,7 @@ def test_the_sets_of_multi_crop_are_scored_as_by_brute_force(name: str, tiny: Pa
             torch.testing.assert_close(row, method.method.losses(alone, 0.5)["loss"], rtol=1e-4, atol=1e-5)
 
 
-def test_a_limited_number_of_sets_is_drawn_for_each_step_and_holds_the_plain_one(tiny: Params):
+def test_a_limited_number_of_combinations_is_drawn_for_each_step_and_holds_the_plain_one(tiny: Params):
     local = LocalViews(count=4, size=8, crop_scale=(0.05, 0.4), blur_prob=0.5, solarize_prob=0.0)
     method = build("dino", hard(4, 8, max_combinations=16), tiny.views.model_copy(update={"local": local}))
     assert len(method.all_combinations) == 4 * 70  # pairs of one even and one odd view

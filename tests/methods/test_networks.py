@@ -105,7 +105,7 @@ def test_dinos_centre_is_the_moving_average_of_the_teachers_logits():
     torch.testing.assert_close(method.center, 0.1 * logits.mean(0))  # a loss moves nothing
 
 
-def test_dinos_prototypes_rest_at_first():
+def test_dinos_prototypes_are_frozen_at_first():
     method = build("dino", freeze_last_layer=0.25)
     for progress, rests in ((0.2, True), (0.25, True), (0.3, False)):
         method.zero_grad()

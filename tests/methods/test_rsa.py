@@ -92,7 +92,7 @@ def test_with_beta_1_and_the_target_network_rsa_is_byol_on_the_aggressive_views(
 
 
 @pytest.mark.parametrize("kind", ["online", "target"])
-def test_swapping_the_duos_swaps_nothing_in_the_loss(tiny: Params, kind: str):
+def test_swapping_the_view_pairs_changes_nothing_in_the_loss(tiny: Params, kind: str):
     method = build(tiny, aggressive_target=kind)
     w1, w2, a1, a2 = images(8, 4)
     one = method.losses(copy.deepcopy(method).embed([w1, w2, a1, a2]), 0.5)["loss"]

@@ -96,8 +96,8 @@ def rank_of(kinds: list[str], rank: int, world: int, dtype: torch.dtype, folder:
     dist.destroy_process_group()
 
 
-def all_gather_stack(kinds: list[str], world: int, dtype: torch.dtype, folder: Path) -> list[dict[str, Any]]:
-    """What the first and the last rank have at the end."""
+def train_ranks(kinds: list[str], world: int, dtype: torch.dtype, folder: Path) -> list[dict[str, Any]]:
+    """Train on `world` ranks; return what the first and the last rank have at the end."""
     ranks = [server.Process(target=rank_of, args=(kinds, rank, world, dtype, folder)) for rank in range(world)]
     for process in ranks:
         process.start()
@@ -118,7 +118,7 @@ def usual_dtype() -> Iterator[None]:
 def test_n_ranks_end_where_one_does(world: int, dtype: torch.dtype, tolerance: float, tmp_path: Path, usual_dtype: None):
     """Losses and every parameter, statistic, centre and window after 5 steps."""
     kinds = list(KINDS) if dtype == torch.float64 else ["byol", "rsa", "simclr"]
-    first, last = all_gather_stack(kinds, world, dtype, tmp_path)
+    first, last = train_ranks(kinds, world, dtype, tmp_path)
     for kind in kinds:
         want_state, want_rows = trained(kind, 0, 1, dtype)
         for state, rows in (first[kind], last[kind]):

@@ -41,7 +41,7 @@ def test_shares_are_drawn_in_percent(tmp_path: Path, texts: Texts):
     assert "80" in texts(tmp_path / "shift.svg")
 
 
-def test_quality_has_a_panel_per_measure_that_was_taken(tmp_path: Path, texts: Texts):
+def test_metrics_have_a_panel_for_each_that_was_measured(tmp_path: Path, texts: Texts):
     draw_representation_metrics({"byol": {0: metrics(0, 0).drop(columns="lidar")}}, tmp_path / "representation.svg")
     found = texts(tmp_path / "representation.svg")
     assert "RankMe" in found
