@@ -14,9 +14,7 @@ from rsa.models.backbones import build_backbone
 from rsa.models.encoder import save_encoder
 from rsa.params.document import Params
 from tests.conftest import described
-from tests.engines.imports import ROOT
-
-TRACKED = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+from tests.pages import copy_checkout
 
 LIBRARY = """
 import rsa
@@ -38,10 +36,7 @@ def call(*command: object, cwd: Path) -> str:
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment in which somebody ran `pip install .` in a checkout that is gone."""
     folder = tmp_path_factory.mktemp("wheel")
-    names = [Path(name) for name in call(*TRACKED, cwd=ROOT).split("\0")[:-1]]
-    for name in (name for name in names if (ROOT / name).exists()):
-        (folder / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / "checkout" / name, follow_symlinks=False)
+    copy_checkout(folder / "checkout")
     call(sys.executable, "-m", "venv", folder / "environment", cwd=folder)
     call(folder / "environment/bin/pip", "install", "--quiet", "./checkout", cwd=folder)
     shutil.rmtree(folder / "checkout")

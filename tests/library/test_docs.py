@@ -14,7 +14,7 @@ from rsa.models.encoder import save_encoder
 from rsa.params.document import Params
 from tests.conftest import described
 from tests.engines.imports import ROOT
-from tests.test_docs import blocks
+from tests.pages import blocks
 
 
 @pytest.fixture
