@@ -5,7 +5,7 @@ import re
 from fnmatch import fnmatchcase
 
 from engines.lock_order import recorded
-from tests.engines.project import DEVICES, Project
+from tests.engines.project import DEVICES, TELL_ALL, Project
 from tests.engines.toy import load_yaml
 
 
@@ -13,7 +13,7 @@ def agree(start: Project, *, thorough: bool) -> tuple[Project, Project]:
     """Run each engine in a copy of `start`, compare everything, and return the copies (by DVC, by Snakemake)."""
     by_dvc = start.copy(start.folder.with_name("by_dvc"))
     by_snakemake = start.copy(start.folder.with_name("by_snakemake"))
-    planned = stages_in(by_snakemake.snakemake("--dry-run", "--printshellcmds")) if thorough else None
+    planned = stages_in(by_snakemake.snakemake("--dry-run", *TELL_ALL)) if thorough else None
     assert not by_snakemake.ran(), "a dry run ran something"
     by_dvc.run("dvc")
     started = stages_in(by_snakemake.run("snakemake"))

@@ -126,7 +126,8 @@ class Project:
         return (self.folder / "dvc.lock").read_bytes()
 
 
-ENGINES = {"dvc": ["dvc", "repro"], "snakemake": ["snakemake", "--printshellcmds"]}
+TELL_ALL = ("--printshellcmds", "--quiet", "host")  # else the profile hides what a job is and asks for
+ENGINES = {"dvc": ["dvc", "repro"], "snakemake": ["snakemake", *TELL_ALL]}
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from engines import devices
 from tests.engines.imports import ROOT
-from tests.engines.project import Project, kill, wait_until
+from tests.engines.project import TELL_ALL, Project, kill, wait_until
 
 # Prints its devices to a file, then runs until the file `end` exists.
 JOB = """
@@ -180,7 +180,7 @@ def test_the_driver_lists_the_gpus(listed: str, gpus: list[str], tmp_path: Path,
 
 @pytest.mark.parametrize(("gpus", "asked"), [("", {"0"}), pytest.param("2,3", {"0", "1"}, marks=pytest.mark.slow)])
 def test_snakemake_asks_for_gpus_only_where_there_are_some(gpus: str, asked: set[str], written: Project) -> None:
-    printed = written.snakemake("--dry-run", "--printshellcmds", CUDA_VISIBLE_DEVICES=gpus)
+    printed = written.snakemake("--dry-run", *TELL_ALL, CUDA_VISIBLE_DEVICES=gpus)
     commands = [line.split() for line in printed.splitlines() if "engines.devices" in line]
     assert {words[words.index("engines.devices") + 1] for words in commands} == asked
 
@@ -189,5 +189,5 @@ def test_snakemake_asks_for_gpus_only_where_there_are_some(gpus: str, asked: set
 def test_a_run_on_several_gpus_is_given_threads_for_each(written: Project) -> None:
     written.edit("params.yaml", "gpus: 1", "gpus: 4")
     written.edit("params.yaml", "pretrain: 1", "pretrain: 3")
-    printed = written.snakemake("--dry-run", "--cores", "16", CUDA_VISIBLE_DEVICES="2,3,4,5")
+    printed = written.snakemake("--dry-run", "--cores", "16", *TELL_ALL, CUDA_VISIBLE_DEVICES="2,3,4,5")
     assert "threads: 12" in printed
