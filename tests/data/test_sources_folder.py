@@ -177,6 +177,8 @@ def test_balanced_subsets_are_drawn_by_seed(tmp_path: Path):
         (FILES, {"train": "Train"}, "some under 'train': write it so"),
         (FILES, {"test": "./train/"}, "no image may be of both splits, train and test, got 12"),
         (FILES, {"test": "val"}, "must hold images in class folders under 'val'"),
+        (FILES, {"train": "trains"}, r"got none .*\(did you mean train\?\)"),
+        ({"1.jpg": b"", "2.jpg": b""}, {"train": "."}, "got none among 2 .*; there are some without a class: put those of each"),
         (FILES, {"train_samples": 15}, "class 'cat' must have at least 5 images for a balanced subset of 15, got 4: "),
         ({**FILES, "train/fox/1.jpg": b""}, {"test_samples": 8}, "class 'fox' must have at least 2 images for .* of 8, got 0"),
         (

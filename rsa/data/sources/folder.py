@@ -146,13 +146,18 @@ def _unlabelled(path: Path, names: list[str], top: str, test: list[Sample]) -> l
 
 
 def _elsewhere(names: list[str], top: str) -> str:
-    """Return a hint if the images are there, but below one more folder, as archives often have it, or in other letters."""
+    """Return a hint if the images are there, but in no class folder, one folder deeper, as in many archives, or elsewhere."""
+    images = [plain(name) for name in names if name.rpartition(".")[2].lower() in EXTENSIONS and not is_hidden(name)]
+    if any(image.startswith(_start(top)) for image in images):
+        return (
+            "; there are some without a class: put those of each class into a folder of its own, or, to pretrain on them, "
+            "name their folder as `pretrain`, with labelled ones in another folder"
+        )
     one_more = re.compile(f"([^/]+/)?{re.escape(_start(top))}", re.IGNORECASE)
-    for name in names:
-        match = one_more.match(plain(name))
-        if match and name.rpartition(".")[2].lower() in EXTENSIONS and not is_hidden(name):
+    for image in images:
+        if match := one_more.match(image):
             return f"; there are some under {match[0].rstrip('/')!r}: write it so"
-    return ""
+    return nearest(top, {image.rsplit("/", 2)[0] for image in images if image.count("/") > 1})
 
 
 def _start(top: str) -> str:
