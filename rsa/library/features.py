@@ -24,7 +24,7 @@ def list_images(folder: str | Path) -> list[Path]:
     below = sorted(path for path in top.rglob("*") if path.suffix[1:].lower() in EXTENSIONS)
     images = [path for path in below if not is_hidden(path.relative_to(top).as_posix())]
     if not images:
-        what = "got none" if top.is_dir() else "which is no folder"
+        what = "got none" if top.is_dir() else "got no folder of this name"
         raise ValueError(f"{top} must hold images ({', '.join(sorted(EXTENSIONS))}), {what}")
     return images
 

@@ -108,7 +108,7 @@ def test_what_cannot_be_used_is_named(file: Path, folder: Path, tmp_path: Path):
         rsa.features(encoder, folder)
     with pytest.raises(ValueError, match=r"images must be uint8 \(N, 3, H, W\), got torch.float32 \(3, 16, 16\)"):
         rsa.features(encoder, torch.zeros(3, 16, 16))
-    with pytest.raises(ValueError, match=r"none must hold images \(bmp, .*\), which is no folder"):
+    with pytest.raises(ValueError, match=r"none must hold images \(bmp, .*\), got no folder of this name"):
         rsa.list_images(tmp_path / "none")
     with pytest.raises(ValueError, match=r"crop must be at most resize \(16 px\), got 32"):
         rsa.load_encoder(file, resize=16, crop=32)
