@@ -28,7 +28,7 @@ from pipeline.work import ROOT, difference, is_intact
 
 STAGE = "pretrain"
 WINDOW = 2**26  # bytes; within it the compressor finds the tensors of the encoder again in the last snapshot
-THREADS = 4
+THREADS = 4  # that compress runs at once
 PARTS = "part-*.tar.xz"
 MADE_FROM = ("params_sha256", "code_sha256", "index_sha256")  # in run.json
 

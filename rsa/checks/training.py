@@ -54,8 +54,8 @@ class Run:
         for step in itertools.count():
             views = [torch.from_numpy(random.integers(0, 256, (self.size, s, s, 3), dtype=np.uint8)) for s in self.sizes]
             boxes = random.integers(1, 9, (len(self.sizes), self.size, 5))
-            whole = Samples(np.arange(self.size), torch.zeros(self.size, dtype=torch.long), boxes, step, 0)
-            yield Batch(step, whole[self.own_part], [view[self.own_part] for view in views])
+            samples = Samples(np.arange(self.size), torch.zeros(self.size, dtype=torch.long), boxes, step, 0)
+            yield Batch(step, samples[self.own_part], [view[self.own_part] for view in views])
 
     def train(self, first: int, last: int, precision: str) -> None:
         """Take the steps from `first` to before `last` of a training of 4 steps."""

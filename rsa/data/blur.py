@@ -60,10 +60,10 @@ def gaussian_weights(sigma: F64, reach: int, limits: F64 | None) -> F64:
 def box_weights(sigma: F64) -> F64:
     """Return the weights (B, taps) of an extended box: 1 up to a whole radius, and a fraction one pixel further away."""
     variance = sigma**2 / PASSES
-    whole = np.floor((np.sqrt(12 * variance + 1) - 1) / 2)
-    fraction = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))
-    distance = np.abs(np.arange(-whole.max() - 1, whole.max() + 2))
-    weights = (distance <= whole[:, None]) + (distance == whole[:, None] + 1) * fraction[:, None]
+    radius = np.floor((np.sqrt(12 * variance + 1) - 1) / 2)
+    fraction = (2 * radius + 1) * (radius * (radius + 1) - 3 * variance) / (6 * (variance - (radius + 1) ** 2))
+    distance = np.abs(np.arange(-radius.max() - 1, radius.max() + 2))
+    weights = (distance <= radius[:, None]) + (distance == radius[:, None] + 1) * fraction[:, None]
     return _rounded(weights, BOX_BITS)
 
 

@@ -48,8 +48,8 @@ def mended(images: list[Tensor], crops: list[Crop], shapes: list[I32]) -> list[T
         shape = np.concatenate([shapes[i] for i in same])
         if crop_frames(crop, shape).any():
             shares = [ring(weights_inside(side, crop.size, crop.interpolation)) for side in shape.T]
-            whole = divided(torch.cat([images[i] for i in same]), shares)
-            for i, part in zip(same, whole.chunk(len(same)), strict=True):
+            corrected = divided(torch.cat([images[i] for i in same]), shares)
+            for i, part in zip(same, corrected.chunk(len(same)), strict=True):
                 images[i] = part
     return images
 

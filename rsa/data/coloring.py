@@ -70,9 +70,9 @@ def _on_device(arrays: Sequence[NDArray[Any]], device: torch.device) -> Iterator
         return
     parts = [tensor.flatten().view(torch.uint8) for tensor in tensors]
     packed = torch.cat([F.pad(part, (0, -len(part) % 8)) for part in parts])  # aligned for every type
-    there, start = upload(packed, device), 0
+    uploaded, start = upload(packed, device), 0
     for tensor, part in zip(tensors, parts, strict=True):
-        yield there[start : start + len(part)].view(tensor.dtype).view(tensor.shape)
+        yield uploaded[start : start + len(part)].view(tensor.dtype).view(tensor.shape)
         start += len(part) + -len(part) % 8
 
 

@@ -46,13 +46,8 @@ def robustness_scores(
     classifier = fit_classifier(train, p, seed)
     hits = {name: dict.fromkeys(p.severities, 0) for name in p.corruptions}
     done = 0
-    images = evaluation_images(
-        split,
-        evaluation,
-        batch_size=evaluation.batch_size,
-        threads=threads,
-        gpu=gpu_number(device),
-    )
+    batch_size, gpu = evaluation.batch_size, gpu_number(device)
+    images = evaluation_images(split, evaluation, batch_size=batch_size, threads=threads, gpu=gpu)
     with ThreadPoolExecutor(threads) as pool:
         for batch in images:
             clean, ids = batch.cpu().numpy(), range(done, done + len(batch))
@@ -65,8 +60,8 @@ def robustness_scores(
                     hits[name][severity] += int((predicted == truth).sum())
     assert done == len(test.y)
     clean_top1 = 100 * float(classifier.score(test.x, test.y))
-    top1 = {name: {str(severity): 100 * count / done for severity, count in of.items()} for name, of in hits.items()}
-    mean = float(np.mean([value for of in top1.values() for value in of.values()]))
+    top1 = {name: {str(severity): 100 * n / done for severity, n in counts.items()} for name, counts in hits.items()}
+    mean = float(np.mean([value for of_name in top1.values() for value in of_name.values()]))
     protocol = f"corruptions-{p.constants}"
     converged = int(classifier.best_estimator_[-1].n_iter_.max()) < p.max_iter
     details = {"clean_top1": clean_top1, "C": classifier.best_params_["logisticregression__C"], "converged": converged}

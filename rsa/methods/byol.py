@@ -60,6 +60,8 @@ def distance(q: Tensor, z: Tensor) -> Tensor:
 class BYOL(Method):
     """Online and target network and predictor around a backbone."""
 
+    reusable: ClassVar[tuple[str, ...]] = ("targets",)
+
     def __init__(self, backbone: nn.Module, p: BYOLNetworks) -> None:
         super().__init__()
         self.p = p
@@ -81,8 +83,6 @@ class BYOL(Method):
     def embed(self, views: list[Tensor], samples: Samples | None = None) -> Any:
         """Embed every view with both networks."""
         return BYOLEmbeddings(self.forward_views(self.predict, views), self.forward_views(self.target, views))
-
-    reusable: ClassVar[tuple[str, ...]] = ("targets",)
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> Any:
         """Embed every view with the online network only."""

@@ -103,9 +103,8 @@ class DINO(Method):
             students += logits.chunk(len(crops))
         large = [view for view in views if view.shape[-1] == views[0].shape[-1]]
         with torch.no_grad():
-            teachers = full_precision(self.teacher_head(representation(self.teacher_backbone, torch.cat(large)))).chunk(
-                len(large)
-            )
+            logits = full_precision(self.teacher_head(representation(self.teacher_backbone, torch.cat(large))))
+        teachers = logits.chunk(len(large))
         return DINOEmbeddings(tuple(students), (*teachers, *[None] * (len(views) - len(large))))
 
     def losses(self, embedded: Any, progress: float) -> dict[str, Tensor]:

@@ -45,6 +45,7 @@ class MoCoV3(Method):
     """Online and momentum network and predictor."""
 
     needs_full_batch = True
+    reusable = ("keys",)
 
     def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__()
@@ -68,8 +69,6 @@ class MoCoV3(Method):
                 lambda view: full_precision(self.target_projector(representation(self.target_backbone, view))), views
             )
         return self.embed_reusing(views, {"keys": k})
-
-    reusable = ("keys",)
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> MoCoEmbeddings:
         """Embed every view with the online network only."""

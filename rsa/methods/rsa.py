@@ -46,6 +46,7 @@ class RSA(BYOL):
     """BYOL with weak and aggressive views, balanced by beta."""
 
     recipe = staticmethod(candidate_view_pairs)
+    reusable = ("weak_targets", "aggressive_targets")
 
     def __init__(self, backbone: nn.Module, p: Settings) -> None:
         super().__init__(backbone, p)
@@ -60,8 +61,6 @@ class RSA(BYOL):
         q = self.forward_views(self.predict, aggressive)
         targets = tuple(x.detach() for x in q) if self.online_target else self.forward_views(self.target, aggressive)
         return RSAEmbeddings(q, self.forward_views(self.target, weak), targets)
-
-    reusable = ("weak_targets", "aggressive_targets")
 
     def embed_reusing(self, views: list[Tensor], targets: dict[str, tuple[Tensor, ...]]) -> RSAEmbeddings:
         """Embed the aggressive views with the online network only."""

@@ -108,22 +108,22 @@ def compare(a: Side, b: Side, confidence: float) -> Comparison:
     pair = f"{b.method} − {a.method}" if a.method and b.method and a.method != b.method else a.method
     cells_a, cells_b = cells(a.scores, pair), cells(b.scores, pair)
     measured, refused, only, equal = [], [], [], []
-    every = dict.fromkeys([*cells_a, *cells_b])
-    for key in every:
+    keys = dict.fromkeys([*cells_a, *cells_b])
+    for key in keys:
         cell_a, cell_b = cells_a.get(key), cells_b.get(key)
-        column = column_name(key, every)
+        column = column_name(key, keys)
         label = f"{key[0]}, {column}"
         if cell_a is None or cell_b is None:
-            there = cell_a or cell_b
-            assert there is not None
-            only.append((f"{label}, seeds {', '.join(map(str, there.seeds))}", a.name if cell_b is None else b.name))
+            cell = cell_a or cell_b
+            assert cell is not None
+            only.append((f"{label}, seeds {', '.join(map(str, cell.seeds))}", a.name if cell_b is None else b.name))
         elif cell_a.settings != cell_b.settings:
             refused.append(f"{label}: measured with other settings in {a.name} than in {b.name}")
-        elif others_of := changes(image_params(a.params, key[1]), image_params(b.params, key[1])):
-            refused.append(f"{label}: measured on other images or crops in {a.name} than in {b.name} ({', '.join(others_of)})")
+        elif changed := changes(image_params(a.params, key[1]), image_params(b.params, key[1])):
+            refused.append(f"{label}: measured on other images or crops in {a.name} than in {b.name} ({', '.join(changed)})")
         else:
-            for side, there, other in ((a, cell_a, cell_b), (b, cell_b, cell_a)):
-                if alone := sorted(there.seeds.keys() - other.seeds.keys()):
+            for side, cell, other in ((a, cell_a, cell_b), (b, cell_b, cell_a)):
+                if alone := sorted(cell.seeds.keys() - other.seeds.keys()):
                     only.append((f"{label}, seeds {', '.join(map(str, alone))}", side.name))
             shared = cell_a.seeds.keys() & cell_b.seeds.keys()
             if shared and all(cell_a.seeds[seed] == cell_b.seeds[seed] for seed in shared):

@@ -23,6 +23,6 @@ def write_plots(curves: Curves, metrics: Curves, folder: Path) -> None:
 
 
 def _write(tables: list[pd.DataFrame], first: list[str], path: Path) -> None:
-    whole = pd.concat(tables) if tables else pd.DataFrame(columns=first)
-    columns = [name for name in first if name in whole] + [name for name in whole if name not in first]
-    whole[columns].to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    table = pd.concat(tables) if tables else pd.DataFrame(columns=first)
+    columns = [name for name in first if name in table] + [name for name in table if name not in first]
+    table[columns].to_csv(path, index=False, float_format="%.6g", lineterminator="\n")

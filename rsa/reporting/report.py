@@ -158,12 +158,8 @@ def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[s
 
 
 def _question(p: Document) -> str:
-    methods = [method for method in p.trained if method != p.experiment.baseline]
-    return (
-        f"is {' or '.join(methods)} better than {p.experiment.baseline}?"
-        if methods
-        else f"what is {p.experiment.baseline} worth?"
-    )
+    methods, baseline = [method for method in p.trained if method != p.experiment.baseline], p.experiment.baseline
+    return f"is {' or '.join(methods)} better than {baseline}?" if methods else f"what is {baseline} worth?"
 
 
 def _answer(p: Document, results: Results) -> str:
@@ -174,14 +170,16 @@ def _answer(p: Document, results: Results) -> str:
         better = sum(c.significant and c.difference.mean > 0 for c in tested if c.difference)
         worse = sum(c.significant for c in tested) - better
         words = [f"{word} in {count}" for word, count in (("better", better), ("worse", worse)) if count]
-        differ += [f"{method} {' and '.join(words)} of {len(tested)} columns"] if words else []
-        same += [] if words else [method]
-    parts = [f"Significantly different from {baseline}: {'; '.join(differ)}."] if differ else []
-    parts += (
-        [f"No significant difference from {baseline} in any column: {', '.join(same)} ({_seeds(p.experiment.seeds)})."]
-        if same
-        else []
-    )
+        if words:
+            differ.append(f"{method} {' and '.join(words)} of {len(tested)} columns")
+        else:
+            same.append(method)
+    parts = []
+    if differ:
+        parts.append(f"Significantly different from {baseline}: {'; '.join(differ)}.")
+    if same:
+        seeds = _seeds(p.experiment.seeds)
+        parts.append(f"No significant difference from {baseline} in any column: {', '.join(same)} ({seeds}).")
     return " ".join(parts) or f"{' and '.join(results.trained)} alone: there is no other method to compare with."
 
 
@@ -204,11 +202,11 @@ def _finding(results: Results, dataset: str) -> str:
         comparisons = [c for c in results.comparisons() if c.method == method and c.difference]
         better = [c for c in comparisons if c.significant and c.difference and c.difference.mean > 0]
         worse = [c for c in comparisons if c.significant and c not in better]
-        there = ", ".join(f"{difference(c)} {c.column.task}" for c in comparisons if c.column.dataset == dataset)
+        points = ", ".join(f"{difference(c)} {c.column.task}" for c in comparisons if c.column.dataset == dataset)
         significant = _listed(results, better, "better") + _listed(results, worse, "worse")
         said = "; ".join(significant) if significant else "no significant difference"
         sentences.append(
-            f"{method}: {said}, in {len(comparisons)} comparisons{f' ({dataset}: {there} points)' if there else ''}."
+            f"{method}: {said}, in {len(comparisons)} comparisons{f' ({dataset}: {points} points)' if points else ''}."
         )
     return " ".join(sentences) or "one method, nothing to compare it with."
 
@@ -228,9 +226,10 @@ def _cost(runs: Runs, results: Results) -> str:
 def _completeness(scores: Scores, runs: Runs) -> str:
     missing = len(runs.missing) + len(scores.missing)
     collapsed = sum(bool(run.get("collapsed")) for run in runs.manifests.values())
-    return (
-        f"{f'**{missing} files are missing, damaged or stale**' if missing else 'nothing is missing or stale'}, "
-        f"{f'**{len(scores.refused)} scores are not comparable**' if scores.refused else 'every column has one protocol'}, "
-        f"{f'**{collapsed} runs collapsed**' if collapsed else 'no run collapsed'}, "
-        f"{f'{len(scores.unconverged)} probes did not converge' if scores.unconverged else 'every probe converged'}."
-    )
+    parts = [
+        f"**{missing} files are missing, damaged or stale**" if missing else "nothing is missing or stale",
+        f"**{len(scores.refused)} scores are not comparable**" if scores.refused else "every column has one protocol",
+        f"**{collapsed} runs collapsed**" if collapsed else "no run collapsed",
+        f"{len(scores.unconverged)} probes did not converge" if scores.unconverged else "every probe converged",
+    ]
+    return f"{', '.join(parts)}."
