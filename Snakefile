@@ -24,8 +24,8 @@ def marker(name):
 if workflow.is_main_process:
     from engines.lock_order import recorded, restore_order
     from engines.plan import asked_to_force, force, kind, plan, update_code
-    from pipeline import fork_server
     from pipeline.portable import LIMITS, has_avx2
+    from rsa import fork_server
     from rsa.file_locks import unsafe
     from rsa.params.runtime import Runtime
     from rsa.params.sections import read_sections
@@ -114,7 +114,8 @@ def several_nodes(family):
 
 onstart:
     if workflow.local_exec and not visible_gpus():  # where training takes days, what starts cost is nothing
-        os.environ.update(fork_server.start({kind(name) for name, stage in stages.items() if stage["stale"]}))
+        needed_now = {f"pipeline.{kind(name)}" for name, stage in stages.items() if stage["stale"]}
+        os.environ.update(fork_server.start({"engines.job", *needed_now}))
 
 
 onsuccess:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from rsa.file_locks import lock
+from rsa.hand_over import PLACE, hand_over
 
 WAIT = 0.5  # seconds between looks for free devices
 
@@ -52,12 +53,15 @@ def _lock(gpu: str) -> int | None:
 
 
 def main(arguments: list[str]) -> None:
-    """Replace this process by the command."""
+    """Replace this process by the command, or by a fork that has loaded its libraries."""
     held = acquire(int(arguments[0]), visible_gpus())
     for handle in held.values():
         os.set_inheritable(handle, True)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
-    os.execvp(arguments[1], arguments[1:])
+    command = arguments[1:]
+    if PLACE in os.environ:
+        hand_over(command, os.environ[PLACE])
+    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

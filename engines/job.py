@@ -11,8 +11,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
+import dvc.commands.repro
+import dvc.repo.reproduce  # noqa: F401  DVC loads them late, but a fork server is to load them
 import psutil
+from dvc.cli import main
+
+from rsa.processes import show_as
 
 TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL
 
@@ -31,13 +37,11 @@ def run(stage: str, *options: str) -> int:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-        dvc = subprocess.Popen(
-            ["dvc", "--wait-for-lock", "repro", "--single-item", *options, stage],  # not --quiet, which hides DVC's errors
-            env=os.environ | {"JOB_NOTES": folder},
-            preexec_fn=ignore_signals,
-            close_fds=False,  # DVC keeps the device locks if this process is killed
-        )
-        code = dvc.wait()
+        fork = os.fork()  # which keeps the device locks if this process is killed
+        if fork == 0:
+            os.environ["JOB_NOTES"] = folder
+            _be_dvc("--wait-for-lock", "repro", "--single-item", *options, stage)  # not --quiet, which hides DVC's errors
+        code = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
         if code == 0 or not any(notes.iterdir()):
             return code
     if incarnation.startswith("RUNNING") and slurm_state() == incarnation:  # neither requeued nor cancelled
@@ -45,10 +49,18 @@ def run(stage: str, *options: str) -> int:
     return TRY_AGAIN
 
 
-def ignore_signals() -> None:
-    """Ignore the signals in DVC and its shell; the stage sets its own handlers."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+def _be_dvc(*arguments: str) -> NoReturn:
+    """Run DVC's command line in this process, and end it. DVC and its shell ignore signals; the stage sets its own handlers."""
+    code = 255
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        show_as("dvc")
+        code = main([*arguments])
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def slurm_state() -> str:

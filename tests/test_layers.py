@@ -13,7 +13,7 @@ BY_NAME = (
     ROOT / "rsa/__init__.py",
     ROOT / "rsa/methods/__init__.py",
     ROOT / "rsa/training/trackers.py",
-    ROOT / "pipeline/fork_server.py",
+    ROOT / "rsa/fork_server.py",
 )
 DRAWERS = {"utils", "helpers", "common", "base", "manager", "tools", "misc"}
 
@@ -65,9 +65,9 @@ def test_methods_know_models_schedules_params_and_the_views_that_they_ask_for() 
         assert {name for name in ours if not below(name, allowed)} == set(), file
 
 
-def test_of_the_library_engines_know_file_locks_alone() -> None:
+def test_of_the_library_engines_know_locks_and_processes_alone() -> None:
     ours = {name for file in files("engines") for name in imports(file) if below(name, ("rsa",))}
-    assert ours == {"rsa.file_locks"}
+    assert ours == {"rsa.file_locks", "rsa.hand_over", "rsa.processes"}
     assert not {name for name in imports(ROOT / "rsa" / "file_locks.py") if below(name, PACKAGES)}
 
 
@@ -100,7 +100,6 @@ def test_a_stage_does_not_import_another_one() -> None:
         ours = {name for name in imports(file) if below(name, ("pipeline",))}
         assert ours <= {
             "pipeline",
-            "pipeline.hand_over",
             "pipeline.inputs",
             "pipeline.portable",
             "pipeline.run_description",

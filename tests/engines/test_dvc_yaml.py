@@ -42,7 +42,7 @@ def test_stage_code_reads_all_code_and_all_params_but_those_on_which_no_result_d
 
 def test_every_stage_is_in_it():
     files = [file for file in (ROOT / "pipeline").glob("*.py") if '__name__ == "__main__"' in file.read_text()]
-    assert {file.stem for file in files} - {"finished", "fork_server"} == set(DOCUMENT)
+    assert {file.stem for file in files} - {"finished"} == set(DOCUMENT)
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -19,12 +19,11 @@ from tests.engines.imports import ROOT
 
 AS_THEY_ARE = (
     "Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles", "engines", "weights/none", "pipeline/__init__.py",
-    "pipeline/code.py", "pipeline/fork_server.py", "pipeline/hand_over.py", "pipeline/inputs.py",
-    "pipeline/portable.py", "pipeline/stage.py", "pipeline/watch.py", "pipeline/work.py", "pipeline/finished.py",
-    "rsa/__init__.py", "rsa/fingerprint.py", "rsa/file_locks.py", "rsa/origin.py", "rsa/params", "rsa/processes.py",
-    "rsa/provenance.py", "rsa/data/__init__.py", "rsa/data/files.py", "rsa/reporting/__init__.py",
-    "rsa/reporting/grid.py", "rsa/reporting/leftovers.py", "rsa/reporting/report.css", "rsa/scaling/__init__.py",
-    "rsa/scaling/need.py",
+    "pipeline/code.py", "pipeline/finished.py", "pipeline/inputs.py", "pipeline/portable.py", "pipeline/stage.py",
+    "pipeline/watch.py", "pipeline/work.py", "rsa/__init__.py", "rsa/fingerprint.py", "rsa/file_locks.py",
+    "rsa/fork_server.py", "rsa/hand_over.py", "rsa/origin.py", "rsa/params", "rsa/processes.py", "rsa/provenance.py",
+    "rsa/data/__init__.py", "rsa/data/files.py", "rsa/reporting/__init__.py", "rsa/reporting/grid.py",
+    "rsa/reporting/leftovers.py", "rsa/reporting/report.css", "rsa/scaling/__init__.py", "rsa/scaling/need.py",
 )  # fmt: skip
 DATASETS = {"translated_digits": "digits", "small_digits": "photo_tiles"}  # the quickstart's, as tests call them
 OUTS = {"shard": ["first", "manifest.json"], "report": ["report.md", "metrics.json"]}  # below a folder that is an output

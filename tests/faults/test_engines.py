@@ -44,7 +44,7 @@ def strike(engine: subprocess.Popen[bytes], chance: random.Random) -> str:
     below = psutil.Process(engine.pid).children(recursive=True)
     found = {
         "stage": [process for process in below if "pipeline." in words(process) and "dvc" not in words(process)],
-        "DVC": [process for process in below if "repro" in words(process)],
+        "DVC": [process for process in below if name_of(process) == "dvc"],
         "rank": [process for process in below if "spawn_main" in words(process)],
     }
     whom = chance.choice(["engine", "group", *(name for name in found if found[name])])
@@ -65,6 +65,13 @@ def strike(engine: subprocess.Popen[bytes], chance: random.Random) -> str:
 def words(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def name_of(process: psutil.Process) -> str:
+    try:
+        return process.name()
     except psutil.Error:
         return ""
 

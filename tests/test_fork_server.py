@@ -31,14 +31,17 @@ if __name__ == "__main__":
         time.sleep(0.05)
     sys.exit(int(os.environ.get("CODE", "0")))
 """
-STARTER = (
-    "import time; from pipeline import fork_server; print(fork_server.start(['nap'])['FORK_SERVER'], flush=True); time.sleep(60)"
-)
+STARTER = """
+import time
+from rsa import fork_server
+print(fork_server.start(["pipeline.nap"])["FORK_SERVER"], flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name in ("pipeline/__init__.py", "pipeline/hand_over.py", "pipeline/fork_server.py", "rsa/processes.py"):
+    for name in ("pipeline/__init__.py", "rsa/hand_over.py", "rsa/fork_server.py", "rsa/processes.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "rsa/__init__.py").touch()
