@@ -26,7 +26,7 @@ class At(NamedTuple):
 def read_document(path: Path) -> Any:
     """Load a YAML file as plain values; raise ValueError if it is missing or invalid."""
     try:
-        return YAML(typ="safe").load(path.read_text())
+        return YAML(typ="safe", pure=True).load(path.read_text())  # not in C, which deep nesting makes crash
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: write one by `python -m rsa recipe NAME`") from None
     except (YAMLError, ValueError, RecursionError) as why:  # bytes that are no text, numbers of thousands of digits, deep nesting

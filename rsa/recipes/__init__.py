@@ -100,6 +100,6 @@ def _values(name: str) -> dict[str, Any]:
 
 def _parsed(path: Path) -> Any:
     try:
-        return YAML(typ="safe").load(path.read_text())
+        return YAML(typ="safe", pure=True).load(path.read_text())  # not in C, which deep nesting makes crash
     except YAMLError as why:
         raise ValueError(f"{path} is not valid YAML: {why}") from None
