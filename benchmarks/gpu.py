@@ -38,10 +38,11 @@ ROWS = {  # in the order of their worth
 
 def measure(names: list[str], setting: Setting, results: Results, deadline: float) -> None:
     """Measure rows until the deadline, in one process as long as none fails."""
-    worker: Worker | None = Worker(setting)
+    first = Worker(setting)
+    worker: Worker | None = first
     if setting.dali and any(ROWS[name].dali for name in names) and (written := shards_written(setting)) != DONE:
         results.note(f"shards failed: {written}")
-    results.machine = worker.machine()
+    results.machine = first.machine()
     for name in names:
         left = deadline - time.monotonic()
         if ROWS[name].dali and not setting.dali:

@@ -53,12 +53,12 @@ FORMS: dict[str, dict[str, object]] = {
 }
 
 
-def hard(form: dict[str, object]) -> HardViews:
+def hard(form: dict[str, object]) -> HardViewSettings:
     scoring = Scoring.model_validate({**EXACT, **form})
     return HardViewSettings(candidates=4, local_candidates=None, max_combinations=64, scoring=scoring)
 
 
-def small_byol(p: Params, hard_views: HardViews | None) -> Method:
+def small_byol(p: Params, hard_views: HardViewSettings | None) -> Method:
     torch.manual_seed(0)
     backbone = build_backbone(Model(backbone="resnet18", backbone_args={}, small_stem=True))
     method, _ = build_method(p.methods["byol"].model_copy(update={"hard_views": hard_views}), backbone, p.views)
@@ -71,7 +71,7 @@ def batches(split: Split, p: Params, method: Method) -> Iterator[Batch]:
 
 
 def step_seconds(method: Method, views: list[Batch], p: Params, precision: str) -> list[float]:
-    """Of some training steps, without reading data."""
+    """Return the seconds of some training steps, without reading data."""
     optimizer = build_optimizer(method.parameters(), (), p.methods["byol"].optimizer)
     pretrain = p.pretrain.model_copy(update={"precision": precision, "batch_size": BATCH})
     schedule = p.methods["byol"].optimizer.model_copy(update={"base_lr": 1e-6})  # the network is to stay as it is
@@ -106,7 +106,7 @@ def trained(split: Split, p: Params, steps: int) -> Method:
 
 
 def selections(method: Method, views: list[Batch], p: Params, form: dict[str, object], precision: str) -> list[Selection]:
-    """What a form of scoring chooses."""
+    """Return the choices of a form of scoring."""
     hard_views = HardViews(method, hard(form), p.views)
     hard_views.progress = 0.5
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -114,7 +114,7 @@ def selections(method: Method, views: list[Batch], p: Params, form: dict[str, ob
 
 
 def quality(exact: list[Selection], other: list[Selection]) -> tuple[float, float]:
-    """Agreement and gap, in percent."""
+    """Return agreement and gap in percent."""
     agreed, gaps = [], []
     rows = torch.arange(BATCH)
     for truth, choice in zip(exact, other, strict=True):
@@ -128,8 +128,8 @@ def main(archive: Path) -> None:
     torch.set_num_threads(THREADS)
     p = load_recipe("cifar10_small")
     with tempfile.TemporaryDirectory() as scratch:
-        described = p.datasets["cifar10"].model_copy(update={"raw": str(archive), "train_samples": 10000})
-        split, _ = sharded(open_source(described, 0), Path(scratch) / "shards", 2500)
+        dataset = p.datasets["cifar10"].model_copy(update={"raw": str(archive), "train_samples": 10000})
+        split, _ = sharded(open_source(dataset, 0), Path(scratch) / "shards", 2500)
         plain = small_byol(p, None)
         plain_views = list(itertools.islice(batches(split, p, plain), TIMED_STEPS))
         candidates = list(itertools.islice(batches(split, p, HardViews(plain, hard({}), p.views)), COMPARED))
@@ -140,22 +140,22 @@ def main(archive: Path) -> None:
             print("| scoring | time of a step | " + " | ".join(heads) + " |\n| --- | ---: |" + " ---: | ---: |" * len(heads))
             step_seconds(plain, plain_views[:1], p, precision)
             exact = {name: selections(network, candidates, p, {}, precision) for name, network in networks.items()}
-            for described, form in FORMS.items():
+            for name_of_form, form in FORMS.items():
                 if precision == "bf16" and form.get("precision") == "bf16":
-                    continue  # it is
+                    continue  # scoring has the precision of training already
                 model = small_byol(p, hard(form))
                 step_seconds(model, candidates[:1], p, precision)
                 ratios = []
                 for i in range(TIMED_STEPS):
                     (base,) = step_seconds(plain, plain_views[i : i + 1], p, precision)
-                    (mine,) = step_seconds(model, candidates[i : i + 1], p, precision)
-                    ratios.append(mine / base)
+                    (scored,) = step_seconds(model, candidates[i : i + 1], p, precision)
+                    ratios.append(scored / base)
                 cells = [
                     quality(exact[name], selections(network, candidates, p, form, precision))
                     for name, network in networks.items()
                 ]
                 numbers = " | ".join(f"{agreement:.1f} | {gap:.1f}" for agreement, gap in cells)
-                print(f"| {described} | {median(ratios):.2f} | {numbers} |", flush=True)
+                print(f"| {name_of_form} | {median(ratios):.2f} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":

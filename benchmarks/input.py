@@ -69,7 +69,7 @@ class FourViews:
 
 
 class PillowBlur(nn.Module):
-    """As the reference codes blur."""
+    """Pillow's Gaussian blur, as the reference codes use it."""
 
     def __init__(self, sigma: tuple[float, float]) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ def compare(split: Split, views: Views, batch_size: int) -> dict[str, float]:
 
 
 def tar_seconds(split: Split, folder: Path) -> float:
-    """How long `tar` takes to copy the same files."""
+    """Return how many seconds `tar` takes to archive the same files."""
     folder.mkdir()
     for id in range(len(split)):
         (folder / split.rows[id]["name"].decode().replace("/", "_")).write_bytes(split.read(id).tobytes())
@@ -159,7 +159,7 @@ def tar_seconds(split: Split, folder: Path) -> float:
 
 
 def waiting_share(split: Split, p: Params) -> float:
-    """Share of a training step of RSA on ResNet-18 at 32 px, batch 64, in which the loop waits for its batch."""
+    """Return the share of a training step of RSA on ResNet-18 at 32 px, batch 64, in which the loop waits for its batch."""
     torch.set_num_threads(WORKERS)
     model = method_class("rsa")(build_backbone(Model(backbone="resnet18", backbone_args={}, small_stem=True)), p.methods["rsa"])
     model.to(memory_format=torch.channels_last).train()

@@ -15,14 +15,15 @@ from rsa.params.shards import Shards
 
 
 def photographs(count: int, width: int = 500, height: int = 375, zoom: int = 1) -> Source:
-    """`count` JPEGs of `width` x `height` px, by default ImageNet's median size, from cuts that are `zoom` times as large."""
-    wholes = load_sample_images().images
+    """Make `count` JPEGs of `width` x `height` px, by default ImageNet's median size, from cuts `zoom` times as large."""
+    originals = load_sample_images().images
     samples = [Sample(f"photo_{i:06d}", "jpg", i % 2, str(i)) for i in range(count)]
 
     def encoded(sample: Sample) -> bytes:
-        places, whole = np.random.default_rng(int(sample.origin)), wholes[int(sample.origin) % 2]
-        top, left = (places.integers(0, side - zoom * wanted) for side, wanted in zip(whole.shape, (height, width), strict=False))
-        cut = Image.fromarray(whole[top : top + zoom * height, left : left + zoom * width])
+        random, original = np.random.default_rng(int(sample.origin)), originals[int(sample.origin) % 2]
+        limits = original.shape[0] - zoom * height, original.shape[1] - zoom * width
+        top, left = (random.integers(0, limit) for limit in limits)
+        cut = Image.fromarray(original[top : top + zoom * height, left : left + zoom * width])
         buffer = io.BytesIO()
         (cut if zoom == 1 else cut.reduce(zoom)).save(buffer, "JPEG", quality=90)
         return buffer.getvalue()

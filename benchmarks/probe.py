@@ -25,14 +25,15 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from benchmarks.input import sharded
+from benchmarks.photographs import sharded
 from benchmarks.scale import private_memory
 from rsa.data.evaluation_images import evaluation_images
+from rsa.data.files import load_array
 from rsa.data.index import Split
 from rsa.data.normalize import Normalize
 from rsa.data.sources import open_source
 from rsa.evaluation.encode import frozen
-from rsa.evaluation.features import Features, read_features, write_features
+from rsa.evaluation.features import Features, read_features, write_features, write_origin
 from rsa.evaluation.linear import linear_probe
 from rsa.evaluation.logistic import logistic_predictions
 from rsa.evaluation.softmax_regression import SoftmaxRegression
@@ -55,10 +56,10 @@ Way = Callable[[], NDArray[Any] | None]  # predictions of the test split
 
 
 def encoded(archive: Path, folder: Path) -> None:
-    """Features of both splits, written to `folder`."""
+    """Write the features of both splits to `folder`."""
     p = load_recipe("cifar10_small")
-    described = p.datasets["cifar10"].model_copy(update={"raw": str(archive), "train_samples": None, "test_samples": None})
-    sharded(open_source(described, 0), folder / "shards", 2500)
+    dataset = p.datasets["cifar10"].model_copy(update={"raw": str(archive), "train_samples": None, "test_samples": None})
+    sharded(open_source(dataset, 0), folder / "shards", 2500)
     torch.manual_seed(0)
     backbone = build_backbone(Model(backbone="resnet18", backbone_args={}, small_stem=False))
     splits = {name: Split(folder / "shards", name) for name in ("train", "test")}
@@ -66,9 +67,11 @@ def encoded(archive: Path, folder: Path) -> None:
     train_on(backbone, torch.cat([batch.cpu() for batch in images["train"]]), splits["train"].labels)
     for name, split in splits.items():
         write_features(folder, name, split.labels, map(frozen(backbone, Normalize(p.views.normalize, CPU)), images[name]))
+    write_origin(folder, {})
 
 
 def train_on(backbone: torch.nn.Module, images: torch.Tensor, labels: NDArray[np.int64]) -> None:
+    """Train the backbone with a linear classifier for STEPS steps."""
     model = torch.nn.ModuleList([backbone.to(memory_format=torch.channels_last), torch.nn.Linear(512, 10)]).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     random, normalize = np.random.default_rng(0), Normalize(load_recipe("cifar10_small").views.normalize, CPU)
@@ -82,18 +85,21 @@ def train_on(backbone: torch.nn.Module, images: torch.Tensor, labels: NDArray[np
 
 
 def drawn(folder: Path) -> None:
+    """Write features of both splits to `folder` that are drawn from ten Gaussians."""
     random = np.random.default_rng(0)
-    scales = np.exp(np.interp(np.log(np.arange(1, 513)), *map(np.log, SPECTRUM))) / np.sqrt(5000)
+    places, values = np.log(np.array(SPECTRUM))
+    scales = np.exp(np.interp(np.log(np.arange(1, 513)), places, values)) / np.sqrt(5000)
     centers = random.normal(size=(10, 512)) * scales * 0.2
     rotation, _ = np.linalg.qr(random.normal(size=(512, 512)))
     for name, count in {"train": 50_000, "test": 10_000}.items():
         y = random.integers(0, 10, count)
         x = ((centers[y] + random.normal(size=(count, 512)) * scales) @ rotation + 1).astype(np.float32)
         write_features(folder, name, y, iter([x]))
+    write_origin(folder, {})
 
 
 def measured(way: Way) -> tuple[float, float, NDArray[Any] | None]:
-    """Seconds, extra MiB at the peak, and what it gave."""
+    """Return the CPU seconds that a way took, its extra MiB at the peak, and its predictions."""
     before, peak, done = private_memory(), 0, threading.Event()
 
     def watch() -> None:
@@ -112,7 +118,7 @@ def measured(way: Way) -> tuple[float, float, NDArray[Any] | None]:
 
 
 def compare(ways: dict[str, Way], truth: NDArray[np.int64], rounds: int) -> None:
-    """A row for every way; ratios to the first."""
+    """Print a row for every way, with ratios to the first."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     memory: dict[str, list[float]] = {name: [] for name in ways}
     right: dict[str, str] = {}
@@ -150,7 +156,7 @@ def linear_ways(train: Features, test: Features) -> dict[str, Way]:
     scaler = StandardScaler().fit(train.x)
     x, x_test = scaler.transform(train.x), scaler.transform(test.x)
     p = LinearProbe(classifier="logistic_regression", C=GRID, max_iter=1000)
-    probe = Probe(threads=1, gpus=0, held_out=0.2, best_on_test=False, protocols={"sklearn": p})
+    probe = Probe(held_out=0.2, best_on_test=False, protocols={"sklearn": p})
 
     def selected() -> None:
         linear_probe("sklearn", p, probe, train, test, seed=0)
@@ -166,7 +172,7 @@ def linear_ways(train: Features, test: Features) -> dict[str, Way]:
 
 
 def larger_ways(train: Features, test: Features, folder: Path) -> dict[str, Way]:
-    """More samples: each a feature of `train` with noise, on disk."""
+    """Return the ways for MANY samples on disk, each a feature of `train` with noise."""
     random = np.random.default_rng(0)
     chosen = random.integers(0, len(train.y), MANY)
     noise = 0.3 * train.x.std(0)
@@ -177,7 +183,7 @@ def larger_ways(train: Features, test: Features, folder: Path) -> dict[str, Way]
             yield part + noise * random.normal(size=part.shape).astype(np.float32)
 
     write_features(folder, "many", train.y[chosen], batches())
-    many = read_features(folder, "many")
+    many = Features(load_array(folder / "many.npy", "extract", "r"), load_array(folder / "many_labels.npy", "extract"))
 
     def plain() -> NDArray[Any]:
         scaler = StandardScaler().fit(many.x)
@@ -201,7 +207,7 @@ def main(archive: Path | None) -> None:
 
 
 def report(folder: Path) -> None:
-    train, test = read_features(folder, "train"), read_features(folder, "test")
+    train, test, _ = read_features(folder)
     kernels = {pool["architecture"] for pool in threadpool_info() if "architecture" in pool}
     shape = f"{len(train.y):,} x {len(test.y):,} x {train.x.shape[1]}"
     print(f"NumPy's products: OpenBLAS for {', '.join(sorted(kernels))}.\n\nkNN, {shape}:\n", flush=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rsa.data.index import MANIFEST, Split, index_dtype
+from rsa.data.files import INDEX, MANIFEST, REMOTE, sha256
+from rsa.data.index import Split, index_dtype
 from rsa.data.loader import TrainingViews
 from rsa.data.views import candidate_view_pairs
 from rsa.recipes import load_recipe
@@ -24,9 +25,9 @@ BATCHES = 50  # of the first epoch
 
 
 def write_index(folder: Path, samples: int) -> None:
-    """An index of `samples` rows of 500x375 px images, and a manifest whose shards are to be read through a cache."""
+    """Write an index of `samples` rows of 500x375 px images, and a manifest of shards that a cache would fetch."""
     (folder / "train").mkdir(parents=True)
-    rows = np.lib.format.open_memmap(folder / "train" / "index.npy", "w+", index_dtype(24), (samples,))
+    rows = np.lib.format.open_memmap(folder / "train" / INDEX, "w+", index_dtype(24), (samples,))
     for start in range(0, samples, 1_000_000):
         part = rows[start : start + 1_000_000]
         part["shard"] = np.arange(start, start + len(part)) // PER_SHARD
@@ -34,9 +35,10 @@ def write_index(folder: Path, samples: int) -> None:
     rows.flush()
     count = -(-samples // PER_SHARD)
     shards = [{"name": f"{i:06d}.tar", "bytes": 115_000_000, "sha256": "0" * 64, "samples": PER_SHARD} for i in range(count)]
-    split = {"samples": samples, "index_sha256": "0" * 64, "shards": shards}
+    split = {"samples": samples, "index_sha256": sha256(folder / "train" / INDEX), "shards": shards}
     remote = {"url": "memory://none", "cache": str(folder / "cache"), "cache_bytes": 10**12}
-    (folder / MANIFEST).write_text(json.dumps({"classes": [], "splits": {"train": split}, "remote": remote}))
+    (folder / MANIFEST).write_text(json.dumps({"classes": [], "splits": {"train": split}}))
+    (folder / REMOTE).write_text(json.dumps(remote))
 
 
 def measure(folder: Path) -> None:
@@ -60,7 +62,7 @@ def measure(folder: Path) -> None:
 
 
 def private_memory() -> int:
-    """Bytes that this process holds for itself; mapped files' pages are the system's cache and given back on demand."""
+    """Return the bytes that this process holds for itself; the system takes pages of mapped files back on demand."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["RssAnon"].split()[0]) * 1024
 

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.input import photographs, sharded
+from benchmarks.photographs import photographs, sharded
 from benchmarks.step import BATCH, RECIPE, THREADS, backbone, batches
 from rsa import distributed
 from rsa.data import cache
@@ -29,6 +30,7 @@ from rsa.data.cache import RemoteShards, link_shards
 from rsa.data.index import Split
 from rsa.data.normalize import Normalize
 from rsa.data.order import Order
+from rsa.data.remote import download
 from rsa.methods import build_method
 from rsa.models.sync_batch_norm import synchronize
 from rsa.params.document import Params
@@ -41,7 +43,7 @@ from rsa.training.optim import build_optimizer
 
 CPU = torch.device("cpu")
 ROUNDS = 3
-PER_SHARD = 20
+PHOTOGRAPHS, PER_SHARD = 300, 20
 CANDIDATES = 4
 P = RECIPE.model_copy(update={"pretrain": RECIPE.pretrain.model_copy(update={"precision": "float32", "accumulate": 1})})
 
@@ -78,7 +80,7 @@ class Step:
 
 
 def backbone_step() -> tuple[Callable[[], None], float]:
-    """The backbone's forward and backward alone, and its operations."""
+    """Return the backbone's forward and backward pass alone, and its operations."""
     network = backbone().to(memory_format=torch.channels_last).train()
     x = Normalize(P.views.normalize, CPU)(next(batches(1)).views[0])
 
@@ -113,7 +115,7 @@ def steps() -> None:
 
 
 def storage(scratch: Path) -> None:
-    source = photographs()
+    source = photographs(PHOTOGRAPHS)
     sizes = [len(source.read(sample)) for sample in source.splits["train"]]
     split, _ = sharded(source, scratch / "shards", PER_SHARD)
     mean = float(np.mean(sizes))
@@ -129,37 +131,33 @@ def storage(scratch: Path) -> None:
 
 
 def bytes_read(split: Split) -> float:
-    """Mean, of an epoch: what the samples' views into the shards span, header to end."""
+    """Return the mean number of bytes that an epoch reads from shards per sample, from a member's header to its end."""
     order = Order(len(split), 10, 0)
     ids = np.concatenate([order.batch(i)[0] for i in range(order.steps_per_epoch)])
     return float(np.mean([512 + split.read(int(id)).nbytes for id in ids]))
 
 
 def bytes_fetched(scratch: Path, limit: int) -> float:
-    """By an epoch after the first, through a cache of `limit` bytes."""
+    """Return the bytes that an epoch after the first fetches through a cache of `limit` bytes."""
     where = {"raw": str(scratch / "shards/manifest.json"), "url": f"file://{scratch}/shards", "cache": str(scratch / "cache")}
     (scratch / "linked").mkdir()
     section = {"source": "remote_shards", **where, "cache_bytes": limit}
     link_shards(RemoteShards.model_validate(section), scratch / "linked")
     split = Split(scratch / "linked", "train")
     fetched = 0
-    download = cache.download
 
     def counted(url: str, path: Path) -> None:
         nonlocal fetched
         download(url, path)
         fetched += path.stat().st_size
 
-    cache.download = counted
-    try:
+    with patch.object(cache, "download", counted):
         order = Order(len(split), 10, 0)
         for i in range(2 * order.steps_per_epoch):
             if i == order.steps_per_epoch:
                 fetched = 0
             for id in order.batch(i)[0]:
                 split.read(int(id))
-    finally:
-        cache.download = download
     return fetched
 
 
@@ -173,7 +171,7 @@ def checkpoints(scratch: Path) -> None:
     def save() -> None:
         kept.save(1, {"step": 1, **training_state(step.model, step.optimizer)})
 
-    # What any file costs that is checked and replaced whole, the same number of bytes of nothing in particular.
+    # The prediction is the time of checking, writing and syncing as many arbitrary bytes.
     block = np.random.default_rng(0).bytes(size)
     predicted, measured = [], []
     for _ in range(3 * ROUNDS):
@@ -185,7 +183,7 @@ def checkpoints(scratch: Path) -> None:
 
 
 def plain_copy(block: bytes, path: Path) -> None:
-    """Checksum (of a zip's member) and sha256, a new file, synced, in the place of the old one, and that synced too."""
+    """Replace a file atomically by a checksum and a block, with file and folder synced, as a checkpoint is written."""
     zlib.crc32(block)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
@@ -199,7 +197,7 @@ def plain_copy(block: bytes, path: Path) -> None:
     os.close(folder)
 
 
-def noted(sizes: list[int], bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+def noted(sizes: list[int], bucket: Any) -> torch.futures.Future[torch.Tensor]:
     """Note the size of a message of gradients instead of sending it."""
     sizes.append(bucket.buffer().nbytes)
     kept: torch.futures.Future[torch.Tensor] = torch.futures.Future()
@@ -208,14 +206,18 @@ def noted(sizes: list[int], bucket: dist.GradBucket) -> torch.futures.Future[tor
 
 
 def exchanged(rank: int, meeting: str, answers: Any) -> None:
-    """What two real ranks send in a step: bytes of gradients, bytes of batch norms."""
+    """Answer what each of two real ranks sends in a step: bytes of gradients, bytes and number of messages of batch norms."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     step = Step(P, "rsa", 8, 2)
     norms: list[int] = []
-    gather, reduce = distributed._gather_into, dist.all_reduce
-    distributed._gather_into = lambda out, x: norms.append(x.nbytes) or gather(out, x)
-    dist.all_reduce = lambda x, *more: norms.append(x.nbytes) or reduce(x, *more)
+    gather = distributed._gather_into
+
+    def counted(out: torch.Tensor, x: torch.Tensor) -> None:
+        norms.append(x.nbytes)
+        gather(out, x)
+
+    distributed._gather_into = counted
     gradients: list[int] = []
     forward: Any = forward_of_ranks(step.model, "float32")
     forward.register_comm_hook(gradients, noted)
@@ -223,7 +225,7 @@ def exchanged(rank: int, meeting: str, answers: Any) -> None:
     losses, _ = forward(list(map(Normalize(P.views.normalize, CPU), batch.views)), batch.samples, 0.5, 1.0)
     losses["loss"].backward()
     if rank == 0:
-        answers.put((sum(gradients), sum(norms)))
+        answers.put((sum(gradients), sum(norms), len(norms)))
     dist.destroy_process_group()
 
 
@@ -233,7 +235,7 @@ def ranks(scratch: Path) -> None:
     processes = [context.Process(target=exchanged, args=(rank, str(scratch / "meeting"), answers)) for rank in range(2)]
     for process in processes:
         process.start()
-    gradients, norms = answers.get(timeout=120)
+    gradients, norms, exchanges = answers.get(timeout=600)  # seconds
     for process in processes:
         process.join()
     counts = counting.count(P, "rsa")
@@ -243,10 +245,11 @@ def ranks(scratch: Path) -> None:
         formulae.batch_norm_bytes(counts.forward_channels, counts.backward_channels),
         norms,
     )
+    row("exchanges of batch norms in a step, 2 ranks of RSA", counts.norms, exchanges)
 
 
 def memory() -> None:
-    """What a step takes at its peak beyond what was there before, for two sizes of batch: the difference is the images'."""
+    """Compare the memory of images: the difference between the peaks of a step for two sizes of batch."""
     peaks = {}
     for batch in (BATCH // 2, 2 * BATCH):
         step = Step(P, "rsa", batch)

@@ -192,7 +192,7 @@ def convolutions(name: str) -> Callable[[int], None]:
     return run
 
 
-def seconds(run: Callable[[int], None], steps: int) -> float:
+def seconds(run: Callable[[int], object], steps: int) -> float:
     started = time.perf_counter()
     run(steps)
     if DEVICE.type == "cuda":
@@ -201,15 +201,15 @@ def seconds(run: Callable[[int], None], steps: int) -> float:
 
 
 def product_rate(dtype: torch.dtype, size: int = 2048) -> float:
-    """GFLOP/s of a matrix product."""
+    """Return the GFLOP/s of a matrix product."""
     a, b = (torch.randn(size, size, dtype=dtype, device=DEVICE) for _ in range(2))
     a @ b
-    return max(2 * size**3 / seconds(lambda n: [a @ b for _ in range(n)] and None, 5) / 1e9 for _ in range(4))
+    return max(2 * size**3 / seconds(lambda n: [a @ b for _ in range(n)], 5) / 1e9 for _ in range(4))
 
 
 @cache
 def operations(name: str) -> float:
-    """GFLOP of a step for one image."""
+    """Return the GFLOP of a step for one image."""
     run = ours(name, "float32")
     with FlopCounterMode(display=False) as counter:
         run(1)
@@ -217,7 +217,7 @@ def operations(name: str) -> float:
 
 
 def outside_share(name: str, precision: str) -> float:
-    """Share of a step outside forward, backward and optimiser: schedules, moving average, input, logging."""
+    """Return the share of a step outside forward, backward and optimiser: schedules, moving average, input, logging."""
     model = method(name)
     inside = 0.0
 
@@ -264,7 +264,7 @@ def serve_rank(rank: int, world: int, told: str, precision: str, meeting: str, l
     if world > 1 and told != "nothing":
         synchronize(model)
     if told != "all":
-        loop.forward_of_ranks = Forward
+        loop.forward_of_ranks = Forward  # type: ignore[attr-defined]
     p = RECIPE.methods["rsa"].optimizer
     optimizer = build_optimizer(model.parameters(), (), p)
     pretrain = RECIPE.pretrain.model_copy(update={"precision": precision})
@@ -339,12 +339,12 @@ WAYS: dict[tuple[str, str], tuple[Callable[..., Callable[[int], None]], tuple[st
 
 
 def peak_resident() -> float:
-    """MiB."""
+    """Return the largest resident set of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def serve(way: tuple[str, str], line: Any) -> None:
-    """In a process of its own: seconds of a step and peak memory (MiB), whenever asked."""
+    """Answer, in a process of its own and whenever asked, the seconds of a step and the peak memory in MiB."""
     build, arguments = WAYS[way]
     if build is ours:
         setup("gpu" if DEVICE.type == "cuda" else "cpu", THREADS, 0)
@@ -358,7 +358,7 @@ def serve(way: tuple[str, str], line: Any) -> None:
 
 
 def in_turns(ways: list[tuple[str, str]]) -> tuple[dict[tuple[str, str], list[float]], dict[tuple[str, str], float], list[float]]:
-    """Seconds of every way and round, peak memories, and the rates of a bf16 product before each round."""
+    """Return the seconds of every way and round, the peak memories, and the rate of a bf16 product before each round."""
     context = multiprocessing.get_context("spawn")
     taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
     memory, limits, lines = {}, [], {}
@@ -379,12 +379,14 @@ def in_turns(ways: list[tuple[str, str]]) -> tuple[dict[tuple[str, str], list[fl
 def main() -> None:
     torch.set_num_threads(THREADS)
     float32 = product_rate(torch.float32)
-    taken, memory, limits = {}, {}, []
+    taken: dict[Any, list[float]] = {}
+    memory: dict[Any, float] = {}
+    limits: list[float] = []
     for name in ("RSA", "BYOL"):
-        found = in_turns([way for way in WAYS if way[0] == name])
-        taken |= found[0]
-        memory |= found[1]
-        limits += found[2]
+        times_of_way, memory_of_way, rates = in_turns([way for way in WAYS if way[0] == name])
+        taken |= times_of_way
+        memory |= memory_of_way
+        limits += rates
     bf16 = max(limits)
     print(f"Matrix product: bf16 {bf16:.0f} GFLOP/s, float32 {float32:.0f} GFLOP/s.\n")
     print("| method | way | images/s | over plain | GFLOP/s | of bf16 limit | peak memory (MiB) |")

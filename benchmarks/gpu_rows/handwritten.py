@@ -1,6 +1,7 @@
 """RSA's step as one writes it by hand for speed: autocast, channels_last, fused SGD, no logging, no determinism."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,8 @@ BETA, TAU = 0.4, 0.99
 
 def rsa_step(training: Training) -> Callable[[], None]:
     """Return a step of RSA on one batch, with the networks of `training`."""
-    m, device = training.model, training.device
+    m: Any = training.model
+    device = training.device
     online, target = [m.backbone, m.projector], [m.target_backbone, m.target_projector]
     moving, still = ([w for part in network for w in part.parameters()] for network in (target, online))
     trained = [w for w in m.parameters() if w.requires_grad]
@@ -56,7 +58,7 @@ def captured(step: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-def step_laps(step: Callable[[], None], device: torch.device, warm: int, measured: int) -> list[float]:
+def step_laps(step: Callable[[], object], device: torch.device, warm: int, measured: int) -> list[float]:
     """Return the seconds of each of the `measured` steps after `warm` others."""
     watch = Stopwatch(device)
     for _ in watch.before_each(range(warm + measured)):

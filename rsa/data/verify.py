@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,15 @@ def _file_faults(path: Path, size: int | None, digest: str) -> Iterator[str]:
         yield f"{path}: must have sha256 {digest}, got {actual}"
 
 
+@cache
+def _opened(folder: Path, name: str) -> Split:
+    """Open a split once in each worker: opening hashes the whole index."""
+    return Split(folder, name)
+
+
 def _sample_faults(folder: Path, name: str, shard: int) -> list[str]:
     """Return the faults among the samples of one shard."""
-    split = Split(folder, name)
+    split = _opened(folder, name)
     try:
         split.open_shard(shard, check=True).close()  # fetches and checks a remote shard
     except OSError as why:
