@@ -22,9 +22,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-TRY_AGAIN = 75  # exit code of a stage that was stopped and has written a checkpoint
+TRY_AGAIN = os.EX_TEMPFAIL  # 75, of a stage that was stopped and has written a checkpoint
 STOPPED = (TRY_AGAIN, -signal.SIGTERM)  # the latter of one that had hardly begun
-GRACE = 30  # seconds for checkpoints, before what is still going on is killed
+GRACE = 30  # seconds for writing checkpoints, after which runs are killed
 LOGS = Path("logs")
 
 

@@ -33,7 +33,7 @@ from rsa.file_locks import held
 from rsa.params.section import Section
 from rsa.params.sections import At
 
-TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL
+TRY_AGAIN = os.EX_TEMPFAIL  # 75, of a stage that was stopped and may continue
 
 
 def run(stage: Callable[..., None], rank: Callable[..., None] | None = None, prepare: Callable[..., None] | None = None) -> None:

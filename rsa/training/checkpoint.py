@@ -24,9 +24,9 @@ KEPT = 2
 
 
 class Preempted(SystemExit):
-    """The exit after SIGTERM and a checkpoint; its code is EX_TEMPFAIL of sysexits.h, "try again"."""
+    """The exit after a signal and a checkpoint; its code says "try again"."""
 
-    code = 75
+    code = os.EX_TEMPFAIL
 
 
 class Checkpoints:
