@@ -22,8 +22,8 @@ from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
 from rsa.data.loader import TrainingViews
 from rsa.data.normalize import Normalize
-from rsa.data.splits import held_out
 from rsa.data.views import plain_crops
+from rsa.evaluation.model_selection import selection_parts
 from rsa.evaluation.score import Score, accuracy, top1
 from rsa.models.backbones import variants
 from rsa.params.evaluation import Evaluation
@@ -104,7 +104,7 @@ def linear_sgd(
     settings = [Setting(*values) for values in product(p.lr, p.blocks, p.pooling)]
     held: dict[Setting, float] = {}
     if len(settings) > 1:
-        parts = held_out(train.labels, train.classes, p.held_out, seed, "kept")
+        parts = selection_parts(train.labels, train.classes, p.held_out, seed)
         kept, out = (train.subset(ids) for ids in parts)
         by_setting = _train(p, frozen, kept, settings, seed, out, checkpoints.part("selection"), every_epoch=False)
         held = {setting: top1(out.labels, predictions[-1]) for setting, predictions in by_setting.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rsa.data.splits import held_out
+from rsa.data.splits import Indices, held_out
 from rsa.evaluation.features import Features
 from rsa.evaluation.score import top1
 
@@ -37,9 +37,21 @@ def select(
     held: dict[float, float] = {}
     if len(settings) > 1:
         names = [str(label) for label in range(int(train.y.max()) + 1)]
-        kept, out = (train.part(indices) for indices in held_out(train.y, names, fraction, seed, "kept"))
+        kept, out = (train.part(indices) for indices in selection_parts(train.y, names, fraction, seed))
         held = {setting: top1(out.y, predicted) for setting, predicted in predict(settings, kept, out).items()}
     best = max(held, key=lambda setting: (held[setting], -setting), default=settings[0])
     predictions = predict(settings if best_on_test else [best], train, test)
     optimistic = max(top1(test.y, predicted) for predicted in predictions.values()) if best_on_test else None
     return Choice(best, predictions[best], {str(setting): value for setting, value in held.items()}, optimistic)
+
+
+def selection_parts(labels: NDArray[np.int64], classes: Sequence[str], fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Return the samples to fit on and the `fraction` of them that is held out; ValueError if no class has two images."""
+    kept, out = held_out(labels, classes, fraction, seed, "kept")
+    if not len(out):
+        found = ", ".join(repr(classes[label]) for label in np.unique(labels))
+        raise ValueError(
+            "a class must have at least 2 training images, so that a setting can be selected on held-out ones, "
+            f"got 1 of each of {found}: add some, or give one setting"
+        )
+    return kept, out

@@ -18,10 +18,10 @@ from sklearn.preprocessing import StandardScaler
 
 from rsa.data.evaluation_images import evaluation_images
 from rsa.data.index import Split
-from rsa.data.splits import held_out
 from rsa.evaluation.corruptions import corrupt
 from rsa.evaluation.encode import Encode
 from rsa.evaluation.features import Features
+from rsa.evaluation.model_selection import selection_parts
 from rsa.evaluation.score import Scores, stamped
 from rsa.params.evaluation import Evaluation
 from rsa.params.robustness import Robustness
@@ -79,7 +79,7 @@ def fit_classifier(train: Features, p: Robustness, seed: int) -> GridSearchCV:
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=p.max_iter)),
         {"logisticregression__C": sorted(p.C)},
-        cv=[held_out(train.y, names, p.held_out, seed, "kept")],
+        cv=[selection_parts(train.y, names, p.held_out, seed)],
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

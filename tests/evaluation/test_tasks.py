@@ -58,3 +58,6 @@ def test_a_class_with_one_image_or_none_fails_no_task_and_is_not_held_out(tiny: 
     assert sorted([*kept, *out]) == list(range(len(train.y)))
     labelled = held_out(train.y, [str(n) for n in range(5)], 0.2, 0, "held out")[1]
     assert np.bincount(train.y[labelled], minlength=5).tolist() == [4, 1, 4, 0, 4]
+    singles = Features(train.x[[0, 1, 2]], np.array([0, 2, 4]))
+    with pytest.raises(ValueError, match=r"a class must have at least 2 training images, .* got 1 of each of '0', '2', '4': add"):
+        probe_tasks(singles, test, probe, tiny.runtime, 0)
