@@ -44,16 +44,21 @@ PROBED = 1000  # samples read to convert bytes per shard to samples per shard
 def write_shards(source: Source, p: Shards, origin: dict[str, Any], folder: Path, work: Path, workers: int | None = None) -> None:
     """Write every split of `source` into `folder`; `origin` says where the images come from, and is copied into source.json.
 
-    Finished shards are kept in `work` until all are written, and reused by the next call. ValueError names every undecodable
-    image if there are more than `p.max_bad_samples`.
+    Finished shards are kept in `work` until all are written, and reused by the next call. Every undecodable image is printed;
+    if there are more than `p.max_bad_samples`, ValueError names them.
     """
     manifest: dict[str, Any] = {"classes": source.classes, "splits": {}}
     finished = {split: _write_split(source, split, samples, p, work / split, workers) for split, samples in source.splits.items()}
     bad = [line for shards in finished.values() for shard in shards for line in shard.pop("bad")]
+    listed = "".join(f"\n  {line}" for line in bad)
     if len(bad) > p.max_bad_samples:
         raise ValueError(
             f"{len(bad)} images cannot be decoded, and shards.max_bad_samples allows {p.max_bad_samples}: "
-            "mend or remove them at the source\n" + "\n".join(f"  {line}" for line in bad)
+            f"mend or remove them at the source{listed}"
+        )
+    if bad:
+        print(
+            f"shard: {len(bad)} images cannot be decoded and are left out, as shards.max_bad_samples allows:{listed}", flush=True
         )
     indexes = {
         split: np.concatenate([np.load(_rows(work / split / shard["name"])) for shard in shards])

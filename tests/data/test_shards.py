@@ -177,11 +177,12 @@ BAD = {"truncated": lambda data: data[: len(data) // 2], "empty": lambda data: b
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_image_is_named_and_left_out_only_if_params_allow(images, tmp_path, kind):
+def test_a_bad_image_is_named_and_left_out_only_if_params_allow(images, tmp_path, kind, capsys):
     broken = {**images, "photo_007": BAD[kind](images["photo_007"])}
     with pytest.raises(ValueError, match=r"1 images cannot be decoded(.|\n)*made/photo_007\.jpg: "):
         write(broken, tmp_path / "strict")
     folder = write(broken, tmp_path / "lenient", max_bad_samples=1)
+    assert "max_bad_samples allows:\n  made/photo_007.jpg: " in capsys.readouterr().out
     split = Split(folder, "train")
     assert len(split) == 49
     assert b"photo_007.jpg" not in split.rows["name"]
