@@ -18,7 +18,8 @@ def empty(content: bytes, chance: random.Random) -> bytes:
     return b""
 
 
-KINDS: dict[str, Callable[[bytes, random.Random], bytes]] = {"truncated": truncate, "a bit flipped": flip, "emptied": empty}
+FLIPPED = "a bit flipped"
+KINDS: dict[str, Callable[[bytes, random.Random], bytes]] = {"truncated": truncate, FLIPPED: flip, "emptied": empty}
 
 
 def damage(file: Path, chance: random.Random, kinds: tuple[str, ...] = tuple(KINDS)) -> str:

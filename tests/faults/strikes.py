@@ -11,6 +11,7 @@ from pathlib import Path
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 WRITING = 0.02  # seconds within which a kill follows the sight of a file
+LOOK = 0.002  # seconds between two looks
 
 
 def sighted(folder: Path, pattern: str) -> Callable[[], bool]:
@@ -29,19 +30,19 @@ def _seen(folder: Path, pattern: str) -> set[tuple[str, int]]:
 
 
 def reached(folder: Path, alive: Callable[[], bool], chance: random.Random, seconds: float, sights: Sequence[str]) -> str | None:
-    """Wait for a random moment within `seconds`, or while a file is written; its name, or None where the process ended before."""
+    """Wait for a random moment within `seconds`, or until a file is written; its name, or None where the process ended before."""
     sight = chance.choice(["", *sights])
-    delay = chance.uniform(0, WRITING if sight else seconds)
-    if sight:
-        come = sighted(folder, sight)
-        while alive() and not come():
-            time.sleep(0.0005)
-    until = time.monotonic() + delay
-    while alive() and time.monotonic() < until:
-        time.sleep(0.0005)
+    come = sighted(folder, sight) if sight else lambda: False
+    until = time.monotonic() + (seconds if sight else chance.uniform(0, seconds))
+    seen = False
+    while alive() and not seen and time.monotonic() < until:
+        time.sleep(LOOK)
+        seen = come()
+    if seen:
+        time.sleep(chance.uniform(0, WRITING))
     if not alive():
         return None
-    return f"while {sight.rpartition('/')[2]} was written" if sight else "at a random moment"
+    return f"while {sight.rpartition('/')[2]} was written" if seen else "at a random moment"
 
 
 def strike(process: BaseProcess, chance: random.Random) -> str:
