@@ -1,4 +1,4 @@
-"""What the kernel knows of a process: when it is to end, and its name."""
+"""What the kernel knows of a process: when it is to end, which signals it ignores, and its name."""
 
 import ctypes
 import multiprocessing
@@ -22,3 +22,14 @@ def end_with_parent() -> None:
 def show_as(name: str) -> None:
     """Give this process the name that `ps` and `top` show, of 15 characters at most: a fork has that of its parent."""
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode())
+
+
+def start_worker() -> None:
+    """Prepare a worker of a pool: it ends with its parent, to which it leaves SIGTERM and Ctrl-C, sent to a whole group.
+
+    A handler that raises in the middle of a run of DALI's pipeline would leave it an image behind, and every image after that
+    would get the pixels of the one before.
+    """
+    end_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

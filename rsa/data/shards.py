@@ -35,7 +35,7 @@ from rsa.data.index import index_dtype
 from rsa.data.sources import PRETRAIN, Sample, Source
 from rsa.data.stored_image import Stored, stored
 from rsa.params.shards import Resize, Shards
-from rsa.processes import end_with_parent
+from rsa.processes import start_worker
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # address of a Python object in Pillow's messages, different in each run
 PROBED = 1000  # samples read to convert bytes per shard to samples per shard
@@ -132,7 +132,7 @@ _decode: Decoder
 
 def _start_worker(source: Source) -> None:
     global _source, _decode
-    end_with_parent()
+    start_worker()
     _source, _decode = source, Decoder()
 
 

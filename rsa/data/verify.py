@@ -12,7 +12,7 @@ from rsa.data.files import INDEX, REMOTE, sha256
 from rsa.data.index import Split, read_manifest
 from rsa.data.stored_image import shows
 from rsa.data.upright import upright
-from rsa.processes import end_with_parent
+from rsa.processes import start_worker
 
 
 def verify(folder: Path) -> list[str]:
@@ -25,7 +25,7 @@ def verify(folder: Path) -> list[str]:
         damaged = [fault for file in files for fault in _file_faults(*file)]
         faults += damaged
         if not damaged:  # samples of a damaged shard are not where the index says
-            with ProcessPoolExecutor(initializer=end_with_parent) as pool:
+            with ProcessPoolExecutor(initializer=start_worker) as pool:
                 numbers = range(len(shards))
                 faults += [
                     fault

@@ -211,6 +211,18 @@ def test_an_interrupted_run_goes_on_without_redoing_finished_shards(images, shar
         assert path.stat().st_mtime_ns == (out / path.relative_to(work)).stat().st_mtime_ns == when
 
 
+def test_workers_leave_the_signals_of_their_group_to_the_run(images, shards, tmp_path):
+    """An exception in the middle of DALI's run would give every later image the pixels of the one before."""
+
+    def read(sample: Sample) -> bytes:
+        os.kill(os.getpid(), signal.SIGINT if sample.label else signal.SIGTERM)
+        return images[sample.key]
+
+    write_shards(replace(source_of(images), read=read), shard_params(), {"dataset": "photos"}, tmp_path, tmp_path / "work", 1)
+    shutil.rmtree(tmp_path / "work")
+    assert tree(tmp_path) == tree(shards)
+
+
 @pytest.mark.parametrize("suffix", [".tar", ".npy", ".json"])
 @pytest.mark.parametrize("place", ["cut off", "first byte", "last byte"])
 def test_a_finished_shard_that_was_damaged_is_written_again(suffix, place, images, shards, tmp_path):
