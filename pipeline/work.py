@@ -63,7 +63,10 @@ class Work:
                 shutil.rmtree(self.folder)
                 return
             digests[name] = sha256(file)
-        self.digests.write_text(json.dumps(digests))  # written last: it marks the result as complete
+        self.digests.write_text(json.dumps(digests))  # after its files: it marks the result as complete
+        self._remove_checkpoints()
+
+    def _remove_checkpoints(self) -> None:
         for each in self.folder.iterdir():
             if each not in (self.finished, self.digests, self.about):
                 shutil.rmtree(each) if each.is_dir() else each.unlink()
@@ -82,6 +85,7 @@ class Work:
             place = new.parent / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.finished / name, place)
+        self._remove_checkpoints()  # of a run that was killed as it finished
         return True
 
     def _recorded(self, names: Iterable[str]) -> bool:

@@ -379,9 +379,13 @@ def test_a_finished_result_whose_output_is_lost_is_taken_over_not_made_again(res
     (resuming.root / "out/result.txt").unlink()
     stdout, _ = resuming.start("refuse").communicate(timeout=60)  # other flags: another identity
     assert "finished by an earlier run" not in stdout
+    (finished,) = (resuming.root / ".work/toy").rglob("finished.json")
+    (finished.parent / "part").mkdir()
+    (finished.parent / "part/step_0000000001.ckpt").touch()  # left by a run that was killed as it finished
     stdout, _ = resuming.start().communicate(timeout=60)
     assert "toy: out was finished by an earlier run with the same params, code and inputs" in stdout
     assert resuming.files() == {"out/result.txt": "0"}
+    assert list(finished.parent.rglob("*.ckpt")) == []
 
 
 def test_a_finished_result_that_was_damaged_is_made_again(resuming: Project):
