@@ -13,8 +13,9 @@ from tests.faults.strikes import reached, strike
 
 pytestmark = pytest.mark.faults
 
-KILLS = 9  # of one case
+KILLS = 10  # of one case
 CASES = {"pretrain": 4, "linear": 2, "finetune": 2, "shard": 3}  # of other stages one
+OF_RANKS = 6  # kills of runs of two ranks
 SIGHTS = {  # what is being written when a kill comes, besides kills at any moment
     "pretrain": (".work/pretrain/*/*/*.partial", ".work/pretrain/*/*/snapshots/*", "runs/byol/.s0.partial/*"),
     "linear": (".work/linear/**/*.partial",),
@@ -65,22 +66,19 @@ def nothing_lost(here: Pipeline, newest: int) -> int:
         assert here.continued() in (newest, 0)  # it may have been killed before it said so
     if (here.folder / ".work/pretrain").exists() and now:
         assert now >= newest
-    stopped = "stopped after step" in here.printed.read_text()
-    assert stopped or now % INTERVAL == 0
+    stopped = "stopped after step" in here.printed.read_text()  # and has written a checkpoint there
+    assert stopped or now == newest or now % INTERVAL == 0
     return now
 
 
-@pytest.mark.parametrize("case", range(2))
-def test_a_run_of_two_ranks_survives_kills(
-    case: int, undisturbed: Pipeline, tmp_path: Path, chance: random.Random, count: Count
-) -> None:
+def test_a_run_of_two_ranks_survives_kills(undisturbed: Pipeline, tmp_path: Path, chance: random.Random, count: Count) -> None:
     """Kill a rank, which the launcher starts again, the launcher, or all of them."""
     here = undisturbed.copy(tmp_path / "project").without("pretrain")
     here.edit({"runtime.processes": 2, "runtime.timeout_minutes": 1})
     here.complete("pretrain")
     want = here.result("pretrain")
     here.without("pretrain")
-    for _ in range(KILLS):
+    for _ in range(OF_RANKS):
         process = here.start("pretrain")
         moment = reached(here.folder, process.is_alive, chance, 2 * here.seconds["pretrain"] + 8, SIGHTS["pretrain"][:2])
         if moment is None:
