@@ -99,6 +99,7 @@ class Pipeline:
 
     def start(self, stage: str, **flags: str) -> BaseProcess:
         """Start a stage in a process group of its own; what it prints goes to the file `printed`."""
+        self.printed.write_text("")  # not of an earlier process, should this one be killed before it prints
         given = FLAGS[stage] | flags
         arguments = [part for name, value in given.items() for part in (f"--{name}", value)]
         process = server.Process(target=enter, args=(stage, arguments, self.folder, self.printed))
