@@ -19,7 +19,7 @@ from tests.engines.project import ENGINES, PRODUCED, Project, wait_until
 from tests.engines.states import STATES
 from tests.faults.conftest import Count, once
 from tests.faults.files import damage
-from tests.faults.stages import digests
+from tests.faults.stages import FLAGS, digests
 from tests.faults.strikes import SIGNALS, reached
 
 pytestmark = pytest.mark.faults
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.faults
 SIGHTS = ("dvc.lock", ".dvc/tmp/rwlock", "*/*/.*.partial", ".dvc/cache/files/md5/*")
 KILLS = 4  # of a case, one after the other
 TO_END = 600  # seconds for an engine to end
+NAME = 15  # letters of the name of a process that Linux keeps
 REAL_KILLS = 6
 REAL_SHARE = 0.4  # of the time of an undisturbed run, within which each of them comes
 REAL_SIGHTS = (*SIGHTS, ".work/pretrain/*/*/*.partial", ".work/shard/*/*/*/*.tar")
@@ -40,41 +41,40 @@ def start(command: list[str], folder: Path, environment: dict[str, str]) -> subp
 
 
 def strike(engine: subprocess.Popen[bytes], chance: random.Random) -> str:
-    """Send a signal to the engine, its whole group, or DVC, a stage or a rank below it, and wait until all have ended."""
+    """Send a signal to the engine, its whole group, or some process below it, and wait until all have ended."""
     number = chance.choice(SIGNALS)
     below = psutil.Process(engine.pid).children(recursive=True)
-    found = {
-        "stage": [process for process in below if "pipeline." in words(process) and "dvc" not in words(process)],
-        "DVC": [process for process in below if name_of(process) == "dvc"],
-        "rank": [process for process in below if "spawn_main" in words(process)],
-    }
-    whom = chance.choice(["engine", "group", *(name for name in found if found[name])])
+    roles = [(role(process), process) for process in below]
+    whom = chance.choice(["engine", "whole group", *sorted({name for name, _ in roles if name})])
     with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
         match whom:
             case "engine":
                 engine.send_signal(number)
-            case "group":
+            case "whole group":
                 os.killpg(engine.pid, number)
             case _:
-                chance.choice(found[whom]).send_signal(number)
+                chance.choice([process for name, process in roles if name == whom]).send_signal(number)
     engine.wait(TO_END)  # after the death of a rank or of a stage it goes on with what is left
     psutil.wait_procs(below, TO_END)
     wait_until(lambda: not group(engine.pid), "all that an engine has started has ended")
-    return f"{number.name} of {({'group': 'the whole group', 'rank': 'a rank', 'DVC': whom}).get(whom, 'the ' + whom)}"
+    return f"{number.name} of {whom}"
 
 
-def words(process: psutil.Process) -> str:
+def role(process: psutil.Process) -> str:
+    """What a process is that an engine has started; empty for shells, and for what has just ended."""
     try:
-        return " ".join(process.cmdline())
+        name, line = process.name(), " ".join(process.cmdline())
     except psutil.Error:
         return ""
-
-
-def name_of(process: psutil.Process) -> str:
-    try:
-        return process.name()
-    except psutil.Error:
-        return ""
+    if "spawn_main" in line:
+        return "a rank"
+    if "-m pipeline." in line or name in {stage[:NAME] for stage in FLAGS}:  # a fork of the server has the server's line
+        return "a stage"
+    if name == "dvc":
+        return "DVC"
+    if "rsa.fork_server" in line and name != "job":
+        return "the fork server"
+    return "a job" if "engines" in line else ""
 
 
 def group(number: int) -> list[int]:
@@ -105,7 +105,9 @@ def kill_in_turn(
 def test_the_toy_survives_kills(engine: str, case: int, built: Project, chance: random.Random, count: Count) -> None:
     """Its stages digest what they read, so that the engines' own moments are struck more often."""
     STATES["beta edited"].change(built)
+    built.environment["CUDA_VISIBLE_DEVICES"] = "4" if case == 0 else ""  # without GPUs Snakemake has a fork server
     want = built.copy(built.folder.with_name("undisturbed"))
+    want.environment = built.environment
     began = time.monotonic()
     want.run(engine)
     done = kill_in_turn(engine, built, KILLS, time.monotonic() - began, chance)
