@@ -197,8 +197,8 @@ def plain_copy(block: bytes, path: Path) -> None:
     os.close(folder)
 
 
-def noted(sizes: list[int], bucket: Any) -> torch.futures.Future[torch.Tensor]:
-    """Note the size of a message of gradients instead of sending it."""
+def noted(sizes: list[int], bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:  # type: ignore[name-defined]
+    """Note the size of a message of gradients instead of sending it; torch demands this annotation."""
     sizes.append(bucket.buffer().nbytes)
     kept: torch.futures.Future[torch.Tensor] = torch.futures.Future()
     kept.set_result(bucket.buffer())
@@ -235,7 +235,7 @@ def ranks(scratch: Path) -> None:
     processes = [context.Process(target=exchanged, args=(rank, str(scratch / "meeting"), answers)) for rank in range(2)]
     for process in processes:
         process.start()
-    gradients, norms, exchanges = answers.get(timeout=600)  # seconds
+    gradients, norms, exchanges = answers.get(timeout=300)  # seconds
     for process in processes:
         process.join()
     counts = counting.count(P, "rsa")
