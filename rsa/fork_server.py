@@ -120,8 +120,13 @@ def _like_new(request: dict[str, Any], started: Start) -> bool:
         newest = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in map(os.stat, files))
     except OSError:
         return False
-    same_environ = _read_while_loading(request["environ"]) == _read_while_loading(started.environ)
+    given = dict(request["environ"].items() - _set_by_libraries(started))  # a fork's own commands get those, too
+    same_environ = _read_while_loading(given) == _read_while_loading(started.environ)
     return newest < started.time_ns and same_environ and request["cwd"] == os.getcwd()
+
+
+def _set_by_libraries(started: Start) -> set[tuple[str, str]]:
+    return os.environ.items() - started.environ.items()
 
 
 def _read_while_loading(environ: dict[str, str]) -> dict[str, str]:
@@ -132,9 +137,9 @@ def _read_while_loading(environ: dict[str, str]) -> dict[str, str]:
 
 def _run(request: dict[str, Any], started: Start) -> None:
     """Run the command as `python -m` would."""
-    set_by_libraries = dict(os.environ.items() - started.environ.items())
+    environ = dict(_set_by_libraries(started)) | request["environ"]
     os.environ.clear()
-    os.environ.update(set_by_libraries | request["environ"])
+    os.environ.update(environ)
     sys.orig_argv = request["argv"]
     module, sys.argv = request["argv"][2], request["argv"][2:]
     show_as(module.rpartition(".")[2])

@@ -46,7 +46,7 @@ def project(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "rsa/__init__.py").touch()
     (tmp_path / "pipeline/nap.py").write_text(STAGE)
-    (tmp_path / "library.py").touch()
+    (tmp_path / "library.py").write_text("import os\nos.environ['KMP_SET_BY_IT'] = '1'\n")
     time.sleep(0.01)  # the library is older than the server
     return tmp_path
 
@@ -94,7 +94,14 @@ def test_a_fork_runs_as_a_new_process_would(project: Path, place: str) -> None:
     assert told["pid"] != process.pid
     assert told["argv"] == ["--seed", "3"]
     assert told["cwd"] == str(project)
-    assert told["environ"] == {**os.environ, "CODE": "7", "OMP_NUM_THREADS": "1"}
+    assert told["environ"] == {**os.environ, "CODE": "7", "OMP_NUM_THREADS": "1", "KMP_SET_BY_IT": "1"}
+
+
+def test_what_a_fork_starts_is_forked_too(project: Path, place: str) -> None:
+    process, told = begin(project, place)
+    again, told_again = begin(project, place, **told["environ"])
+    assert (process.wait(), again.wait()) == (0, 0)
+    assert told_again["pid"] != again.pid
 
 
 @pytest.mark.parametrize("change", ["library", "variable", "server"])
