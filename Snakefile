@@ -31,7 +31,7 @@ if workflow.is_main_process:
     from rsa.params.sections import read_sections
     from snakemake.exceptions import WorkflowError
 
-    if why := unsafe(Path(), shared=workflow.non_local_exec):
+    if why := unsafe(Path(), shared=False):
         raise WorkflowError(why)
     try:
         update_code()
@@ -113,6 +113,8 @@ def several_nodes(family):
 
 
 onstart:
+    if workflow.non_local_exec and (why := unsafe(Path(), shared=True)):  # not known before
+        raise WorkflowError(why)
     if workflow.local_exec and not visible_gpus():  # where training takes days, what starts cost is nothing
         needed_now = {f"pipeline.{kind(name)}" for name, stage in stages.items() if stage["stale"]}
         os.environ.update(fork_server.start({"engines.job", *needed_now}))
