@@ -21,7 +21,7 @@ from dvc.utils.serialize import _yaml
 
 from rsa.processes import show_as
 
-TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL
+TRY_AGAIN = os.EX_TEMPFAIL  # 75
 
 
 def run(stage: str, *options: str) -> int:
