@@ -38,6 +38,9 @@ types: $(VENV)/.ready
 	$(IN_VENV) mypy
 
 $(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2> /dev/null \
+	  || { echo "make: $(PYTHON) must be Python 3.11 to 3.14: name one by \`make PYTHON=python3.12 run\`"; exit 1; }
+	@echo "make: installing the packages of requirements.lock into $(VENV): 7 GB, which takes minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .

@@ -1,9 +1,11 @@
 """pyproject.toml declares every package that the code imports, and requirements.lock has what it declares."""
 
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -41,6 +43,17 @@ def test_what_is_imported_is_declared(folders: tuple[str, ...], declared: list[s
 def test_what_is_declared_is_locked() -> None:
     locked = re.findall(r"^(\S+)==", (ROOT / "requirements.lock").read_text(), re.M)
     assert names([*NEEDED, *DEV]) - names(locked) == set()
+
+
+def test_another_python_is_told_before_packages_are_installed(tmp_path: Path) -> None:
+    low, high = re.findall(r"3\.(\d+)", PROJECT["requires-python"])
+    assert f"(3, {low}) <= sys.version_info < (3, {high})" in (ROOT / "Makefile").read_text()
+    older = tmp_path / "python3.10"
+    older.write_text("#!/bin/sh\nexit 1\n")
+    older.chmod(0o755)
+    done = subprocess.run(["make", f"VENV={tmp_path}", f"PYTHON={older}", "run"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stdout == f"make: {older} must be Python 3.11 to 3.14: name one by `make PYTHON=python3.12 run`\n"
 
 
 def test_an_image_installs_the_lock_file_as_make_does_and_a_citation_is_of_this_version() -> None:
