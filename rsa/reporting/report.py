@@ -159,7 +159,9 @@ def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[s
 
 def _question(p: Document) -> str:
     methods, baseline = [method for method in p.trained if method != p.experiment.baseline], p.experiment.baseline
-    return f"is {' or '.join(methods)} better than {baseline}?" if methods else f"what is {baseline} worth?"
+    if len(methods) > 1:
+        return f"which of {', '.join(methods)} is better than {baseline}?"
+    return f"is {methods[0]} better than {baseline}?" if methods else f"what is {baseline} worth?"
 
 
 def _answer(p: Document, results: Results) -> str:
