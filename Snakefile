@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 sys.path.insert(0, workflow.basedir)
 from engines.devices import visible_gpus
-from rsa.scaling.need import Need, asked
+from rsa.scaling.need import Need, memory_and_minutes
 
 FRESH, PLAN = Path(".dvc/tmp/fresh"), Path(".dvc/tmp/plan.json")
 
@@ -56,10 +56,12 @@ names = {Path(marker(name)).name: name for name in stages}
 
 
 def stage_of(wildcards):
+    """Return what the plan has of a job's stage."""
     return stages[names[wildcards.stage]]
 
 
 def meta(key, default=None):
+    """Return a function of a job's wildcards: what `meta` of its stage in dvc.yaml has under a key."""
     return lambda wildcards: stage_of(wildcards)["meta"].get(key, default)
 
 
@@ -75,28 +77,34 @@ def count_needs():
 
 
 def needed(key):
-    """Count memory or minutes when a job is about to start, where it starts elsewhere or memory is limited; else they are `meta`'s."""
+    """Return a function of a job's wildcards: its `mem_mb` or `minutes`.
+
+    They are computed when it is about to start, where that is elsewhere or memory is limited; else they are those of its `meta`.
+    """
 
     def of(wildcards):
         if workflow.is_main_process and (workflow.non_local_exec or "mem_mb" in workflow.global_resources):
             count_needs()  # not before: while this file is read, Snakemake does not know yet where jobs will run
         stage = stage_of(wildcards)
-        return asked(stage["meta"], Need(**stage["need"]) if "need" in stage else None)[key]
+        return memory_and_minutes(stage["meta"], Need(**stage["need"]) if "need" in stage else None)[key]
 
     return of
 
 
 def nodes(wildcards):
+    """Return on how many nodes a job runs; on this machine all are one."""
     return 1 if workflow.local_exec else meta("nodes", 1)(wildcards)
 
 
 def gpus(wildcards):
+    """Return the GPUs of a job on all of its nodes."""
     if workflow.local_exec and not visible_gpus():  # a cluster's nodes have their own
         return 0
     return meta("gpu")(wildcards) * nodes(wildcards)
 
 
 def threads(wildcards):
+    """Return the CPU threads of a job's processes on one node."""
     processes = meta("processes", 1)(wildcards)
     if processes == "auto":
         processes = max(1, gpus(wildcards) // nodes(wildcards))
@@ -104,7 +112,7 @@ def threads(wildcards):
 
 
 def several_nodes(family):
-    """For Slurm: a job of several nodes starts its processes itself, by srun."""
+    """Return what Slurm is asked for besides where jobs run on several nodes: they start their processes themselves, by srun."""
     meta = next(stage["meta"] for name, stage in stages.items() if name.partition("@")[0] == family)
     count = meta.get("nodes", 1)
     if count == 1:

@@ -33,10 +33,10 @@ class Need:
         return ceil(total / 1e6), ceil((self.seconds + each * train + self.seconds_test * test) / 60)
 
 
-def asked(meta: dict[str, int], need: Need | None, shards: Path = Path("data/shards")) -> dict[str, int]:
-    """Return `mem_mb` and `minutes` of a job: what it needs, but at most the minutes of its `meta`.
+def memory_and_minutes(meta: dict[str, int], need: Need | None, shards: Path = Path("data/shards")) -> dict[str, int]:
+    """Return what a job asks for, as `mem_mb` and `minutes`: what it needs, but at most the minutes of its `meta`.
 
-    Before there are shards, and without a need, they are those of its `meta`.
+    Before its dataset is sharded, and without a need, that is what its `meta` has.
     """
     manifest = shards / need.dataset / "manifest.json" if need else shards
     if need is None or not manifest.is_file():

@@ -10,7 +10,7 @@ from rsa.params.document import Params
 from rsa.params.load import load
 from rsa.scaling.counting import Counts, count, sketch, with_hard_views
 from rsa.scaling.jobs import needs
-from rsa.scaling.need import Need, asked
+from rsa.scaling.need import Need, memory_and_minutes
 from rsa.scaling.prediction import Given, predict
 from tests.conftest import TINY
 
@@ -83,12 +83,12 @@ def test_memory_is_more_than_the_tiny_pipeline_took(stage: str, tiny: Params):
 
 def test_a_job_asks_for_its_need_at_most_for_the_minutes_of_its_meta_and_for_its_meta_before_there_are_shards(tmp_path: Path):
     meta, need = {"gpu": 1, "mem_mb": 500, "minutes": 60}, Need("digits", 1e9, 60, bytes_train=1e6, seconds_train=6)
-    assert asked(meta, None, tmp_path) == asked(meta, need, tmp_path) == {"mem_mb": 500, "minutes": 60}
+    assert memory_and_minutes(meta, None, tmp_path) == memory_and_minutes(meta, need, tmp_path) == {"mem_mb": 500, "minutes": 60}
     (tmp_path / "digits").mkdir()
     for train, want in ((100, {"mem_mb": 1100, "minutes": 11}), (5000, {"mem_mb": 6000, "minutes": 60})):
         splits = {"train": {"samples": train}, "test": {"samples": 1}}
         (tmp_path / "digits" / "manifest.json").write_text(json.dumps({"classes": ["a", "b"], "splits": splits}))
-        assert asked(meta, need, tmp_path) == want
+        assert memory_and_minutes(meta, need, tmp_path) == want
 
 
 def test_unlabelled_images_count_where_they_are_pretrained_on():
