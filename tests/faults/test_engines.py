@@ -26,10 +26,10 @@ pytestmark = pytest.mark.faults
 
 SIGHTS = ("dvc.lock", ".dvc/tmp/rwlock", "*/*/.*.partial", ".dvc/cache/files/md5/*")
 KILLS = 4  # of a case, one after the other
+SHARE = 0.4  # of the time of an undisturbed run, within which each of them comes
 TO_END = 600  # seconds for an engine to end
 NAME = 15  # letters of the name of a process that Linux keeps
 REAL_KILLS = 6
-REAL_SHARE = 0.4  # of the time of an undisturbed run, within which each of them comes
 REAL_SIGHTS = (*SIGHTS, ".work/pretrain/*/*/*.partial", ".work/shard/*/*/*/*.tar")
 
 
@@ -110,7 +110,7 @@ def test_the_toy_survives_kills(engine: str, case: int, built: Project, chance: 
     want.environment = built.environment
     began = time.monotonic()
     want.run(engine)
-    done = kill_in_turn(engine, built, KILLS, time.monotonic() - began, chance)
+    done = kill_in_turn(engine, built, KILLS, SHARE * (time.monotonic() - began), chance)
     repaired = finish(engine, built)
     assert changes(want.tree(), built.tree()) == []
     assert built.dvc("status", "--json").strip() == "{}"
@@ -188,7 +188,7 @@ def test_the_real_pipeline_survives_kills_and_damage(
     """From nothing to the report, then with a damaged file of each kind."""
     want, seconds = real_undisturbed
     here = real(tmp_path)
-    done = kill_in_turn(engine, here, REAL_KILLS, REAL_SHARE * seconds, chance, REAL_SIGHTS)
+    done = kill_in_turn(engine, here, REAL_KILLS, SHARE * seconds, chance, REAL_SIGHTS)
     here.call("python", "-m", "engines.repair")
     here.call(*ENGINES[engine])
     assert changed(want, here) == {}
