@@ -45,12 +45,12 @@ def strike(engine: subprocess.Popen[bytes], chance: random.Random) -> str:
     number = chance.choice(SIGNALS)
     below = psutil.Process(engine.pid).children(recursive=True)
     roles = [(role(process), process) for process in below]
-    whom = chance.choice(["engine", "whole group", *sorted({name for name, _ in roles if name})])
+    whom = chance.choice(["the engine", "the whole group", *sorted({name for name, _ in roles if name})])
     with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
         match whom:
-            case "engine":
+            case "the engine":
                 engine.send_signal(number)
-            case "whole group":
+            case "the whole group":
                 os.killpg(engine.pid, number)
             case _:
                 chance.choice([process for name, process in roles if name == whom]).send_signal(number)
