@@ -42,7 +42,7 @@ def test_a_recipe_as_it_was_written_is_overwritten(params: Path):
 
 
 def test_edited_values_are_kept(params: Path):
-    edited = params.read_text().replace("epochs: 20 ", "epochs: 23 ").replace("momentum: 0.9\n", "momentum: 0.8\n")
+    edited = params.read_text().replace("epochs: 16 ", "epochs: 23 ").replace("momentum: 0.9\n", "momentum: 0.8\n")
     params.write_text(edited)
     assert refused("quickstart", "--out", str(params)) == (
         f"{params} exists with other values (pretrain.epochs, methods.byol.optimizer.momentum, methods.rsa.optimizer.momentum) "
