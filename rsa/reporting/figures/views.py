@@ -72,7 +72,7 @@ def draw_choices(picture: Path, names: list[str], selection: dict[str, Any], pat
                 (1, f"{selection['score_all'][sample]:.2f}", {"color": INK}),
             ):
                 _below(axis, sample + 0.5, rows, line, text, ha="center", **style)
-        for line, text in enumerate(("loss of the chosen views", "mean over all combinations")):
+        for line, text in enumerate(("loss of chosen views", "mean over choices")):
             _below(axis, -0.06, rows, line, text, ha="right", color=INK)
 
 
