@@ -22,7 +22,7 @@ def marker(name):
 
 
 if workflow.is_main_process:
-    from engines.lock_order import recorded, restore_order
+    from engines.lock_order import remember_order, restore_order
     from engines.plan import asked_to_force, force, kind, plan, update_code
     from pipeline.portable import LIMITS, has_avx2
     from rsa import fork_server
@@ -41,7 +41,6 @@ if workflow.is_main_process:
     except ValueError as why:
         raise WorkflowError(str(why))
     stages = {name: stage._asdict() for name, stage in planned.items()}
-    recorded_before = recorded()
     FRESH.mkdir(parents=True, exist_ok=True)
     for old in (*FRESH.iterdir(), *Path(".snakemake/incomplete").glob("*")):  # left by killed jobs; DVC knows what is unfinished
         old.unlink()
@@ -123,17 +122,18 @@ def several_nodes(family):
 onstart:
     if workflow.non_local_exec and (why := unsafe(Path(), shared=True)):  # not known before
         raise WorkflowError(why)
+    remember_order()
     if workflow.local_exec and not visible_gpus():  # where training takes days, what starts cost is nothing
         needed_now = {f"pipeline.{kind(name)}" for name, stage in stages.items() if stage["stale"]}
         os.environ.update(fork_server.start({"engines.job", *needed_now}))
 
 
 onsuccess:
-    restore_order(recorded_before, stages)
+    restore_order(stages)
 
 
 onerror:
-    restore_order(recorded_before, stages)
+    restore_order(stages)
 
 
 report: "engines/report/start.rst"

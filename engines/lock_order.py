@@ -1,9 +1,11 @@
-"""Restore the order of stages in dvc.lock.
+"""Keep the order of stages in dvc.lock.
 
-DVC lists stages in the order in which they were first recorded. Parallel jobs end in another order, which would move lines in
-every diff, so the Snakefile sorts the file when a run ends.
+DVC lists stages in the order in which they were first recorded. Parallel jobs end in another order, which would only move
+lines in every diff, so the Snakefile sorts the file at its end. Until then the order of the beginning lies in a file of its
+own: dvc.lock has lost it when a run that was killed is continued.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from dvc.lock import make_lock
 from dvc.utils.serialize import dump_yaml, load_yaml
 
 LOCK = "dvc.lock"
+ORDER = ".dvc/tmp/order.json"  # names of stages, while a run goes on
 
 
 def recorded(root: Path = Path()) -> list[str]:
@@ -19,9 +22,21 @@ def recorded(root: Path = Path()) -> list[str]:
     return list(load_yaml(str(path)).get("stages", {})) if path.exists() else []
 
 
-def restore_order(before: list[str], plan: Iterable[str], root: Path = Path()) -> None:
-    """Sort dvc.lock as `dvc repro` would: stages recorded `before` keep their order, new ones follow in the order of `plan`."""
-    place = {name: number for number, name in enumerate(dict.fromkeys([*before, *plan]))}
+def remember_order(root: Path = Path()) -> None:
+    """Write down the order at the beginning of a run, unless a killed run has left it."""
+    path = root / ORDER
+    if not path.exists():
+        new = path.with_suffix(".partial")
+        new.write_text(json.dumps(recorded(root)))
+        new.replace(path)  # atomic
+
+
+def restore_order(plan: Iterable[str], root: Path = Path()) -> None:
+    """Sort dvc.lock as `dvc repro` would: stages recorded at the beginning keep their order, others follow in that of `plan`."""
+    if not (root / ORDER).exists():  # no job was started
+        return
+    remembered = json.loads((root / ORDER).read_text())
+    place = {name: number for number, name in enumerate(dict.fromkeys([*remembered, *plan]))}
     path, new = root / LOCK, root / ".dvc" / "tmp" / LOCK
     with make_lock(str(root / ".dvc" / "tmp" / "lock"), wait=True):
         now = recorded(root)
@@ -31,3 +46,4 @@ def restore_order(before: list[str], plan: Iterable[str], root: Path = Path()) -
             document["stages"] = {name: document["stages"][name] for name in ordered}
             dump_yaml(str(new), document)
             new.replace(path)  # atomic
+    (root / ORDER).unlink()
