@@ -5,6 +5,7 @@ SIGTERM (from preemption or a time limit) and Ctrl-C are forwarded to the stage 
 the job, unless Slurm has requeued or cancelled it already.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -57,6 +58,7 @@ def _be_dvc(*arguments: str) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         show_as("dvc")
+        logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)  # no eight lines on `git add dvc.lock` after each job
         # `repro` changes no YAML but dvc.lock, which has no comments: the parser that keeps them takes four times as long
         _yaml.parse_yaml_for_update = _yaml.parse_yaml
         code = main([*arguments])
