@@ -185,7 +185,7 @@ BAD = {
     "features cut off": Bad("probe", half(f"{FEATURES}/train.npy"), "train.npy"),
     "labels cut off": Bad("probe", half(f"{FEATURES}/test_labels.npy"), "test_labels.npy"),
     "features that are a text": Bad("transfer", text(f"{FEATURES}/test.npy", "hello"), "test.npy"),
-    "more labels than a class has": Bad("transfer", key("transfer.labels_per_class", [999]), "labels_per_class must be at most"),
+    "no label of a class": Bad("transfer", key("transfer.labels_per_class", [0]), "transfer.labels_per_class"),
     "an unknown protocol": Bad("linear", lambda here: None, "linear.protocols.slow is missing", {"protocol": "slow"}),
     # scores
     "no scores": Bad("report", gone("scores/byol/s0"), "scores must have scores of byol"),

@@ -14,7 +14,7 @@ from tests.faults.strikes import reached, strike
 pytestmark = pytest.mark.faults
 
 KILLS = 10  # of one case
-CASES = {"pretrain": 4, "linear": 2, "finetune": 2, "shard": 3}  # of other stages one
+CASES = {"pretrain": 4, "linear": 2, "finetune": 2, "shard": 3, "extract": 2}  # of other stages one
 OF_RANKS = 6  # kills of runs of two ranks
 SIGHTS = {  # what is being written when a kill comes, besides kills at any moment
     "pretrain": (".work/pretrain/*/*/*.partial", ".work/pretrain/*/*/snapshots/*", "runs/byol/.s0.partial/*"),
