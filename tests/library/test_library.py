@@ -19,6 +19,7 @@ from rsa.models.pixels import Pixels
 from rsa.params.document import Params
 from tests.conftest import IMAGENET, described
 from tests.data.photos import encoded, photographs, shard_params, source_of
+from tests.engines.imports import ROOT
 
 CPU = torch.device("cpu")
 
@@ -78,6 +79,16 @@ def test_an_encoder_is_a_module_in_eval_mode_with_its_transform(file: Path, tiny
     assert type(x) is torch.Tensor
     assert encoder.description == described(tiny.model)
     assert encoder.device.type == "cpu"
+
+
+def test_encoders_of_the_study_are_loaded_and_have_scores():
+    study = ROOT / "studies/cifar10"
+    scores = (study / "report/scores.csv").read_text()
+    files = list((study / "encoders").iterdir())
+    assert len(files) == 7
+    for file in files:
+        assert rsa.load_encoder(file)(torch.zeros(2, 3, 32, 32)).shape == (2, 128)
+        assert f"\n{file.stem},0,cifar10,sklearn," in scores
 
 
 def test_a_folder_a_list_and_a_tensor_give_the_same_features(file: Path, folder: Path):
