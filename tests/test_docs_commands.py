@@ -24,7 +24,7 @@ NOT_HERE = {  # beginning of a command -> why it does not run here
     "make run": "makes an environment of 7 GB",
     "make test": "runs all tests",
     "make test-gpu": "needs a GPU",
-    "make test-faults": "takes half an hour: tests/faults",
+    "make test-faults": "takes a quarter of an hour: tests/faults",
     "pytest tests/faults": "the same",
     "source .venv/bin/activate": "the tests run in the environment",
     "python -m rsa doctor": "takes minutes: tests/commands/test_doctor.py",
