@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -62,6 +63,8 @@ def _be_dvc(*arguments: str) -> NoReturn:
         # `repro` changes no YAML but dvc.lock, which has no comments: the parser that keeps them takes four times as long
         _yaml.parse_yaml_for_update = _yaml.parse_yaml
         code = main([*arguments])
+    except BaseException:  # nothing of the job may go on in this process
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

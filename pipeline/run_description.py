@@ -1,4 +1,4 @@
-"""What a pretraining run is made of and says about itself: its sections, its encoder's description, and run.json."""
+"""This module gathers what a pretraining run is made of and says about itself: sections, its encoder's description, run.json."""
 
 from typing import Any, NamedTuple
 

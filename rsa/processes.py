@@ -1,4 +1,4 @@
-"""What the kernel knows of a process: when it is to end, which signals it ignores, and its name."""
+"""These functions tell the kernel of a process when it is to end, which signals it ignores, and its name."""
 
 import ctypes
 import multiprocessing

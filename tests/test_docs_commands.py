@@ -102,7 +102,7 @@ def add_images(project: Project) -> None:
     YAML(typ="safe").dump(merged(parsed(path.read_text()), parsed(example.text)), path)
 
 
-# What a page asks of its reader in words, before or after a command.
+# These do what a page asks of its reader in words, before or after a command.
 BEFORE: dict[str, Callable[[Project], None]] = {"dvc repro shard@mine": add_images}
 AFTER: dict[str, Callable[[Project], None]] = {
     "python -m rsa recipe cifar10_small": shrink,

@@ -32,10 +32,10 @@ if __name__ == "__main__":
     sys.exit(int(os.environ.get("CODE", "0")))
 """
 STARTER = """
-import time
+import signal
 from rsa import fork_server
 print(fork_server.start(["pipeline.nap"])["FORK_SERVER"], flush=True)
-time.sleep(60)
+signal.pause()
 """
 
 

@@ -61,7 +61,7 @@ def strike(engine: subprocess.Popen[bytes], chance: random.Random) -> str:
 
 
 def role(process: psutil.Process) -> str:
-    """What a process is that an engine has started; empty for shells, and for what has just ended."""
+    """Return what a process that an engine has started is; an empty text for shells, and for one that has just ended."""
     try:
         name, line = process.name(), " ".join(process.cmdline())
     except psutil.Error:
