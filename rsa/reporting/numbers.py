@@ -19,6 +19,11 @@ def number(value: float, digits: int = 2) -> str:
     return f"<{least:.{digits}f}" if 0 < value < least else f"{value:.{digits}f}".replace("-", MINUS)
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number with its noun, as `1 seed` or `5 seeds`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def interval(low: float, high: float) -> str:
     """Format an interval as `[−0.33, +1.26]`."""
     return MISSING if math.isnan(low) else f"[{signed(low, 2)}, {signed(high, 2)}]"

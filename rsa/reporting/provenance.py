@@ -3,12 +3,13 @@
 import math
 from typing import Any, NamedTuple
 
+from rsa.reporting.numbers import MISSING, number
 from rsa.reporting.results import Results, digest
 from rsa.reporting.runs import disagreements
 
 
 class RunProvenance(NamedTuple):
-    """Provenance of one run; `-` stands for values that its run.json does not record."""
+    """Provenance of one run; `–` stands for values that its run.json does not record."""
 
     method: str
     seed: int
@@ -33,11 +34,11 @@ def run_provenance(manifests: dict[tuple[str, int], dict[str, Any]], results: Re
                 method=method,
                 seed=seed,
                 start=started(run.get("start", {})),
-                encoder=f"{run['tensors']} tensors" if "tensors" in run else "-",
-                health=", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in health.items()) or "-",
+                encoder=f"{run['tensors']} tensors" if "tensors" in run else MISSING,
+                health=", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in health.items()) or MISSING,
                 collapsed=run.get("collapsed"),
                 controls={control: passed(method, seed, control, results) for control in results.controls},
-                hashes={name: value[:8] if value else "-" for name, value in {**hashes, "environment": environment}.items()},
+                hashes={name: value[:8] if value else MISSING for name, value in {**hashes, "environment": environment}.items()},
                 processes=f"{run.get('processes', 1)} x {run['device']}",
             )
         )
@@ -47,7 +48,7 @@ def run_provenance(manifests: dict[tuple[str, int], dict[str, Any]], results: Re
 def started(start: dict[str, Any]) -> str:
     """Describe the initial weights: `random`, or the numbers of loaded and random tensors and a prefix of the file's hash."""
     if "loaded" not in start:
-        return str(start.get("weights", "-"))
+        return str(start.get("weights", MISSING))
     left = f", {len(start['left_random'])} left random" if start["left_random"] else ""
     return f"{start['weights']}: {len(start['loaded'])} tensors loaded{left}, `{start['sha256'][:8]}`"
 

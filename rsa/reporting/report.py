@@ -15,7 +15,7 @@ from rsa.reporting.contrasts import contrasts
 from rsa.reporting.contrasts import sentence as contrast_sentence
 from rsa.reporting.cost import costs, equal_compute
 from rsa.reporting.grid import command
-from rsa.reporting.numbers import MISSING, interval, number, signed
+from rsa.reporting.numbers import MISSING, counted, interval, number, signed
 from rsa.reporting.provenance import run_provenance, runtime_differences
 from rsa.reporting.reference import beside_ours, dataset_name, described
 from rsa.reporting.results import Comparison, Results, Scores
@@ -147,7 +147,7 @@ def summary(p: Document, scores: Scores, results: Results, runs: Runs) -> list[s
     first: dict[str, Any] = next(iter(runs.manifests.values()), {})
     size = f", {first['parameters']:,} parameters" if first else ""
     own = ", ".join(f"{method} {count}" for method, count in own_epochs(p).items())
-    trained = _epochs(p.pretrain.epochs) + (f" ({own})" if own else "")
+    trained = counted(p.pretrain.epochs, "epoch") + (f" ({own})" if own else "")
     return [
         f"**Question**: {_question(p)}; {_seeds(e.seeds)}; {p.model.backbone}{size}, {trained} on {e.dataset}.",
         f"**Finding**: {_finding(results, e.dataset)}",
@@ -180,18 +180,14 @@ def _answer(p: Document, results: Results) -> str:
     if differ:
         parts.append(f"Significantly different from {baseline}: {'; '.join(differ)}.")
     if same:
-        seeds = _seeds(p.experiment.seeds)
-        parts.append(f"No significant difference from {baseline} in any column: {', '.join(same)} ({seeds}).")
+        verb, seeds = "does" if len(same) == 1 else "do", _seeds(p.experiment.seeds)
+        parts.append(f"{', '.join(same)} {verb} not differ significantly from {baseline} in any column ({seeds}).")
     return " ".join(parts) or f"{' and '.join(results.trained)} alone: there is no other method to compare with."
 
 
 def own_epochs(p: Document) -> dict[str, int]:
     """Return the epochs of the methods that do not train for `pretrain.epochs`."""
     return {name: epochs for name in p.trained if (epochs := p.key_of("methods", name, "epochs")) is not None}
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' if count > 1 else ''}"
 
 
 def _seeds(seeds: list[int]) -> str:
@@ -229,9 +225,9 @@ def _completeness(scores: Scores, runs: Runs) -> str:
     missing = len(runs.missing) + len(scores.missing)
     collapsed = sum(bool(run.get("collapsed")) for run in runs.manifests.values())
     parts = [
-        f"**{missing} files are missing, damaged or stale**" if missing else "nothing is missing or stale",
-        f"**{len(scores.refused)} scores are not comparable**" if scores.refused else "every column has one protocol",
-        f"**{collapsed} runs collapsed**" if collapsed else "no run collapsed",
-        f"{len(scores.unconverged)} probes did not converge" if scores.unconverged else "every probe converged",
+        f"**{counted(missing, 'file')} missing, damaged or stale**" if missing else "nothing is missing or stale",
+        f"**{counted(len(scores.refused), 'score')} not comparable**" if scores.refused else "every column has one protocol",
+        f"**{counted(collapsed, 'run')} collapsed**" if collapsed else "no run collapsed",
+        f"{counted(len(scores.unconverged), 'probe')} did not converge" if scores.unconverged else "every probe converged",
     ]
     return f"{', '.join(parts)}."

@@ -33,8 +33,8 @@ def test_a_run_that_says_little_has_dashes(tmp_path: Path, tiny: Params):
     write_scores(tmp_path / "scores")
     run = {key: manifest("byol", 0)[key] for key in ("versions", "device")}
     (row,) = run_provenance({("byol", 0): run}, results(tmp_path, tiny))
-    assert (row.start, row.encoder, row.health, row.collapsed) == ("-", "-", "-", None)
-    assert (row.hashes["params"], row.hashes["code"], row.hashes["data"]) == ("-", "-", "-")
+    assert (row.start, row.encoder, row.health, row.collapsed) == ("–", "–", "–", None)
+    assert (row.hashes["params"], row.hashes["code"], row.hashes["data"]) == ("–", "–", "–")
 
 
 def test_what_an_encoder_started_from():

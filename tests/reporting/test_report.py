@@ -69,7 +69,7 @@ def test_numbers_are_never_rounded_to_nothing():
 def test_the_answer_stands_first_and_a_summary_of_five_lines_follows(made: Path, tiny: Params):
     lines = text_of(made, tiny).splitlines()
     assert lines[0] == "# byol, rsa on digits"
-    assert lines[2] == "**No significant difference from byol in any column: rsa (2 seeds, paired).**"
+    assert lines[2] == "**rsa does not differ significantly from byol in any column (2 seeds, paired).**"
     lines = lines[2:]
     assert [line.partition("**: ")[0] for line in lines[2:7]] == [
         "- **Question",
@@ -132,7 +132,7 @@ def test_a_report_over_missing_cells_says_which_and_is_made(made: Path, tiny: Pa
     assert "| `scores/rsa/s1/probe.json` | does not exist | `dvc repro probe@rsa-1` |" in missing
     assert "| `runs/rsa/s0/run.json` | does not exist | `dvc repro pretrain@rsa-0` |" in missing
     assert "| `runs/byol/s1/curve.csv` | does not exist | `dvc repro pretrain@byol-1` |" in missing
-    assert "**3 files are missing, damaged or stale**" in text
+    assert "**3 files missing, damaged or stale**" in text
     assert rows(text, "rsa")[0] == ["77.0 (1)", "82.0 (1)"]
     assert "- digits knn: one seed cannot tell rsa from byol." in text
 
@@ -157,7 +157,7 @@ def test_scores_that_are_not_comparable_are_named(made: Path, tiny: Params):
     edit_score(made / "scores/rsa/s1/probe.json", "knn", settings={"classifier": "knn", "k": [9], "temperature": 0.07})
     text = text_of(made, tiny)
     assert "- scores/rsa/s1/probe.json: knn was measured with k [9], the others with [5]" in section(text, "## Not comparable")
-    assert "**1 scores are not comparable**" in text
+    assert "**1 score not comparable**" in text
     assert rows(text, "rsa")[0][0] == "77.0 (1)"
 
 
@@ -173,7 +173,7 @@ def test_best_on_test_has_a_table_of_its_own(made: Path, tiny: Params):
 def test_a_collapsed_run_is_marked(made: Path, tiny: Params):
     edit_run(made / "runs/rsa/s1/run.json", collapsed=True)
     text = text_of(made, tiny)
-    assert "**1 runs collapsed**" in text
+    assert "**1 run collapsed**" in text
     assert rows(text, "rsa s1")[1][1] == "**yes**"
 
 
@@ -270,7 +270,7 @@ def test_probes_that_have_not_converged_are_named(made: Path, tiny: Params):
     edit_score(made / "scores/rsa/s0/probe.json", "sklearn", converged=False)
     text = text_of(made, tiny)
     assert "- Not converged: scores/rsa/s0/probe.json: sklearn." in text
-    assert "1 probes did not converge" in text
+    assert "1 probe did not converge" in text
 
 
 def test_runs_that_differ_in_versions_or_size_are_compared_and_named(made: Path, tiny: Params):

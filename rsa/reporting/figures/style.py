@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from rsa.reporting.numbers import counted
+
 INK, FAINT, PAPER = "#24292f", "#6e7781", "#fffffe"  # text; axes and what is beside the point; background
 # Okabe and Ito's colours, which the colour-blind can tell apart
 COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6a00", "#444444"]
@@ -124,17 +126,12 @@ def legend(figure: Figure, methods: Sequence[str], numbers: dict[str, int], kind
     for place, method in enumerate(methods):
         if method in numbers:
             style: Any = {"dashed": {"ls": DASHES[place % len(DASHES)]}, "solid": {}, "points": _point(place)}[kind]
-            handles.append(Line2D([], [], color=color(place), label=f"{method} ({seeds(numbers[method])})", **style))
+            handles.append(Line2D([], [], color=color(place), label=f"{method} ({counted(numbers[method], 'seed')})", **style))
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4), handlelength=2.6)
 
 
 def _point(place: int) -> dict[str, str]:
     return {"ls": "", "marker": MARKERS[place % len(MARKERS)]}
-
-
-def seeds(number: int) -> str:
-    """Format a count as `1 seed`, `3 seeds`."""
-    return f"{number} seed{'s' if number > 1 else ''}"
 
 
 def band(axis: Axes, table: pd.DataFrame, place: int, **style: Any) -> None:

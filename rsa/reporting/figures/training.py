@@ -12,9 +12,9 @@ from rsa.reporting.figures.style import (
     drawing,
     legend,
     panels,
-    seeds,
     steps_below,
 )
+from rsa.reporting.numbers import counted
 
 SCHEDULES = {"lr": "learning rate", "tau": r"$\tau$ (of the target network)", "beta": r"$\beta$ (of aggressive pairs)"}
 HEALTH = {
@@ -47,7 +47,7 @@ def draw_losses(curves: Curves, path: Path) -> None:
                     va="center",
                     size=8,
                 )
-            axis.set_title(f"{method} ({seeds(len(runs))})", color=color(place), weight="bold")
+            axis.set_title(f"{method} ({counted(len(runs), 'seed')})", color=color(place), weight="bold")
             axis.set_ylabel("loss" if number % columns == 0 else "")
             steps_below(axis)
 
