@@ -1,6 +1,13 @@
 """Commands in the blocks of README and docs are run as they stand in a small experiment; others are named with the reason."""
 
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -102,10 +109,37 @@ def add_images(project: Project) -> None:
     YAML(typ="safe").dump(merged(parsed(path.read_text()), parsed(example.text)), path)
 
 
+def show_in_a_terminal(project: Project) -> None:
+    """`dvc exp show` keeps to a terminal of 80 columns and begins with the differences."""
+    lines = in_terminal(["dvc", "exp", "show"], project, columns=80)
+    rows = [line for line in lines if "workspace" in line or "main" in line]
+    assert [len(row) <= 80 for row in rows] == [True, True], lines
+    assert any(line.split()[:3] == ["Experiment", "Created", "rsa-byol.translated_digits"] for line in lines), lines
+
+
+def in_terminal(command: list[str], project: Project, columns: int) -> list[str]:
+    """Return the lines, without colours, that a terminal of 24 rows shows until `less` is at the end."""
+    process, terminal = pty.fork()
+    if process == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        os.chdir(project.folder)
+        os.execvpe(command[0], command, project.environment | {"TERM": "xterm"})
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the command has ended
+        while part := os.read(terminal, 65536):
+            shown += part
+            if b"(END)" in part:
+                os.write(terminal, b"q")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, shown
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", shown.decode()).splitlines()
+
+
 # These do what a page asks of its reader in words, before or after a command.
 BEFORE: dict[str, Callable[[Project], None]] = {"dvc repro shard@mine": add_images}
 AFTER: dict[str, Callable[[Project], None]] = {
     "python -m rsa recipe cifar10_small": shrink,
+    "dvc exp show": show_in_a_terminal,
     "git add dvc.lock params.yaml": commit,
 }
 
