@@ -22,8 +22,9 @@ from rsa.reporting.leftovers import LEFTOVERS, put_aside
 from rsa.reporting.metrics import metrics
 from rsa.reporting.plots import write_plots
 from rsa.reporting.report import render
-from rsa.reporting.results import Missing, Results, read_scores
+from rsa.reporting.results import Results
 from rsa.reporting.runs import read_runs
+from rsa.reporting.scores import Missing, read_scores
 
 
 def report(experiment: Path, scores: Path, runs: Path, out: Path) -> None:

@@ -25,7 +25,8 @@ def show(params_file: Path, reports: Path, logs: Path) -> None:
     from rich.console import Console
 
     from rsa.params.load import load
-    from rsa.reporting.results import TABLE, Results
+    from rsa.reporting.results import Results
+    from rsa.reporting.scores import TABLE
     from rsa.reporting.terminal import resumed, scores, seconds
 
     p, table = load(params_file), reports / "scores.csv"

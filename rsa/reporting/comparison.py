@@ -7,18 +7,16 @@ those that its report was made with: params.yaml may have been edited since.
 import io
 import json
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pandas as pd
 from ruamel.yaml import YAML
 
 from rsa.params.sections import flat
-from rsa.reporting.numbers import interval, signed
+from rsa.reporting.numbers import MISSING, interval, signed
+from rsa.reporting.scores import Column, column_name
 from rsa.reporting.statistics import Difference, holm, paired_difference
 
-COLUMN = ["dataset", "task", "protocol", "metric"]
-ABSENT = "–"
 MEAN_PER_CLASS = "report.mean_per_class"  # a report's own params have only the datasets that it uses
 
 
@@ -42,7 +40,7 @@ class ComparisonRow(NamedTuple):
     p: float  # of the t-test, after Holm's correction over all rows
 
 
-class Comparison(NamedTuple):
+class VersionComparison(NamedTuple):
     """All differences between the two versions."""
 
     rows: list[ComparisonRow]
@@ -101,47 +99,6 @@ def image_params(params: dict[str, Any], dataset: str) -> dict[str, Any]:
     return {key: value for key, value in params.items() if key.startswith(relevant) and not key.startswith(irrelevant)}
 
 
-def compare(a: Side, b: Side, confidence: float) -> Comparison:
-    """Compute B - A for every shared method and column, and list the results that only one version has."""
-    if (a.method is None) != (b.method is None):
-        raise ValueError(f"A and B must both name a method or neither, got {a.name} and {b.name}")
-    pair = f"{b.method} − {a.method}" if a.method and b.method and a.method != b.method else a.method
-    cells_a, cells_b = cells(a.scores, pair), cells(b.scores, pair)
-    measured, refused, only, equal = [], [], [], []
-    keys = dict.fromkeys([*cells_a, *cells_b])
-    for key in keys:
-        cell_a, cell_b = cells_a.get(key), cells_b.get(key)
-        column = column_name(key, keys)
-        label = f"{key[0]}, {column}"
-        if cell_a is None or cell_b is None:
-            cell = cell_a or cell_b
-            assert cell is not None
-            only.append((f"{label}, seeds {', '.join(map(str, cell.seeds))}", a.name if cell_b is None else b.name))
-        elif cell_a.settings != cell_b.settings:
-            refused.append(f"{label}: measured with other settings in {a.name} than in {b.name}")
-        elif changed := changes(image_params(a.params, key[1]), image_params(b.params, key[1])):
-            refused.append(f"{label}: measured on other images or crops in {a.name} than in {b.name} ({', '.join(changed)})")
-        else:
-            for side, cell, other in ((a, cell_a, cell_b), (b, cell_b, cell_a)):
-                if alone := sorted(cell.seeds.keys() - other.seeds.keys()):
-                    only.append((f"{label}, seeds {', '.join(map(str, alone))}", side.name))
-            shared = cell_a.seeds.keys() & cell_b.seeds.keys()
-            if shared and all(cell_a.seeds[seed] == cell_b.seeds[seed] for seed in shared):
-                equal.append(label)
-            elif difference := paired_difference(cell_b.seeds, cell_a.seeds, confidence, max(cell_a.step, cell_b.step)):
-                measured.append((key[0], column, difference))
-    ps = holm([difference.p for *_, difference in measured])
-    rows = [ComparisonRow(method, column, difference, p) for (method, column, difference), p in zip(measured, ps, strict=True)]
-    params = [(key, formatted(a.params, key), formatted(b.params, key)) for key in changes(a.params, b.params)]
-    edits, gaps = ([(text, side.name) for side in (a, b) for text in getattr(side, name)] for name in ("edited", "left_out"))
-    return Comparison(rows, params, only, refused, equal, edits, gaps)
-
-
-def changes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """List the keys whose values differ, or that only one has."""
-    return [key for key in dict.fromkeys([*a, *b]) if a.get(key, ABSENT) != b.get(key, ABSENT)]
-
-
 class Cell(NamedTuple):
     """The scores of one method in one column."""
 
@@ -150,27 +107,72 @@ class Cell(NamedTuple):
     step: float  # of which scores are multiples, or 0
 
 
-def cells(table: pd.DataFrame, name: str | None) -> dict[tuple[str, ...], Cell]:
-    """Map (method, dataset, task, protocol, metric) to its scores; `name`, if given, replaces the names of methods."""
+NOTHING = Cell(frozenset(), {}, 0.0)
+
+
+def cells(table: pd.DataFrame, name: str | None) -> dict[tuple[str, Column], Cell]:
+    """Map method and column to the scores; `name`, if given, replaces the names of methods."""
     by_key = {}
-    for (method, *column), rows in table.groupby(["method", *COLUMN], sort=False):
+    for (method, *column), rows in table.groupby(["method", *Column._fields], sort=False):
         seeds = {int(seed): float(value) for seed, value in zip(rows["seed"], rows["value"], strict=True)}
-        by_key[(name or str(method), *map(str, column))] = Cell(frozenset(rows["settings"]), seeds, float(rows["step"].max()))
+        by_key[name or str(method), Column(*map(str, column))] = Cell(
+            frozenset(rows["settings"]), seeds, float(rows["step"].max())
+        )
     return by_key
 
 
-def column_name(key: tuple[str, ...], keys: Iterable[tuple[str, ...]]) -> str:
-    """Return a name such as `digits knn`, with the protocol if several have that name, and the metric if it is not top-1."""
-    _, dataset, task, protocol, metric = key
-    several = len({other[3] for other in keys if other[1:3] == key[1:3]}) > 1
-    return f"{dataset} {task}{f' under {protocol}' if several else ''}{'' if metric == 'top1' else f' ({metric})'}"
+def compare(a: Side, b: Side, confidence: float) -> VersionComparison:
+    """Compute B - A for every shared method and column, and list the results that only one version has."""
+    if (a.method is None) != (b.method is None):
+        raise ValueError(f"A and B must both name a method or neither, got {a.name} and {b.name}")
+    pair = f"{b.method} − {a.method}" if a.method and b.method and a.method != b.method else a.method
+    cells_a, cells_b = cells(a.scores, pair), cells(b.scores, pair)
+    keys = dict.fromkeys([*cells_a, *cells_b])
+    differences: dict[tuple[str, str], Difference] = {}
+    refused, only, equal = [], [], []
+    for method, column in keys:
+        cell_a, cell_b = (found.get((method, column), NOTHING) for found in (cells_a, cells_b))
+        name = column_name(column, [other for _, other in keys])
+        label = f"{method}, {name}"
+        shared = cell_a.seeds.keys() & cell_b.seeds.keys()
+        if why := _refusal(a, cell_a, b, cell_b, column.dataset):
+            refused.append(f"{label}: {why}")
+            continue
+        for side, cell in ((a, cell_a), (b, cell_b)):
+            if alone := sorted(cell.seeds.keys() - shared):
+                only.append((f"{label}, seeds {', '.join(map(str, alone))}", side.name))
+        if shared and all(cell_a.seeds[seed] == cell_b.seeds[seed] for seed in shared):
+            equal.append(label)
+        elif difference := paired_difference(cell_b.seeds, cell_a.seeds, confidence, max(cell_a.step, cell_b.step)):
+            differences[method, name] = difference
+    ps = holm([difference.p for difference in differences.values()])
+    rows = [ComparisonRow(*names, difference, p) for (names, difference), p in zip(differences.items(), ps, strict=True)]
+    params = [(key, formatted(a.params, key), formatted(b.params, key)) for key in changes(a.params, b.params)]
+    edits, gaps = ([(text, side.name) for side in (a, b) for text in getattr(side, name)] for name in ("edited", "left_out"))
+    return VersionComparison(rows, params, only, refused, equal, edits, gaps)
+
+
+def _refusal(a: Side, cell_a: Cell, b: Side, cell_b: Cell, dataset: str) -> str | None:
+    """Say why scores that both versions have cannot be compared."""
+    if NOTHING in (cell_a, cell_b):
+        return None
+    if cell_a.settings != cell_b.settings:
+        return f"measured with other settings in {a.name} than in {b.name}"
+    changed = changes(image_params(a.params, dataset), image_params(b.params, dataset))
+    return f"measured on other images or crops in {a.name} than in {b.name} ({', '.join(changed)})" if changed else None
+
+
+def changes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """List the keys whose values differ, or that only one has."""
+    return [key for key in dict.fromkeys([*a, *b]) if a.get(key, MISSING) != b.get(key, MISSING)]
 
 
 def formatted(params: dict[str, Any], key: str) -> str:
     """Format a value as in YAML."""
-    return json.dumps(params[key]) if key in params else ABSENT
+    return json.dumps(params[key]) if key in params else MISSING
 
 
+Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]  # title, head, rows
 HEAD = ("method", "column", "n", "B − A", "interval", "p (Holm)", "detectable")
 
 
@@ -178,14 +180,14 @@ def line(row: ComparisonRow) -> tuple[str, ...]:
     """Format a row."""
     d = row.difference
     if d.n == 1:
-        return row.method, row.column, "1", signed(d.mean, 2), ABSENT, ABSENT, ABSENT
+        return row.method, row.column, "1", signed(d.mean, 2), MISSING, MISSING, MISSING
     p = "<0.001" if row.p < 0.001 else f"{row.p:.3f}"
     if d.tied:
-        return row.method, row.column, str(d.n), signed(d.mean, 2), ABSENT, p, ABSENT
+        return row.method, row.column, str(d.n), signed(d.mean, 2), MISSING, p, MISSING
     return row.method, row.column, str(d.n), signed(d.mean, 2), interval(d.low, d.high), p, f"{d.detectable:.2f}"
 
 
-def verdict(compared: Comparison, level: float) -> str:
+def verdict(compared: VersionComparison, level: float) -> str:
     """Summarise the rows in one sentence."""
     better = sum(row.p <= level and row.difference.mean > 0 for row in compared.rows)
     worse = sum(row.p <= level and row.difference.mean < 0 for row in compared.rows)
@@ -194,7 +196,7 @@ def verdict(compared: Comparison, level: float) -> str:
     return text + (f"; {single} have one seed, which allows no test" if single else "")
 
 
-def markdown(a: Side, b: Side, compared: Comparison, confidence: float) -> str:
+def markdown(a: Side, b: Side, compared: VersionComparison, confidence: float) -> str:
     """Render the comparison as Markdown."""
     blocks = [f"# {b.name} (B) against {a.name} (A)", f"{sentence(verdict(compared, 1 - confidence))}"]
     for title, head, rows in tables(a, b, compared, confidence):
@@ -211,10 +213,12 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def tables(a: Side, b: Side, compared: Comparison, confidence: float) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """Return title, head and rows of every table that has rows."""
+def tables(
+    a: Side, b: Side, compared: VersionComparison, confidence: float
+) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Return every table that has rows."""
     title = f"Scores: paired differences in points over shared seeds, {100 * confidence:g} % interval (Student's t)"
-    every: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]] = [
+    every: list[Table] = [
         (title, HEAD, [line(row) for row in compared.rows]),
         ("Not comparable", ("different settings, images or crops",), [(text,) for text in compared.refused]),
         ("Equal to the last digit in every shared seed", ("scores",), [(text,) for text in compared.equal]),

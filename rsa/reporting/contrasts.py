@@ -9,7 +9,8 @@ import math
 from typing import NamedTuple
 
 from rsa.reporting.numbers import signed
-from rsa.reporting.results import Column, Results
+from rsa.reporting.results import Results
+from rsa.reporting.scores import Column
 from rsa.reporting.statistics import Difference, holm, paired_difference
 
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rsa.reporting.results import Column, Results
+from rsa.reporting.results import Results
+from rsa.reporting.scores import Column
 from rsa.reporting.statistics import holm, t_test
 
 

@@ -4,8 +4,9 @@ import math
 from typing import Any, NamedTuple
 
 from rsa.reporting.numbers import MISSING, number
-from rsa.reporting.results import Results, digest
+from rsa.reporting.results import Results
 from rsa.reporting.runs import disagreements
+from rsa.reporting.scores import digest
 
 
 class RunProvenance(NamedTuple):

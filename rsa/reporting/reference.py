@@ -10,7 +10,8 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from rsa.params.document import Document
-from rsa.reporting.results import Column, Results
+from rsa.reporting.results import Results
+from rsa.reporting.scores import Column
 from rsa.reporting.statistics import summarize
 
 SAME_NETWORK = {"dynamic_img_size", "img_size", "drop_path_rate"}  # arguments that do not change the architecture

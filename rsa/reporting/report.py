@@ -18,8 +18,9 @@ from rsa.reporting.grid import command
 from rsa.reporting.numbers import MISSING, counted, interval, number, signed
 from rsa.reporting.provenance import run_provenance, runtime_differences
 from rsa.reporting.reference import beside_ours, dataset_name, described
-from rsa.reporting.results import Comparison, Results, Scores
+from rsa.reporting.results import Comparison, Results
 from rsa.reporting.runs import Runs, differences
+from rsa.reporting.scores import Scores
 from rsa.reporting.semantic_shift import METRICS, shift_sentences, snapshots
 from rsa.reporting.statistics import POWER, Summary, bootstrap_coverage, smallest_p
 

@@ -1,131 +1,15 @@
-"""All scores of an experiment as one long table, and the comparisons between methods that follow from it.
+"""The comparisons between the methods of an experiment that follow from its scores."""
 
-A column is a combination of dataset, task, protocol and metric. Scores whose settings differ from those of their column are
-excluded and listed by name. Missing scores are listed with the command that makes them.
-"""
-
-import hashlib
-import json
 import math
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from rsa.params.document import Document
-from rsa.reporting.grid import command, score_files
 from rsa.reporting.numbers import signed
-from rsa.reporting.stale import ENCODER, Current, StaleError
+from rsa.reporting.scores import Column, column_name
 from rsa.reporting.statistics import Difference, Summary, holm, paired_difference, summarize
-
-TABLE = ["method", "seed", "dataset", "task", "protocol", "metric", "value", "step", "best_on_test", "settings", "file"]
-
-
-class Column(NamedTuple):
-    """The properties that two scores must share to be comparable."""
-
-    dataset: str
-    task: str
-    protocol: str
-    metric: str
-
-
-class Missing(NamedTuple):
-    """A file that is missing, damaged or stale, which of these and why, and the command that makes it."""
-
-    file: str
-    reason: str
-    command: str
-
-
-class Scores(NamedTuple):
-    """A table of all comparable scores, their settings by digest, and lists of missing, refused and unconverged ones."""
-
-    table: pd.DataFrame
-    settings: dict[str, Any]
-    missing: list[Missing]
-    refused: list[str]
-    unconverged: list[str]
-
-    def of_columns(self, key: str) -> dict[Column, str]:
-        """Map each column to the value of `settings` or `file` of its first score."""
-        return {Column(*row[:4]): str(row[4]) for row in self.table[[*Column._fields, key]].itertuples(index=False, name=None)}
-
-
-def read_scores(folder: Path, runs: Path, p: Document) -> Scores:
-    """Read every score of the experiment's methods and seeds, without files that are missing, damaged or stale.
-
-    Raise ValueError if none is left.
-    """
-    rows: list[tuple[Any, ...]] = []
-    settings: dict[str, Any] = {}
-    missing, unconverged, current = [], [], Current(p, runs)
-    for method in p.experiment.methods:
-        for seed in p.experiment.seeds:
-            for file, dataset in score_files(p).items():
-                path = folder / method / f"s{seed}" / file
-                name = str(path.relative_to(folder.parent))
-                try:
-                    scores = json.loads(path.read_text())
-                    for score in scores.values():
-                        current.require(score["origin"], runs / method / f"s{seed}" / ENCODER, method, seed, dataset)
-                    for task, score in scores.items():
-                        key = digest(score["settings"])
-                        metric, value, step = _value(score, mean=dataset in p.report.mean_per_class)
-                        numbers = (value, step, score.get("best_on_test"), key, name)
-                        rows.append((method, seed, dataset, task, score["protocol"], metric, *numbers))
-                        settings[key] = score["settings"]
-                        if not score.get("converged", True):
-                            unconverged.append(f"{name}: {task}")
-                except FileNotFoundError:
-                    missing.append(Missing(name, "does not exist", command(method, seed, file)))
-                except StaleError as why:
-                    missing.append(Missing(name, str(why), command(method, seed, file)))
-                except (OSError, ValueError, TypeError, AttributeError):  # also JSON of another kind
-                    missing.append(Missing(name, "is cut off or damaged", command(method, seed, file)))
-                except KeyError as why:
-                    missing.append(Missing(name, f"has no {why}: an older version made it", command(method, seed, file)))
-    if not rows:
-        unusable = [f"but {item.file} {item.reason}" for item in missing if item.reason != "does not exist"]
-        got = unusable[0] if unusable else "got none"
-        raise ValueError(f"{folder} must have scores of {', '.join(p.experiment.methods)}, {got}: `dvc repro` makes them")
-    table, refused = of_one_setting(pd.DataFrame(rows, columns=TABLE), settings, p.experiment.baseline)
-    return Scores(table, settings, missing, refused, unconverged)
-
-
-def digest(settings: Any) -> str:
-    """Hash the settings of a protocol: equal settings have equal digests."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _value(score: dict[str, Any], mean: bool) -> tuple[str, float, float]:
-    if mean and "mean_per_class" in score:
-        return "mean_per_class", score["mean_per_class"], score["mean_per_class_step"]
-    return score["metric"], score["value"], score["step"]
-
-
-def of_one_setting(table: pd.DataFrame, settings: dict[str, Any], baseline: str) -> tuple[pd.DataFrame, list[str]]:
-    """Keep the scores that have the settings of their column, and describe the others in sentences.
-
-    The settings of a column are those of most of its scores; ties go to the settings of the baseline.
-    """
-    keep, refused = [], []
-    for column, rows in table.groupby(list(Column._fields), sort=False):
-        votes = Counter(rows["settings"])
-        of_baseline = set(rows["settings"][rows["method"] == baseline])
-        right = max(votes, key=lambda key: (votes[key], key in of_baseline))
-        keep += rows.index[rows["settings"] == right].tolist()
-        for row in rows[rows["settings"] != right].itertuples():
-            differ = _differences(settings[str(row.settings)], settings[right])
-            refused.append(f"{row.file}: {column[1]} was measured with {differ}")
-    return table.loc[sorted(keep)].reset_index(drop=True), refused
-
-
-def _differences(settings: dict[str, Any], usual: dict[str, Any]) -> str:
-    keys = [key for key in sorted(settings.keys() | usual.keys()) if settings.get(key) != usual.get(key)]
-    return "; ".join(f"{key} {settings.get(key)}, the others with {usual.get(key)}" for key in keys)
 
 
 class Comparison(NamedTuple):
@@ -159,7 +43,8 @@ class Comparison(NamedTuple):
         if d.tied:
             if abs(d.mean) < 1e-9:
                 return f"{where}: {pair} have equal scores in each of {d.n} seeds."
-            return f"{where}: {pair} differ by {d.mean:+.2f} points in each of {d.n} seeds; without any spread there is no test."
+            points = f"{signed(d.mean, 2)} points in each of {d.n} seeds"
+            return f"{where}: {pair} differ by {points}; without any spread there is no test."
         size = (
             f"{self.method} {'better' if d.mean > 0 else 'worse'} than {self.baseline} by {abs(d.mean):.1f} ± {d.half:.1f} points"
         )
@@ -201,11 +86,8 @@ class Results:
         return [method for method in self.trained if method != self.experiment.baseline]
 
     def name(self, task: Column) -> str:
-        """Return a short name such as `digits knn`, with the protocol if it is ambiguous and the metric if it is not top-1."""
-        twins = [other for other in self.tasks if other[:2] == task[:2]]
-        protocol = f" under {task.protocol}" if len({other.protocol for other in twins}) > 1 else ""
-        metric = f" ({task.metric.replace('_', ' ')})" if task.metric != "top1" else ""
-        return f"{task.dataset} {task.task}{protocol}{metric}"
+        """Return the short name of a column of this experiment."""
+        return column_name(task, self.tasks)
 
     def summary(self, method: str, task: Column) -> Summary:
         """Return mean, standard deviation and n over seeds."""

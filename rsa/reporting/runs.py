@@ -9,7 +9,7 @@ import pandas as pd
 
 from rsa.origin import Origin
 from rsa.params.document import Document
-from rsa.reporting.results import Missing
+from rsa.reporting.scores import Missing
 from rsa.reporting.stale import ENCODER, Current, StaleError
 
 METRICS, ORIGIN = "representation.csv", "origin."  # the latter begins its columns of text

@@ -208,5 +208,5 @@ def test_scores_that_the_cache_has_lost_are_named(project: Project, run: Compare
 def test_the_workspace_of_this_test_reads_as_it_was_written(project: Project) -> None:
     got = side("workspace", *read("workspace", project.folder))
     methods = ("pixels", "random", "byol", "rsa")
-    assert cells(got.scores, None).keys() == {(m, "digits", t, t, "top1") for m in methods for t in ("knn", "sklearn")}
+    assert cells(got.scores, None).keys() == {(m, ("digits", t, t, "top1")) for m in methods for t in ("knn", "sklearn")}
     assert json.dumps(got.params["experiment.seeds"]) == "[0, 1]"

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from rsa.commands import commands
 from rsa.params.document import Params
-from rsa.reporting.results import read_scores
+from rsa.reporting.scores import read_scores
 from tests.conftest import TINY
 from tests.reporting.experiment import write_scores
 

@@ -12,7 +12,8 @@ import pytest
 from rsa.params.document import Params
 from rsa.reporting.metrics import metrics
 from rsa.reporting.plots import write_plots
-from rsa.reporting.results import Results, read_scores
+from rsa.reporting.results import Results
+from rsa.reporting.scores import read_scores
 from tests.browser import CHROMIUM, dumped
 from tests.engines.conftest import commit
 from tests.engines.imports import ROOT

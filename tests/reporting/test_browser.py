@@ -10,8 +10,9 @@ from rsa.params.document import Params
 from rsa.reporting.figures.gallery import draw_figures
 from rsa.reporting.html import page
 from rsa.reporting.report import render
-from rsa.reporting.results import Results, Scores
+from rsa.reporting.results import Results
 from rsa.reporting.runs import read_runs
+from rsa.reporting.scores import Scores
 from tests.browser import CHROMIUM, dumped
 from tests.reporting.experiment import manifest as full_manifest
 from tests.reporting.figures.recordings import METHODS, experiment, score_table, write_everything

@@ -11,7 +11,8 @@ from scipy import stats
 from rsa.params.document import Params
 from rsa.params.load import load
 from rsa.reporting.contrasts import Contrast, contrasts, formula, sentence
-from rsa.reporting.results import TABLE, Results
+from rsa.reporting.results import Results
+from rsa.reporting.scores import TABLE
 from tests.conftest import WriteParams
 
 SCORES = {  # by seed

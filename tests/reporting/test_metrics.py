@@ -9,7 +9,8 @@ from scipy import stats
 
 from rsa.params.document import Params
 from rsa.reporting.metrics import metrics
-from rsa.reporting.results import Results, read_scores
+from rsa.reporting.results import Results
+from rsa.reporting.scores import read_scores
 from tests.reporting.experiment import write_scores
 
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 from rsa.params.document import Params
 from rsa.reporting.provenance import passed, run_provenance, runtime_differences, started
-from rsa.reporting.results import Results, read_scores
+from rsa.reporting.results import Results
+from rsa.reporting.scores import read_scores
 from tests.reporting.experiment import RUNTIME, edit_score, manifest, write_scores
 
 

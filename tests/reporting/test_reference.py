@@ -12,7 +12,8 @@ from rsa.params.document import Document, Params
 from rsa.params.pretrain import EncoderStart
 from rsa.recipes.merge import merge
 from rsa.reporting.reference import beside_ours, described, known_as, reference_numbers
-from rsa.reporting.results import Column, Results
+from rsa.reporting.results import Results
+from rsa.reporting.scores import Column
 
 LIGHTLY_KNN = {"classifier": "knn", "k": [200], "temperature": 0.1}
 

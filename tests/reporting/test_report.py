@@ -9,8 +9,9 @@ from rsa.params.load import load
 from rsa.params.sections import plain
 from rsa.reporting.numbers import number
 from rsa.reporting.report import cell, difference, render
-from rsa.reporting.results import Comparison, Results, read_scores
+from rsa.reporting.results import Comparison, Results
 from rsa.reporting.runs import read_runs
+from rsa.reporting.scores import read_scores
 from rsa.reporting.statistics import paired_difference, summarize
 from tests.conftest import WriteParams
 from tests.reporting.experiment import RUNTIME, as_reported, edit_run, edit_score, pretraining

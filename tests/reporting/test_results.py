@@ -8,7 +8,8 @@ import pytest
 
 from rsa.params.document import Params
 from rsa.reporting.grid import command, score_files
-from rsa.reporting.results import Column, Missing, Results, Scores, digest, read_scores
+from rsa.reporting.results import Results
+from rsa.reporting.scores import Column, Missing, Scores, digest, read_scores
 from tests.engines.imports import ROOT
 from tests.engines.toy import load_yaml
 from tests.reporting.experiment import KNN_LESS, TOP1, TRANSFER_LESS, edit_score, write_scores

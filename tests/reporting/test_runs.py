@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from rsa.params.document import Params
-from rsa.reporting.results import Missing
 from rsa.reporting.runs import differences, read_runs
+from rsa.reporting.scores import Missing
 from tests.reporting.experiment import manifest
 
 

@@ -11,8 +11,8 @@ import pytest
 from rsa.params.document import Document, Params, without_paths
 from rsa.params.load import load
 from rsa.params.sections import plain
-from rsa.reporting.results import read_scores
 from rsa.reporting.runs import read_runs
+from rsa.reporting.scores import read_scores
 from tests.conftest import WriteParams
 from tests.reporting.experiment import as_reported
 
