@@ -34,37 +34,43 @@ def digits(tiny: Params, tmp_path: Path) -> Data:
     return Split(folder, "train"), Split(folder, "test")
 
 
-def test_features_and_their_neighbours(tiny: Params, digits: Data):
+def test_features_of_images(tiny: Params):
     pytest.importorskip("nvidia.dali", reason="needs DALI: features are not tested")
-    from rsa.evaluation.encode import encode_split, frozen
+    from rsa.evaluation.encode import frozen
 
     torch.manual_seed(0)
     backbone = build_backbone(tiny.model)
-    found = []
-    for device in (GPU, CPU):
-        encode = frozen(copy.deepcopy(backbone), Normalize(IMAGENET, device))
-        images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), dtype=np.uint8))
-        splits = [np.concatenate(list(encode_split(encode, split, tiny.evaluation, 1, device))) for split in digits]
-        found.append((encode(images), *splits))
-    (got, *splits), (want, *want_splits) = found
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), dtype=np.uint8))
+    got, want = (frozen(copy.deepcopy(backbone), Normalize(IMAGENET, device))(images) for device in (GPU, CPU))
     np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4 * np.abs(want).max())
+
+
+def test_pixels_of_a_split_and_their_neighbours(digits: Data, tiny: Params):
+    """Images may be resized with other rounding, and features of random networks amplify that; pixels do not."""
+    pytest.importorskip("nvidia.dali", reason="needs DALI: neighbours are not tested")
+    from rsa.evaluation.encode import encode_split, frozen
+    from tests.evaluation.test_linear_sgd import Pixels
+
     train, test = digits
-    (near,), (near_want,) = (
-        knn_predictions(Features(x, train.labels), Features(x_test, test.labels), [5], 0.07).values()
-        for x, x_test in (splits, want_splits)
-    )
-    assert np.mean(near == near_want) > 0.97  # pixels are resized with other rounding
+    near = []
+    for device in (GPU, CPU):
+        encode = frozen(Pixels(), Normalize(IMAGENET, device))
+        x, queries = (np.concatenate(list(encode_split(encode, split, tiny.evaluation, 1, device))) for split in digits)
+        near += knn_predictions(Features(x, train.labels), Features(queries, test.labels), [5], 0.07).values()
+    got, want = near
+    assert np.mean(want == test.labels) > 0.9
+    assert np.mean(got == want) > 0.99
 
 
-def scores(evaluate: Callable[[torch.device], dict[str, Any]], points: float) -> None:
-    """Require the score on the GPU within some percent of the CPU's, and the same again."""
+def scores(evaluate: Callable[[torch.device], dict[str, Any]], at_least: float, points: float) -> None:
+    """Require a score on the GPU within some points of the CPU's, both of a classifier that has learnt, and the same again."""
     got, again, want = (evaluate(device) for device in (GPU, GPU, CPU))
     assert got == again
+    assert min(got["value"], want["value"]) > at_least
     assert got["value"] == pytest.approx(want["value"], abs=points)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "lars"])
-def test_a_linear_classifier(optimizer: str, tiny: Params, digits: Data):
+def test_a_linear_classifier(tiny: Params, digits: Data):
     pytest.importorskip("nvidia.dali", reason="needs DALI: linear classifiers are not tested")
     from rsa.evaluation.linear_sgd import Frozen, linear_sgd
     from tests.evaluation.test_linear_sgd import Pixels, protocol
@@ -72,10 +78,9 @@ def test_a_linear_classifier(optimizer: str, tiny: Params, digits: Data):
     def evaluate(device: torch.device) -> dict[str, Any]:
         torch.manual_seed(0)
         frozen = Frozen(Pixels(), Normalize(IMAGENET, device), tiny.evaluation, threads=1)
-        p = protocol(optimizer=optimizer)
-        return at_once(lambda checkpoints: linear_sgd("x", p, frozen, *digits, 0, checkpoints))
+        return at_once(lambda checkpoints: linear_sgd("x", protocol(), frozen, *digits, 0, checkpoints))
 
-    scores(evaluate, 2.0)
+    scores(evaluate, 60, points=2)
 
 
 def test_fine_tuning(tiny: Params, digits: Data):
@@ -85,10 +90,11 @@ def test_fine_tuning(tiny: Params, digits: Data):
     def evaluate(device: torch.device) -> dict[str, Any]:
         torch.manual_seed(0)
         backbone, normalize = build_backbone(tiny.model), Normalize(IMAGENET, device)
-        p = tiny.finetune.training.model_copy(update={"epochs": 2, "crop_scale": (0.8, 1.0)})
+        faster = tiny.finetune.training.optimizer.model_copy(update={"base_lr": 0.05})
+        p = tiny.finetune.training.model_copy(update={"epochs": 20, "crop_scale": (0.8, 1.0), "optimizer": faster})
         return at_once(lambda checkpoints: finetune(backbone, p, tiny.evaluation, 1, *digits, 0, normalize, checkpoints))
 
-    scores(evaluate, 5.0)
+    scores(evaluate, 50, points=12)  # of images and operators disturbed on a CPU, four runs were within 4.2
 
 
 def detectors_losses(detector: nn.Module, device: torch.device) -> dict[str, float]:

@@ -38,7 +38,7 @@ def spawned(function: Callable[..., Any], world: int, backend: str, folder: Path
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(100)
+        process.join(200)
         process.kill()
         assert process.exitcode == 0
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
