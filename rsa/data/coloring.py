@@ -109,6 +109,8 @@ def _affine(
     """Compute M x + K mean(x), rounded and clamped to 8 bits; the offset K mean(x) is rounded to a multiple of `unit`."""
     batch, height, width, _ = x.shape
     pixels = x.reshape(batch, -1, block.shape[1])
+    if x.is_cuda and torch.get_float32_matmul_precision() != "highest":  # TF32 would cut off the matrix's last bits
+        pixels, block = pixels.double(), block.double()
     if k is None or divisor is None or unit is None:
         y = torch.bmm(pixels, block)
     else:
@@ -117,8 +119,8 @@ def _affine(
         else:  # entire rows of pixels first: several times faster
             total = x.reshape(batch, height, 3 * width).sum(1).reshape(batch, width, 3).sum(1, dtype=torch.float64)
         offset = torch.round(k @ total[:, :, None] / divisor) * unit  # (b, 3 n, 1); the division alone rounds
-        y = torch.baddbmm(offset.float().transpose(1, 2), pixels, block)
-    return y.round_().clamp_(0, 255).reshape(x.shape)
+        y = torch.baddbmm(offset.to(pixels.dtype).transpose(1, 2), pixels, block)
+    return y.round_().clamp_(0, 255).reshape(x.shape).float()
 
 
 def _turn_hue(x: Tensor, sixths: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def choose_device(device: str) -> torch.device:
 def setup(device: str, threads: int, seed: int, kernels: Kernels = STRICT) -> torch.device:
     """Set seeds, threads and the choice of kernels, and return the torch device for `auto`, `cpu` or `gpu`.
 
-    A CPU always gets deterministic kernels: they cost nothing there.
+    A CPU always gets deterministic kernels and full float32: they cost nothing there.
     """
     if device == "gpu" and not torch.cuda.is_available():
         raise ValueError("device must be cpu or auto on a machine without a usable GPU, got gpu")
@@ -29,7 +29,7 @@ def setup(device: str, threads: int, seed: int, kernels: Kernels = STRICT) -> to
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed by deterministic matrix products on GPUs
     chosen = choose_device(device)
     torch.use_deterministic_algorithms(kernels.deterministic or chosen.type == "cpu")
-    torch.set_float32_matmul_precision("high" if kernels.tf32 else "highest")
+    torch.set_float32_matmul_precision("high" if kernels.tf32 and chosen.type == "cuda" else "highest")
     torch.backends.cudnn.allow_tf32 = kernels.tf32  # of convolutions
     torch.backends.cudnn.benchmark = kernels.cudnn_benchmark
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # filling new tensors with NaN takes 4 % of a step

@@ -76,11 +76,18 @@ class Launches(TorchDispatchMode):
     """Counts the kernels and the transfers to a GPU that operators would cause."""
 
     kernels, transfers = 0, 0
+    products: set[torch.dtype]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products = set()
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = operator(*args, **(kwargs or {}))
         if isinstance(result, torch.Tensor) and result.is_cuda and not operator.is_view and "empty" not in str(operator):
             self.kernels += 1
+            if "bmm" in str(operator):
+                self.products.add(result.dtype)
             self.transfers += any(isinstance(x, torch.Tensor) and not x.is_cuda and x.ndim > 0 for x in args)
         return result
 
@@ -90,7 +97,20 @@ def test_a_gpu_gets_few_kernels_and_one_transfer_for_both_views(exact, most, mon
     """Tensors on a GPU are faked."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     colors = join_colors([drawn(exact, solarize=0), drawn(exact, solarize=0)])
-    with FakeTensorMode(allow_non_fake_inputs=True), Launches() as launches:
-        apply_colors(torch.empty(2 * COUNT, 224, 224, 3, dtype=torch.uint8, device="cuda"), colors)
+    launches = launched(colors)
     assert 0 < launches.kernels <= most
     assert launches.transfers == 1
+    assert torch.float32 in launches.products
+
+
+def test_tf32_rounds_no_product_of_colors(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert launched(drawn(True, solarize=0)).products == {torch.float64}
+
+
+def launched(colors: Colors) -> Launches:
+    with FakeTensorMode(allow_non_fake_inputs=True), Launches() as launches:
+        images = torch.empty(len(colors.turns), 224, 224, 3, dtype=torch.uint8, device="cuda")
+        assert apply_colors(images, colors).shape == images.shape
+    return launches

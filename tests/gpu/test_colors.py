@@ -1,4 +1,4 @@
-"""Colours on a GPU have the CPU's bits."""
+"""Colours on a GPU have the CPU's bits, with TF32, too."""
 
 from typing import Any
 
@@ -26,3 +26,5 @@ def test_colors_have_the_cpus_bits(kernel: Any, exact: bool, size: tuple[int, in
     got = apply_colors(torch.from_numpy(images).to(GPU), colors)
     assert got.device.type == GPU.type
     np.testing.assert_array_equal(got.cpu().numpy(), want.numpy())
+    torch.set_float32_matmul_precision("high")  # TF32 changes none
+    assert torch.equal(apply_colors(torch.from_numpy(images).to(GPU), colors), got)
