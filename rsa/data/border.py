@@ -37,7 +37,7 @@ def crop_frames(crop: Crop, shape: I32) -> I32:
     return frames(shape, crop.size, crop.interpolation) if crop.exact else np.zeros_like(shape)
 
 
-def mended(images: list[Tensor], crops: list[Crop], shapes: list[I32]) -> list[Tensor]:
+def correct_edges(images: list[Tensor], crops: list[Crop], shapes: list[I32]) -> list[Tensor]:
     """Correct the outermost pixels of resized images, uint8 (B, size, size, 3) for each crop; equal crops are one batch.
 
     One batch takes fewer kernels on a GPU. `shapes` are the crops' heights and widths before resizing, (B, 2) px each.
@@ -48,7 +48,7 @@ def mended(images: list[Tensor], crops: list[Crop], shapes: list[I32]) -> list[T
         shape = np.concatenate([shapes[i] for i in same])
         if crop_frames(crop, shape).any():
             shares = [ring(weights_inside(side, crop.size, crop.interpolation)) for side in shape.T]
-            corrected = divided(torch.cat([images[i] for i in same]), shares)
+            corrected = divide_edges(torch.cat([images[i] for i in same]), shares)
             for i, part in zip(same, corrected.chunk(len(same)), strict=True):
                 images[i] = part
     return images
@@ -82,7 +82,7 @@ def _filter(distance: F64, interpolation: Interpolation) -> F64:
     return np.where(distance < 1, near, np.where(distance < 2, far, 0))
 
 
-def divided(images: Tensor, shares: list[F64]) -> Tensor:
+def divide_edges(images: Tensor, shares: list[F64]) -> Tensor:
     """Divide the outermost rows, then columns, of uint8 (B, H, W, 3) by the shares (B, 2 reach) of their weights, in place."""
     for dim, inside in enumerate(shares, 1):
         reach, size = inside.shape[1] // 2, images.shape[dim]

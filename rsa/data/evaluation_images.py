@@ -41,10 +41,10 @@ class Placement:
         cut = np.minimum(self.start, self.size - self.p.crop - self.start)
         return np.where(cut < border.REACH[self.p.interpolation], border.frames(self.shape, self.size, self.p.interpolation), 0)
 
-    def mended(self, images: Tensor) -> Tensor:
+    def correct_edges(self, images: Tensor) -> Tensor:
         """Correct the outermost pixels of the crops, uint8 (B, crop, crop, 3)."""
         frames = self.frames
-        return border.divided(images, [self._shares(side, frames[:, side]) for side in range(2)]) if frames.any() else images
+        return border.divide_edges(images, [self._shares(side, frames[:, side]) for side in range(2)]) if frames.any() else images
 
     def _shares(self, side: int, frames: I32) -> F64:
         """Return the share of the filter's weights inside the image for the first and last pixels of a crop, (B, 2 reach)."""
@@ -86,7 +86,7 @@ def evaluation_images(split: Split, p: Geometry, *, batch_size: int, threads: in
         for number, ids in enumerate(batches):
             ahead = np.concatenate(batches[number : number + decoding.PREFETCH + 1])
             cut = copies(dali.outputs(pipeline, split, lambda: ahead))[0]  # noqa: B023
-            yield Placement.of(split, ids, p).mended(cut)
+            yield Placement.of(split, ids, p).correct_edges(cut)
 
 
 def resized(heights: I64, widths: I64, short_side: int) -> I64:

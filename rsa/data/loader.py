@@ -99,7 +99,7 @@ class TrainingViews:
 
     def _batch(self, iteration: int, crops: list[Tensor]) -> Batch:
         ids, labels, boxes = self._samples(iteration)
-        crops = border.mended(crops, self.recipe.crops, [box.shape for box in boxes])
+        crops = border.correct_edges(crops, self.recipe.crops, [box.shape for box in boxes])
         epoch = iteration // self.steps_per_epoch
         views = [crops[view.crop] for view in self.recipe.views]
         colors = self._colors(ids, np.full(len(ids), epoch))

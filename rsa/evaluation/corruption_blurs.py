@@ -59,10 +59,10 @@ def glass_blur(x: F64, strength: tuple[float, int, int], randoms: list[Generator
 
 def motion_blur(x: F64, strength: tuple[float, float], random: Generator) -> F64:
     """Blur along a random direction; `strength` is the radius and sigma in px."""
-    return moved(x, *strength, angle=random.uniform(-45, 45))
+    return smear(x, *strength, angle=random.uniform(-45, 45))
 
 
-def moved(x: F64, radius: float, sigma: float, angle: float) -> F64:
+def smear(x: F64, radius: float, sigma: float, angle: float) -> F64:
     """Apply ImageMagick's motion blur: half a Gaussian along a line at `angle` degrees; pixels outside are those of the edge."""
     steps = np.arange(2 * int(np.ceil(radius)) + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))
@@ -79,10 +79,10 @@ def zoom_blur(x: F64, strength: tuple[float, float], _: Generator) -> F64:
     """Average over zooms from 1 to the first of `strength`, in steps of the second."""
     end, step = strength
     zooms = np.arange(1, end, step)
-    return (x + sum(zoomed(x, zoom) for zoom in zooms)) / (len(zooms) + 1)
+    return (x + sum(enlarge(x, zoom) for zoom in zooms)) / (len(zooms) + 1)
 
 
-def zoomed(x: F64, zoom: float) -> F64:
+def enlarge(x: F64, zoom: float) -> F64:
     """Enlarge the centre of (S, S, C) to the same size by SciPy's linear zoom, axis by axis, which is faster."""
     side = len(x)
     kept = int(np.ceil(side / zoom))

@@ -22,12 +22,12 @@ from scipy import ndimage
 from rsa.data.color import LUMA
 from rsa.evaluation.corruption_blurs import (
     defocus_blur,
+    enlarge,
     gaussian_blur,
     glass_blur,
     motion_blur,
-    moved,
+    smear,
     zoom_blur,
-    zoomed,
 )
 from rsa.evaluation.severities import IMAGENET, SEVERITIES
 
@@ -80,9 +80,9 @@ def _speckle_noise(x: F64, scale: float, random: Generator) -> F64:
 
 def _snow(x: F64, strength: tuple[float, ...], random: Generator) -> F64:
     mean, scale, zoom, threshold, radius, sigma, share = strength
-    flakes = zoomed(random.normal(mean, scale, (*x.shape[:2], 1)), zoom)
+    flakes = enlarge(random.normal(mean, scale, (*x.shape[:2], 1)), zoom)
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1)
-    flakes = moved(flakes, radius, sigma, angle=random.uniform(-135, -45))
+    flakes = smear(flakes, radius, sigma, angle=random.uniform(-135, -45))
     gray = (x @ LUMA)[..., None]
     whiter: F64 = share * x + (1 - share) * np.maximum(x, 1.5 * gray + 0.5)
     return whiter + flakes + np.rot90(flakes, 2)

@@ -36,7 +36,7 @@ class LARS(torch.optim.Optimizer):
         for group in self.param_groups:
             trained = [weight for weight in group["params"] if weight.grad is not None]
             matrices, vectors = ([w for w in trained if (w.ndim > 1) == several] for several in (True, False))
-            updates = adapted(matrices, group["weight_decay"], group["trust"]) + [w.grad for w in vectors]
+            updates = scaled_updates(matrices, group["weight_decay"], group["trust"]) + [w.grad for w in vectors]
             weights = matrices + vectors
             if weights:
                 momenta = [self._momentum(w) for w in weights]
@@ -51,7 +51,7 @@ class LARS(torch.optim.Optimizer):
         return state["momentum_buffer"]  # type: ignore[no-any-return]
 
 
-def adapted(weights: list[Tensor], decay: float, trust: float) -> list[Tensor]:
+def scaled_updates(weights: list[Tensor], decay: float, trust: float) -> list[Tensor]:
     """Return u = g + decay w of each weight, scaled to the norm trust |w|."""
     if not weights:
         return []

@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 from scipy import ndimage
 from sklearn.datasets import load_sample_images
 
-from rsa.evaluation.corruption_blurs import glass_blur, moved, zoomed
+from rsa.evaluation.corruption_blurs import enlarge, glass_blur, smear
 from rsa.evaluation.corruptions import NUMBERS, _plasma, corrupt
 from rsa.evaluation.severities import SEVERITIES
 from rsa.params.robustness import Corruption
@@ -223,15 +223,15 @@ def test_motion_blur_is_half_a_gaussian_along_its_line():
     point[20, 20] = 1
     weights = np.exp(-(np.arange(13) ** 2) / (2 * 2.0**2))
     weights /= weights.sum()
-    right = moved(point, 6, 2.0, angle=0.0)[..., 0]  # reads to the right: the point is smeared to the left
+    right = smear(point, 6, 2.0, angle=0.0)[..., 0]  # reads to the right: the point is smeared to the left
     np.testing.assert_allclose(right[20, 8:21], weights[::-1], atol=1e-12)
     assert right.sum() == pytest.approx(1)
-    down = moved(point, 6, 2.0, angle=90.0)[..., 0]
+    down = smear(point, 6, 2.0, angle=90.0)[..., 0]
     np.testing.assert_allclose(down[8:21, 20], weights[::-1], atol=1e-12)
-    slanted = moved(point, 6, 2.0, angle=45.0)[..., 0]
+    slanted = smear(point, 6, 2.0, angle=45.0)[..., 0]
     np.testing.assert_allclose(np.argwhere(slanted > 0)[:, 0], np.argwhere(slanted > 0)[:, 1])
     flat = np.full((9, 9, 3), 0.3)
-    np.testing.assert_allclose(moved(flat, 10, 3, angle=-30.0), flat)  # edges are continued
+    np.testing.assert_allclose(smear(flat, 10, 3, angle=-30.0), flat)  # edges are continued
 
 
 @pytest.mark.parametrize("side", [16, 32, 33, 224])
@@ -242,12 +242,12 @@ def test_zoom_is_scipys_of_the_middle(side: int, zoom: float):
     start = (side - kept) // 2
     large = ndimage.zoom(x[start : start + kept, start : start + kept], (zoom, zoom, 1), order=1)
     trim = (len(large) - side) // 2
-    np.testing.assert_allclose(zoomed(x, zoom), large[trim : trim + side, trim : trim + side], atol=1e-12)
+    np.testing.assert_allclose(enlarge(x, zoom), large[trim : trim + side, trim : trim + side], atol=1e-12)
 
 
 def test_zoom_blur_is_the_mean_of_its_zooms():
     x = photographs(1, 32)
-    zooms = [zoomed(x[0] / 255, 1 + 0.01 * i) for i in range(16)]
+    zooms = [enlarge(x[0] / 255, 1 + 0.01 * i) for i in range(16)]
     want = (x[0] / 255 + sum(zooms)) / 17
     np.testing.assert_allclose(applied(x, "zoom_blur")[0] / 255, want, atol=0.51 / 255)
 
