@@ -30,6 +30,10 @@ if workflow.is_main_process:
     from rsa.params.runtime import Runtime
     from rsa.params.sections import read_sections
     from snakemake.exceptions import WorkflowError
+    from snakemake.logging import logger
+
+    # A job says itself what it does and has made.
+    logger.addFilter(lambda record: not str(record.msg).startswith(("Select jobs", "Execute ", "Touching output file")))
 
     if why := unsafe(Path(), shared=False):
         raise WorkflowError(why)

@@ -19,6 +19,7 @@ import dvc.commands.repro
 import dvc.repo.reproduce  # noqa: F401  DVC loads them late, but a fork server is to load them
 import psutil
 from dvc.cli import main
+from dvc.ui import ui
 from dvc.utils.serialize import _yaml
 
 from rsa.processes import show_as
@@ -59,7 +60,9 @@ def _be_dvc(*arguments: str) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         show_as("dvc")
-        logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)  # no eight lines on `git add dvc.lock` after each job
+        for name in ("dvc.repo.scm_context", "dvc.dvcfile"):  # no nine lines on dvc.lock and `git add` after each job
+            logging.getLogger(name).setLevel(logging.WARNING)
+        ui.enable = lambda: None  # nor one on `dvc push`
         # `repro` changes no YAML but dvc.lock, which has no comments: the parser that keeps them takes four times as long
         _yaml.parse_yaml_for_update = _yaml.parse_yaml
         code = main([*arguments])

@@ -7,8 +7,11 @@ from tests.engines.project import Project
 
 
 def test_forced_stages_run_although_nothing_has_changed(built: Project):
-    built.snakemake("--forcerun", "probe@rsa-0", "report")
+    said = built.snakemake("--forcerun", "probe@rsa-0", "report")
     assert built.ran() == ["probe@rsa-0", "report"]
+    assert "Running stage 'probe@rsa-0':\n> python -m pipeline.probe" in said
+    for noise in ("Select jobs", "Execute ", "Touching", "lock file", "git add", "dvc push"):
+        assert noise not in said
     assert "Nothing to be done" in built.snakemake("probe", "pretrain@rsa-0", "all")
 
 
