@@ -3,7 +3,7 @@
 import importlib
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from pipeline.code import write_code
 from rsa import fingerprint
 from rsa.params.load import load
 from tests.conftest import TINY
+from tests.pipeline.project import Project
 
 RunStage = Callable[..., None]
 
@@ -39,3 +40,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStage:
         stage.run(getattr(module, name))
 
     return run
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project with a single stage, whose runs end with the test."""
+    project = Project(tmp_path)
+    yield project
+    project.stop()

@@ -13,6 +13,7 @@ from tests.conftest import TINY
 from tests.engines.imports import ROOT, closure
 
 Run = subprocess.Popen[str]
+RESULT = "a source 1 0.9 1"  # what the stage writes if nothing has been edited
 
 
 class Project:

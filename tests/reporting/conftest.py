@@ -9,6 +9,12 @@ from tests.reporting.experiment import write_quality, write_runs, write_scores
 
 
 @pytest.fixture
+def scores(tmp_path: Path) -> Path:
+    """The folder of scores of the made-up experiment."""
+    return write_scores(tmp_path / "scores")
+
+
+@pytest.fixture
 def made(tmp_path: Path, tiny: Params) -> Path:
     """Scores and runs of the made-up experiment."""
     write_scores(tmp_path / "scores")
