@@ -68,5 +68,7 @@ def test_an_image_installs_the_lock_file_as_make_does_and_a_citation_is_of_this_
     )
     citation = YAML(typ="safe").load((ROOT / "CITATION.cff").read_text())
     assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    day = citation["date-released"]
+    assert f"\n## {PROJECT['version']}, {day.day} {day:%B %Y}\n" in (ROOT / "CHANGELOG.md").read_text()
     methods = "".join(file.read_text() for file in (ROOT / "rsa/methods").glob("*.py"))
     assert [paper["url"] for paper in citation["references"] if paper["url"] not in methods] == []
