@@ -127,7 +127,7 @@ def check_stale(run: RunStage, root: Path) -> None:
     assert {reasons.pop(f"scores/byol/s1/{name}") for name in SCORE_FILES} == {"encoder"}
     assert set(reasons.values()) == {"params of pretraining"}
     assert {f"scores/rsa/s{seed}/{name}" for seed in (0, 1) for name in SCORE_FILES} < reasons.keys()
-    assert f"**{len(missing)} files are missing, damaged or stale**" in Path("reports/report.md").read_text()
+    assert f"**{len(missing)} files missing, damaged or stale**" in Path("reports/report.md").read_text()
 
 
 SCORE_FILES = ("probe.json", "transfer_photo_tiles.json", "linear_digits_fast-sgd.json", "finetune_photo_tiles_50/scores.json")
