@@ -1,4 +1,4 @@
-"""What must not change under a running stage: params, inputs, code."""
+"""Params, inputs and code must not change under a running stage."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What a stage continues, takes over or makes again."""
+"""A stage continues work that was left, takes over finished results and makes damaged ones again."""
 
 import json
 from urllib.parse import quote

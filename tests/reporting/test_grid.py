@@ -1,4 +1,4 @@
-"""Score files, and the commands that make them."""
+"""The commands beside score files name stages that DVC knows."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from tests.engines.toy import load_yaml
 
 
 def stage_names() -> set[str]:
-    """What DVC calls the stages of this project, with the params that lie here."""
+    """Ask DVC for the names of this project's stages, with the params that lie here."""
     python = [sys.executable, "-m", "dvc", "stage", "list", "--name-only", "--all"]
     done = subprocess.run(python, cwd=ROOT, capture_output=True, text=True, check=True)
     return set(done.stdout.split())

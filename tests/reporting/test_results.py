@@ -1,4 +1,4 @@
-"""Comparisons of methods, and what the report says of them."""
+"""Methods are compared by their scores, and sentences say what is shown."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The table of scores: what is read, what is missing, what is comparable."""
+"""The table of scores has what is there and comparable, and names the rest."""
 
 import json
 from pathlib import Path
