@@ -128,11 +128,12 @@ def compare(a: Side, b: Side, confidence: float) -> VersionComparison:
     pair = f"{b.method} − {a.method}" if a.method and b.method and a.method != b.method else a.method
     cells_a, cells_b = cells(a.scores, pair), cells(b.scores, pair)
     keys = dict.fromkeys([*cells_a, *cells_b])
+    columns = {column for _, column in keys}
     differences: dict[tuple[str, str], Difference] = {}
     refused, only, equal = [], [], []
     for method, column in keys:
         cell_a, cell_b = (found.get((method, column), NOTHING) for found in (cells_a, cells_b))
-        name = column_name(column, [other for _, other in keys])
+        name = column_name(column, columns)
         label = f"{method}, {name}"
         shared = cell_a.seeds.keys() & cell_b.seeds.keys()
         if why := _refusal(a, cell_a, b, cell_b, column.dataset):
@@ -213,9 +214,7 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def tables(
-    a: Side, b: Side, compared: VersionComparison, confidence: float
-) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+def tables(a: Side, b: Side, compared: VersionComparison, confidence: float) -> list[Table]:
     """Return every table that has rows."""
     title = f"Scores: paired differences in points over shared seeds, {100 * confidence:g} % interval (Student's t)"
     every: list[Table] = [

@@ -37,4 +37,5 @@ def _strict_and_exact() -> Iterator[None]:
     """Strict determinism, and float32, not TF32."""
     setup("auto", 1, 0)
     yield
+    torch.set_float32_matmul_precision("highest")
     torch.use_deterministic_algorithms(False)

@@ -94,7 +94,7 @@ def test_fine_tuning(tiny: Params, digits: Data):
         p = tiny.finetune.training.model_copy(update={"epochs": 20, "crop_scale": (0.8, 1.0), "optimizer": faster})
         return at_once(lambda checkpoints: finetune(backbone, p, tiny.evaluation, 1, *digits, 0, normalize, checkpoints))
 
-    scores(evaluate, 50, points=12)  # of images and operators disturbed on a CPU, four runs were within 4.2
+    scores(evaluate, 50, points=12)  # of images and operators disturbed on a CPU, three runs were within 4.2
 
 
 def detectors_losses(detector: nn.Module, device: torch.device) -> dict[str, float]:
