@@ -10,13 +10,14 @@ tests/data/test_blur.py measures the deviations from Pillow and torchvision on p
 """
 
 import math
-from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
-import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsa.data.product import exact_product
 from rsa.params.views import BlurKernel
 
 F64 = NDArray[np.float64]
@@ -24,28 +25,28 @@ F64 = NDArray[np.float64]
 WEIGHT_BITS, BETWEEN_BITS = 12, 4  # of a Gaussian's weights; of a pixel's fraction between the two passes: 12 + 8 + 4 = 24
 BOX_BITS = 16  # of a box's weights: with the 8 bits of a pixel, float32's mantissa
 PASSES = 3  # of a box blur along each axis
+BLOCK = 32  # the most pixels of an image's side that one product computes
 
 
-def blur_weights(sigma: F64, kernel: BlurKernel, height: int, width: int) -> F64:
+def blur_weights(sigma: F64, kernel: BlurKernel, height: int, width: int) -> NDArray[np.float32]:
     """Return the weights (B, taps) of a convolution of images of `height` and `width` px with `sigma` (B,) px."""
     if kernel == "pillow":
-        return box_weights(sigma)
+        return box_weights(sigma).astype(np.float32)
     furthest = math.ceil(3 * sigma.max()) if kernel == "gaussian" else int(kernel) // 2
     reach = min(furthest, height - 1, width - 1)
-    return gaussian_weights(sigma, reach, np.ceil(3 * sigma) if kernel == "gaussian" else None)
+    return gaussian_weights(sigma, reach, np.ceil(3 * sigma) if kernel == "gaussian" else None).astype(np.float32)
 
 
-def blur(x: Tensor, weights: Tensor, kernel: BlurKernel) -> Tensor:
-    """Blur images (B, H, W, 3) of float32 between 0 and 255 with the `blur_weights`, float32; returns whole numbers."""
-    weights = weights[..., None, None, None]
-    if kernel == "pillow":  # three passes along the rows, then three along the columns
-        half = x.new_full((), 0.5)
-        for dim in [2] * PASSES + [1] * PASSES:
-            x = _convolve(x, dim, weights, _extended, half).floor_()
-        return x
-    zero = x.new_zeros(())
-    x = _convolve(x, 1, weights, _mirrored, zero).mul_(2**BETWEEN_BITS).round_().div_(2**BETWEEN_BITS)
-    return _convolve(x, 2, weights, _mirrored, zero).round_()
+def blur(x: Tensor, weights: Tensor, *, kernel: BlurKernel) -> None:
+    """Blur images (B, 3, H, W) of float32 between 0 and 255 with the `blur_weights` in place, to whole numbers."""
+    y = x
+    if kernel == "pillow":
+        for dim in [3] * PASSES + [2] * PASSES:
+            y = _convolve(y, weights, dim, "replicate").round_()
+    else:
+        y = _convolve(y, weights, 2, "reflect").mul_(2**BETWEEN_BITS).round_().div_(2**BETWEEN_BITS)
+        y = _convolve(y, weights, 3, "reflect").round_()
+    x.copy_(y)
 
 
 def gaussian_weights(sigma: F64, reach: int, limits: F64 | None) -> F64:
@@ -74,24 +75,28 @@ def _rounded(weights: F64, bits: int) -> F64:
     return rounded
 
 
-def _convolve(x: Tensor, dim: int, weights: Tensor, pad: Callable[[Tensor, int, int], Tensor], offset: Tensor) -> Tensor:
-    """Convolve `x` along `dim` with `weights` and add `offset`, tap by tap; in cache this is as fast as a convolution kernel."""
-    taps, size = weights.shape[1], x.shape[dim]
-    x = pad(x, dim, taps // 2)
-    total = torch.addcmul(offset, x.narrow(dim, 0, size), weights[:, 0])
-    for i in range(1, taps):
-        total.addcmul_(x.narrow(dim, i, size), weights[:, i])
-    return total
+def _convolve(x: Tensor, weights: Tensor, dim: int, outside: Literal["replicate", "reflect"]) -> Tensor:
+    """Convolve images (B, 3, H, W) along `dim` with `weights` (B, taps), block by block, each by a product with a banded matrix.
+
+    A product reads and writes each pixel about once, where a sum over taps would do so for each tap.
+    """
+    batch, size, taps = len(x), x.shape[dim], weights.shape[1]
+    blocks = -(-size // BLOCK)
+    outputs = -(-size // blocks)
+    inputs = outputs + taps - 1
+    x = _pad(x, dim, taps // 2, taps // 2, outside)
+    if rest := blocks * outputs - size:
+        x = _pad(x, dim, 0, rest, "constant")  # outputs past the last pixel are cut off
+    # Weights and `outputs` zeros, again and again, read in rows that are shorter by 1, are shifted by 1 from row to row.
+    band = F.pad(weights, (0, outputs)).repeat(1, outputs)[:, : outputs * inputs].reshape(batch, outputs, inputs)
+    windows = x.unfold(dim, inputs, outputs)  # the pixels from which a block is computed, in a last dimension
+    if dim == 3:
+        y = exact_product(windows.reshape(batch, -1, inputs), band.transpose(1, 2))
+        return y.view(*x.shape[:3], blocks * outputs)[..., :size]
+    columns = windows.movedim(4, 3).reshape(-1, inputs, x.shape[3])
+    y = exact_product(band.repeat_interleave(len(columns) // batch, 0), columns)
+    return y.view(batch, 3, blocks * outputs, -1)[:, :, :size]
 
 
-def _mirrored(x: Tensor, dim: int, reach: int) -> Tensor:
-    """Pad both sides of `dim` with `reach` pixels by reflection at the outermost pixel."""
-    size = x.shape[dim]
-    before, after = x.narrow(dim, 1, reach).flip(dim), x.narrow(dim, size - 1 - reach, reach).flip(dim)
-    return torch.cat([before, x, after], dim)
-
-
-def _extended(x: Tensor, dim: int, reach: int) -> Tensor:
-    """Pad both sides of `dim` with `reach` copies of the outermost pixel."""
-    shape = [reach if i == dim else -1 for i in range(4)]
-    return torch.cat([x.narrow(dim, 0, 1).expand(shape), x, x.narrow(dim, x.shape[dim] - 1, 1).expand(shape)], dim)
+def _pad(x: Tensor, dim: int, before: int, after: int, outside: str) -> Tensor:
+    return F.pad(x, (before, after, 0, 0) if dim == 3 else (0, 0, before, after), mode=outside)

@@ -3,11 +3,10 @@
 This is integer arithmetic in floating point: factors are rounded to a grid so coarse that every product and sum is exact.
 Pixels therefore do not depend on the kernel, batch, number of threads or device.
 
-A GPU gets few kernels and one copy of parameters: all images of a batch are processed at once, and each operation only those
-samples that it changes. A CPU processes as many images at a time as fit into its cache.
+A GPU gets few kernels and one copy of parameters: all images of a batch are processed at once, and each operation changes only
+its own samples. A CPU processes as many images at a time as fit into its cache.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,6 +19,8 @@ from torch import Tensor
 
 from rsa.data.blur import blur, blur_weights
 from rsa.data.color import Affine
+from rsa.data.hue import hue_offsets, turn_hue
+from rsa.data.product import exact_product
 from rsa.data.transfer import upload
 from rsa.data.views import Colors
 
@@ -28,15 +29,14 @@ F64 = NDArray[np.float64]
 MATRIX_BITS = 14  # of a matrix's largest entry: 8 bits of a pixel, 3 products and the offset make 24, float32's mantissa
 MEAN_BITS = 20  # of the mean matrix, in float64
 PIXELS_IN_CACHE = 2**18  # of the images that are processed together on a CPU
-PIXELS_AT_ONCE = 8  # a product with a 24 x 24 matrix is faster than eight with 3 x 3
 
 
 class Operation(NamedTuple):
-    """A function of some samples' images and parameters."""
+    """A function that changes some samples' images in place."""
 
     rows: NDArray[np.int64]  # (b,), the samples
-    apply: Callable[..., Tensor]  # images (b, H, W, 3) of whole numbers in float32, parameters -> images
-    parameters: tuple[NDArray[Any], ...]  # (b, ...) each
+    apply: Callable[..., None]  # images (b, 3, H, W) of whole numbers in float32, and parameters
+    parameters: tuple[NDArray[Any], ...]
 
 
 def apply_colors(images: Tensor, colors: Colors) -> Tensor:
@@ -46,20 +46,38 @@ def apply_colors(images: Tensor, colors: Colors) -> Tensor:
     at_once = batch if images.is_cuda else max(1, PIXELS_IN_CACHE // (height * width))
     for first in range(0, batch, at_once):
         chunk = slice(first, first + at_once)
-        colored[chunk] = _apply(images[chunk].float(), _operations(colors[chunk], height, width))
+        colored[chunk] = _colored(images[chunk], colors[chunk])
     return colored
 
 
-def _apply(x: Tensor, operations: Sequence[Operation]) -> Tensor:
-    """Compute x[rows] <- apply(x[rows], parameters) for one operation after the other."""
-    arrays = _on_device([array for each in operations for array in (each.rows, *each.parameters)], x.device)
+def _colored(images: Tensor, colors: Colors) -> Tensor:
+    order = _neighbors(colors)
+    colors = colors[order]
+    operations = _operations(colors, *images.shape[1:3])
+    arrays = _on_device(
+        [order, np.argsort(order), *(x for each in operations for x in (each.rows, *each.parameters))], images.device
+    )
+    places, back = next(arrays), next(arrays)
+    x = images.index_select(0, places).movedim(3, 1).to(torch.float32, memory_format=torch.contiguous_format)
     for operation in operations:
         rows, *parameters = (next(arrays) for _ in range(1 + len(operation.parameters)))
-        if len(rows) == len(x):
-            x = operation.apply(x, *parameters)
+        first, last = operation.rows[0], operation.rows[-1] + 1
+        if len(rows) == last - first:
+            operation.apply(x[first:last], *parameters)
         else:
-            x.index_copy_(0, rows, operation.apply(x.index_select(0, rows), *parameters))
-    return x
+            some = x.index_select(0, rows)
+            operation.apply(some, *parameters)
+            x.index_copy_(0, rows, some)
+    x = (
+        x.to(torch.int16).movedim(1, 3).contiguous().to(torch.uint8)
+    )  # a CPU converts and copies several times faster in this order
+    return x.index_select(0, back)
+
+
+def _neighbors(colors: Colors) -> NDArray[np.int64]:
+    """Return an order of the samples in which those that an operation of the jitter changes are neighbours, and need no copy."""
+    before = np.sum([_changed(step) for step in colors.before], axis=0) if colors.before else np.zeros(len(colors.turns))
+    return np.lexsort((-before, colors.turns == 0))
 
 
 def _on_device(arrays: Sequence[NDArray[Any]], device: torch.device) -> Iterator[Tensor]:
@@ -82,65 +100,40 @@ def _operations(colors: Colors, height: int, width: int) -> list[Operation]:
     weights = blur_weights(colors.sigma[blurred], colors.kernel, height, width) if len(blurred) else np.empty((0, 1))
     operations = [
         *(_affine_operation(step, height * width) for step in colors.before),
-        Operation(turned, _turn_hue, (6 * colors.turns[turned],)),
+        Operation(turned, turn_hue, (hue_offsets(colors.turns[turned]),)),
         *(_affine_operation(step, height * width) for step in colors.after),
-        Operation(blurred, partial(blur, kernel=colors.kernel), (weights.astype(np.float32),)),
+        Operation(blurred, partial(blur, kernel=colors.kernel), (weights,)),
         Operation(np.flatnonzero(colors.solarize), _solarize, ()),
     ]
     return [operation for operation in operations if len(operation.rows)]
 
 
+def _changed(step: Affine) -> NDArray[np.bool_]:
+    """Return which samples (B,) a step changes."""
+    changed: NDArray[np.bool_] = (step.matrix != np.eye(3)).any((1, 2)) | step.mean_matrix.any((1, 2))
+    return changed
+
+
 def _affine_operation(step: Affine, pixels: int) -> Operation:
     """Return the operation M x + K mean(x) on images of `pixels`, with M and K rounded to their grids."""
-    rows = np.flatnonzero((step.matrix != np.eye(3)).any((1, 2)) | step.mean_matrix.any((1, 2)))
+    rows = np.flatnonzero(_changed(step))
     matrix, mean_matrix = step.matrix[rows], step.mean_matrix[rows]
     unit = 2.0 ** (np.ceil(np.log2(np.abs(matrix).max((1, 2), keepdims=True))) - MATRIX_BITS)  # of M x and of the offset
-    m = np.round(matrix / unit) * unit
-    n = math.gcd(PIXELS_AT_ONCE, pixels)
-    k = np.tile(np.round(mean_matrix * 2**MEAN_BITS) / 2**MEAN_BITS, (1, n, 1))
-    block = np.zeros((len(rows), n, 3, n, 3), np.float32)  # maps n pixels
-    block[:, range(n), :, range(n)] = m.transpose(0, 2, 1)
-    return Operation(rows, _affine, (block.reshape(-1, 3 * n, 3 * n), *((k, pixels * unit, unit) if k.any() else ())))
+    m = (np.round(matrix / unit) * unit).astype(np.float32)
+    k = np.round(mean_matrix * 2**MEAN_BITS) / 2**MEAN_BITS
+    return Operation(rows, _affine, (m, k, pixels * unit, unit) if k.any() else (m,))
 
 
-def _affine(
-    x: Tensor, block: Tensor, k: Tensor | None = None, divisor: Tensor | None = None, unit: Tensor | None = None
-) -> Tensor:
+def _affine(x: Tensor, m: Tensor, k: Tensor | None = None, divisor: Tensor | None = None, unit: Tensor | None = None) -> None:
     """Compute M x + K mean(x), rounded and clamped to 8 bits; the offset K mean(x) is rounded to a multiple of `unit`."""
-    batch, height, width, _ = x.shape
-    pixels = x.reshape(batch, -1, block.shape[1])
-    if x.is_cuda and torch.get_float32_matmul_precision() != "highest":  # TF32 would cut off the matrix's last bits
-        pixels, block = pixels.double(), block.double()
-    if k is None or divisor is None or unit is None:
-        y = torch.bmm(pixels, block)
-    else:
-        if x.is_cuda:
-            total = x.sum((1, 2), dtype=torch.float64)
-        else:  # entire rows of pixels first: several times faster
-            total = x.reshape(batch, height, 3 * width).sum(1).reshape(batch, width, 3).sum(1, dtype=torch.float64)
-        offset = torch.round(k @ total[:, :, None] / divisor) * unit  # (b, 3 n, 1); the division alone rounds
-        y = torch.baddbmm(offset.to(pixels.dtype).transpose(1, 2), pixels, block)
-    return y.round_().clamp_(0, 255).reshape(x.shape).float()
+    offset = None
+    if k is not None and divisor is not None and unit is not None:
+        total = x.sum((2, 3), dtype=torch.float64) if x.is_cuda else x.sum(3).sum(2, dtype=torch.float64)  # a CPU's is faster so
+        offset = (torch.round(k @ total[:, :, None] / divisor) * unit).float()  # (b, 3, 1); the division alone rounds
+    y = exact_product(m, x.flatten(2), offset)
+    torch.clamp(y.round_().view(x.shape), 0, 255, out=x)
 
 
-def _turn_hue(x: Tensor, sixths: Tensor) -> Tensor:
-    """Shift hue in HSV by `sixths` of a turn.
-
-    A channel is v - c clamp(min(k, 4 - k), 0, 1) with value v, chroma c, k = (n + h) mod 6, and n = 5, 3, 1 for R, G, B.
-    """
-    x = x.double()  # so that differences between kernels do not change a rounded result
-    r, g, b = x.unbind(3)
-    v = x.amax(3)
-    c = v - x.amin(3)
-    divisor = c.clamp(min=1)  # a chroma is 0 or at least 1
-    h = torch.where(v == r, (g - b) / divisor, torch.where(v == g, (b - r) / divisor + 2, (r - g) / divisor + 4))
-    h += sixths[:, None, None]
-    n = torch.arange(5, 0, -2, device=x.device).view(3, 1, 1, 1)
-    k = (h + n).remainder_(6)
-    channels = (v - torch.minimum(k, 4 - k).clamp_(0, 1).mul_(c)).add_(0.5).floor_()
-    return channels.movedim(0, 3).to(torch.float32, memory_format=torch.contiguous_format)
-
-
-def _solarize(x: Tensor) -> Tensor:
+def _solarize(x: Tensor) -> None:
     """Invert pixels of 128 and more."""
-    return torch.where(x < 128, x, 255 - x)
+    x.copy_(torch.where(x < 128, x, 255 - x))

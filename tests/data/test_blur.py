@@ -15,9 +15,9 @@ SIGMA[:3] = 3.0, 7.5, 20.0
 
 
 def blurred(kernel: BlurKernel, sigma: np.ndarray = SIGMA, part: slice = slice(None)) -> np.ndarray:
-    images = torch.from_numpy(np.stack(TILES)[part]).float()
-    weights = torch.from_numpy(blur_weights(sigma[part], kernel, *images.shape[1:3])).float()
-    return blur(images, weights, kernel).numpy()
+    images = torch.from_numpy(np.stack(TILES)[part]).movedim(3, 1).float().contiguous()
+    blur(images, torch.from_numpy(blur_weights(sigma[part], kernel, *images.shape[2:])), kernel=kernel)
+    return images.movedim(1, 3).numpy()
 
 
 def torchvisions(kernels: list[int]) -> np.ndarray:

@@ -73,9 +73,9 @@ def test_white_gray_and_black_stay_what_they_are_in_greyscale():
 
 
 class Launches(TorchDispatchMode):
-    """Counts the kernels and the transfers to a GPU that operators would cause."""
+    """Counts the kernels that a GPU would get, the transfers to it, and the bytes that its kernels would read and write."""
 
-    kernels, transfers = 0, 0
+    kernels, transfers, bytes = 0, 0, 0
     products: set[torch.dtype]
 
     def __init__(self) -> None:
@@ -84,21 +84,32 @@ class Launches(TorchDispatchMode):
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = operator(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and result.is_cuda and not operator.is_view and "empty" not in str(operator):
+        name = operator.overloadpacket.__name__
+        if isinstance(result, torch.Tensor) and result.is_cuda and not (operator.is_view or "empty" in name or "unsafe" in name):
             self.kernels += 1
-            if "bmm" in str(operator):
+            if "bmm" in name:
                 self.products.add(result.dtype)
-            self.transfers += any(isinstance(x, torch.Tensor) and not x.is_cuda and x.ndim > 0 for x in args)
+            tensors = [x for x in args if isinstance(x, torch.Tensor)]
+            self.transfers += any(not x.is_cuda and x.ndim > 0 for x in tensors)
+            # A selection reads what it writes, whatever it selects from.
+            some = {"index_select": (result, result), "index_copy_": 2 * args[3:]}.get(name, (result, *tensors))
+            self.bytes += sum(x.element_size() * _elements(x) for x in some)
         return result
 
 
-@pytest.mark.parametrize(("exact", "most"), [(False, 60), (True, 150)])
-def test_a_gpu_gets_few_kernels_and_one_transfer_for_both_views(exact, most, monkeypatch):
-    """Tensors on a GPU are faked."""
+def _elements(x: torch.Tensor) -> int:
+    """The number of elements in memory: those of an expanded dimension are one."""
+    return int(np.prod([size for size, stride in zip(x.shape, x.stride(), strict=True) if stride > 0]))
+
+
+@pytest.mark.parametrize(("exact", "kernels", "traffic"), [(False, 60, 170), (True, 140, 300)])
+def test_a_gpu_gets_few_kernels_one_transfer_and_little_traffic_for_both_views(exact, kernels, traffic, monkeypatch):
+    """Tensors on a GPU are faked. `traffic`: bytes that kernels read and write for each byte of the images."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     colors = join_colors([drawn(exact, solarize=0), drawn(exact, solarize=0)])
     launches = launched(colors)
-    assert 0 < launches.kernels <= most
+    assert 0 < launches.kernels <= kernels
+    assert 0 < launches.bytes <= traffic * 2 * COUNT * 224 * 224 * 3
     assert launches.transfers == 1
     assert torch.float32 in launches.products
 
