@@ -42,7 +42,7 @@ def blur(x: Tensor, weights: Tensor, *, kernel: BlurKernel) -> None:
     y = x
     if kernel == "pillow":
         for dim in [3] * PASSES + [2] * PASSES:
-            y = _convolve(y, weights, dim, "replicate").round_()
+            y = _convolve(y, weights, dim, "replicate").add_(0.5).floor_()  # a half is rounded up, as in Pillow
     else:
         y = _convolve(y, weights, 2, "reflect").mul_(2**BETWEEN_BITS).round_().div_(2**BETWEEN_BITS)
         y = _convolve(y, weights, 3, "reflect").round_()
