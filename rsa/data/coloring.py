@@ -7,13 +7,12 @@ A GPU gets few kernels and one copy of parameters: all images of a batch are pro
 its own samples. A CPU processes as many images at a time as fit into its cache.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,64 +33,82 @@ PIXELS_IN_CACHE = 2**18  # of the images that are processed together on a CPU
 class Operation(NamedTuple):
     """A function that changes some samples' images in place."""
 
-    rows: NDArray[np.int64]  # (b,), the samples
+    rows: NDArray[np.int64]  # (b,), the samples in ascending order
     apply: Callable[..., None]  # images (b, 3, H, W) of whole numbers in float32, and parameters
-    parameters: tuple[NDArray[Any], ...]
+    parameters: tuple[NDArray[Any], ...]  # (b, ...) each
+
+
+class Step(NamedTuple):
+    """An operation on neighbouring samples, after a move of all samples."""
+
+    move: NDArray[np.int64]  # (B,), where each sample lies before; empty: none moves
+    order: NDArray[np.int64]  # (B,), the samples as they lie then
+    samples: slice  # those that it changes
+    apply: Callable[..., None]
+    parameters: tuple[NDArray[Any], ...]  # in the order in which the samples lie
 
 
 def apply_colors(images: Tensor, colors: Colors) -> Tensor:
     """Apply the `colors` of B samples to images, uint8 (B, H, W, 3)."""
-    colored = torch.empty_like(images)
     batch, height, width, _ = images.shape
     at_once = batch if images.is_cuda else max(1, PIXELS_IN_CACHE // (height * width))
-    for first in range(0, batch, at_once):
-        chunk = slice(first, first + at_once)
-        colored[chunk] = _colored(images[chunk], colors[chunk])
-    return colored
+    chunks = [slice(first, first + at_once) for first in range(0, batch, at_once)]
+    colored = [_colored(images[chunk], colors[chunk]) for chunk in chunks]
+    return colored[0] if len(colored) == 1 else torch.cat(colored)
 
 
 def _colored(images: Tensor, colors: Colors) -> Tensor:
+    """Apply one operation after the other to its samples, in channel planes of float32."""
     order = _neighbors(colors)
-    colors = colors[order]
-    operations = _operations(colors, *images.shape[1:3])
-    arrays = _on_device(
-        [order, np.argsort(order), *(x for each in operations for x in (each.rows, *each.parameters))], images.device
-    )
+    steps = list(_steps(_operations(colors, *images.shape[1:3]), order))
+    last = steps[-1].order if steps else order
+    inputs = [order, np.argsort(last), *(array for step in steps for array in (step.move, *step.parameters))]
+    arrays = _on_device(inputs, images.device)
     places, back = next(arrays), next(arrays)
     x = images.index_select(0, places).movedim(3, 1).to(torch.float32, memory_format=torch.contiguous_format)
-    for operation in operations:
-        rows, *parameters = (next(arrays) for _ in range(1 + len(operation.parameters)))
-        first, last = operation.rows[0], operation.rows[-1] + 1
-        if len(rows) == last - first:
-            operation.apply(x[first:last], *parameters)
-        else:
-            some = x.index_select(0, rows)
-            operation.apply(some, *parameters)
-            x.index_copy_(0, rows, some)
-    x = (
-        x.to(torch.int16).movedim(1, 3).contiguous().to(torch.uint8)
-    )  # a CPU converts and copies several times faster in this order
-    return x.index_select(0, back)
+    for step in steps:
+        move, *parameters = (next(arrays) for _ in range(1 + len(step.parameters)))
+        x = x.index_select(0, move) if len(move) else x
+        step.apply(x[step.samples], *parameters)
+    x = x.to(torch.int16).movedim(1, 3).contiguous()  # a CPU converts float32 to uint8 itself several times more slowly
+    return x.to(torch.uint8).index_select(0, back)
 
 
 def _neighbors(colors: Colors) -> NDArray[np.int64]:
-    """Return an order of the samples in which those that an operation of the jitter changes are neighbours, and need no copy."""
+    """Return an order of the samples in which those that an operation of the jitter changes are neighbours."""
     before = np.sum([_changed(step) for step in colors.before], axis=0) if colors.before else np.zeros(len(colors.turns))
     return np.lexsort((-before, colors.turns == 0))
 
 
+def _steps(operations: Iterable[Operation], order: NDArray[np.int64]) -> Iterator[Step]:
+    """Bring the samples of each operation together, where they are not neighbours in `order` already.
+
+    Moving all samples takes no longer than taking some out and putting them back, for which a GPU has no deterministic kernel
+    that is as fast.
+    """
+    for rows, apply, parameters in operations:
+        changed = np.isin(order, rows)
+        first, count = int(np.argmax(changed)), len(rows)
+        move = np.empty(0, np.int64)
+        if not changed[first : first + count].all():
+            move, first = np.argsort(~changed, kind="stable"), 0
+            order = order[move]
+        samples = slice(first, first + count)
+        places = np.searchsorted(rows, order[samples])
+        yield Step(move, order, samples, apply, tuple(array[places] for array in parameters))
+
+
 def _on_device(arrays: Sequence[NDArray[Any]], device: torch.device) -> Iterator[Tensor]:
     """Copy arrays to a device; to a GPU in a single transfer that does not block."""
-    tensors = [torch.from_numpy(array).contiguous() for array in arrays]
+    tensors = [torch.from_numpy(array) for array in arrays]
     if device.type != "cuda":
         yield from tensors
         return
-    parts = [tensor.flatten().view(torch.uint8) for tensor in tensors]
-    packed = torch.cat([F.pad(part, (0, -len(part) % 8)) for part in parts])  # aligned for every type
-    uploaded, start = upload(packed, device), 0
-    for tensor, part in zip(tensors, parts, strict=True):
-        yield uploaded[start : start + len(part)].view(tensor.dtype).view(tensor.shape)
-        start += len(part) + -len(part) % 8
+    sizes = [array.nbytes + -array.nbytes % 8 for array in arrays]  # aligned for every type
+    packed = b"".join(array.tobytes().ljust(size, b"\0") for array, size in zip(arrays, sizes, strict=True))
+    uploaded = upload(torch.frombuffer(bytearray(packed), dtype=torch.uint8), device)
+    for tensor, array, part in zip(tensors, arrays, torch.split(uploaded, sizes), strict=True):
+        yield part[: array.nbytes].view(tensor.dtype).view(tensor.shape)
 
 
 def _operations(colors: Colors, height: int, width: int) -> list[Operation]:
