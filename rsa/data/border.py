@@ -84,10 +84,10 @@ def _filter(distance: F64, interpolation: Interpolation) -> F64:
 
 def divide_edges(images: Tensor, shares: list[F64]) -> Tensor:
     """Divide the outermost rows, then columns, of uint8 (B, H, W, 3) by the shares (B, 2 reach) of their weights, in place."""
-    for dim, inside in enumerate(shares, 1):
-        reach, size = inside.shape[1] // 2, images.shape[dim]
-        places = upload(torch.tensor([*range(reach), *range(size - reach, size)]), images.device)
-        factors = torch.from_numpy((1 / inside).astype(np.float32)).unsqueeze(3 - dim)
-        pixels = images.index_select(dim, places) * upload(factors.unsqueeze(3), images.device)
-        images.index_copy_(dim, places, pixels.round_().clamp_(0, 255).to(torch.uint8))
+    factors = upload(torch.from_numpy((1 / np.stack(shares)).astype(np.float32)), images.device)
+    reach = factors.shape[2] // 2
+    for dim, both in enumerate(factors[..., None, None], 1):  # (B, 2 reach, 1, 1)
+        for place, factor in ((0, both[:, :reach]), (images.shape[dim] - reach, both[:, reach:])):
+            edge = images.narrow(dim, place, reach)
+            edge.copy_((edge * factor.transpose(1, dim)).round_().clamp_(0, 255))
     return images
