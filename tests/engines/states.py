@@ -189,7 +189,7 @@ STATES = {
     "a file of the cache lost": State(lose_a_cached_file, ("pretrain@byol-0",)),
     "caches and DVC's own notes lost": State(remove(".dvc/cache", ".dvc/tmp"), ("*",)),
     # back again
-    "beta switched back, and some results lost": State(run_then(beta, several(beta_back, lose_some)), fast=True, alone=True),
+    "beta switched back, and some results lost": State(run_then(beta, several(beta_back, lose_some)), alone=True),
     "grid grown and shrunk again": State(run_then(more_seeds, fewer_seeds), ("report",), alone=True),
     "grid shrunk and grown again": State(run_then(fewer_methods, more_methods), alone=True),
 }

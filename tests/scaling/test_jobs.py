@@ -45,22 +45,31 @@ def test_candidates_take_a_quarter_of_a_step_each_and_bring_their_views(tiny: Pa
     assert (len(plain.sizes), len(hard.sizes)) == (2, 4)
 
 
-def test_every_job_on_shards_or_features_has_a_need_and_imagenets_is_larger(tiny: Params, imagenet: Params):
-    families = [
-        {name.partition("@")[0] for name in needs(p)} for p in (tiny, imagenet)
-    ]  # of ImageNet's recipe linear protocols, too, but no transfer
+@pytest.fixture(scope="module")
+def tinys_needs(tiny: Params) -> dict[str, Need]:
+    return needs(tiny)
+
+
+@pytest.fixture(scope="module")
+def imagenets_needs(imagenet: Params) -> dict[str, Need]:
+    return needs(imagenet)
+
+
+def test_every_job_on_shards_or_features_has_a_need_and_imagenets_is_larger(
+    tinys_needs: dict[str, Need], imagenets_needs: dict[str, Need]
+):
+    # ImageNet's recipe has linear protocols, too, but no transfer.
+    families = [{name.partition("@")[0] for name in each} for each in (tinys_needs, imagenets_needs)]
     assert families[0] | {"linear"} == families[1] | {"transfer"}
     for name in ("pretrain@rsa-0", "extract@rsa-0-{}", "probe@rsa-0", "representation_metrics@rsa-0"):
-        small, large = (
-            needs(p)[name.format(p.experiment.dataset)].of(images, classes)
-            for p, images, classes in ((tiny, DIGITS, 10), (imagenet, IMAGENET, 1000))
-        )
+        small = tinys_needs[name.format("digits")].of(DIGITS, 10)
+        large = imagenets_needs[name.format("imagenet")].of(IMAGENET, 1000)
         assert large[0] > small[0]
         assert large[1] > small[1]
 
 
-def test_memory_of_a_probe_grows_with_features_until_they_are_read_in_chunks(imagenet: Params):
-    probe = needs(imagenet)["probe@rsa-0"]
+def test_memory_of_a_probe_grows_with_features_until_they_are_read_in_chunks(imagenets_needs: dict[str, Need]):
+    probe = imagenets_needs["probe@rsa-0"]
     few, more, many, most = (probe.of({"train": count, "test": 0}, 10)[0] for count in (1000, 10_000, 1_000_000, 1_281_167))
     assert (more - few) * 1e6 >= 9000 * 2048 * 4 * 3  # the features, standardised ones, and those without the held-out part
     assert many == most
@@ -76,9 +85,9 @@ def test_time_for_pretraining_is_not_below_what_scaling_predicts_at_a_measured_r
 
 
 @pytest.mark.parametrize("stage", MEASURED)
-def test_memory_is_more_than_the_tiny_pipeline_took(stage: str, tiny: Params):
+def test_memory_is_more_than_the_tiny_pipeline_took(stage: str, tinys_needs: dict[str, Need]):
     name = {"extract": "extract@rsa-0-digits"}.get(stage, f"{stage}@rsa-0")
-    assert needs(tiny)[name].of(DIGITS, 10)[0] > 2 * MEASURED[stage]
+    assert tinys_needs[name].of(DIGITS, 10)[0] > 2 * MEASURED[stage]
 
 
 def test_a_job_asks_for_its_need_at_most_for_the_minutes_of_its_meta_and_for_its_meta_before_there_are_shards(tmp_path: Path):
