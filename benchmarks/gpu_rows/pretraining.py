@@ -149,7 +149,8 @@ def run_laps(training: Training, split: Split, threads: int, work: Path, warm: i
     work.mkdir()
     run = Run(
         name="benchmark", model=training.model, optimizer=training.optimizer, schedule=training.section.optimizer,
-        pretrain=p.pretrain, runtime=p.runtime, normalize=training.normalize, work=work, save_encoder=lambda path, progress: None,
+        pretrain=p.pretrain, runtime=p.runtime, normalize=training.normalize, work=work,
+        save_encoder=lambda path, progress: path.touch(),
     )  # fmt: skip
     run.train(lambda start: views)
     return watch.laps()[warm : warm + measured]
