@@ -107,7 +107,6 @@ def _on_this_node(r: Runtime, count: int, note: Path, function: Callable[..., No
     try:
         elastic_launch(config, in_group)(r, note, function, *arguments)
     except SignalException as why:
-        _raise_noted(note)
         raise Preempted from why
     except ChildFailedError as why:
         _raise_noted(note)
@@ -213,19 +212,17 @@ def in_group(r: Runtime, note: Path, function: Callable[..., None], *arguments: 
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the launcher passes it on as SIGTERM
     kind, _, text = note.read_text().partition(" ")
-    if kind == "error" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":  # of several nodes: not to train again
+    if kind == "error" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":  # deterministic error: do not restart
         raise ValueError(text)
     join(r)
     try:
         function(*arguments)
     except Preempted:
-        if distributed.rank() == 0 and not note.read_text():
+        if distributed.rank() == 0:
             note.write_text("interrupted")
         raise
     except (ValueError, ArithmeticError) as why:
         note.write_text(f"error {why}")
-        if r.nodes == 1:  # end the launcher, since another start would come to the same error
-            os.kill(os.getppid(), signal.SIGTERM)
         raise
     dist.destroy_process_group()  # not after an error: closing the group first would hide the root cause
 
