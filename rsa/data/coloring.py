@@ -23,8 +23,6 @@ from rsa.data.product import exact_product
 from rsa.data.transfer import upload
 from rsa.data.views import Colors
 
-F64 = NDArray[np.float64]
-
 MATRIX_BITS = 14  # of a matrix's largest entry: 8 bits of a pixel, 3 products and the offset make 24, float32's mantissa
 MEAN_BITS = 20  # of the mean matrix, in float64
 PIXELS_IN_CACHE = 2**18  # of the images that are processed together on a CPU

@@ -141,8 +141,8 @@ class Colors:
     kernel: BlurKernel
     solarize: NDArray[np.bool_]  # (B,)
 
-    def __getitem__(self, part: slice | I64) -> "Colors":
-        """Return the parameters of some samples of the batch."""
+    def __getitem__(self, part: slice) -> "Colors":
+        """Return the parameters of a slice of the batch."""
         before, after = ([Affine(*(x[part] for x in step)) for step in steps] for steps in (self.before, self.after))
         return Colors(before, self.turns[part], after, self.sigma[part], self.kernel, self.solarize[part])
 

@@ -92,7 +92,7 @@ class Launches(TorchDispatchMode):
             tensors = [x for x in args if isinstance(x, torch.Tensor)]
             self.transfers += any(not x.is_cuda and x.ndim > 0 for x in tensors)
             # A selection reads what it writes, whatever it selects from.
-            some = {"index_select": (result, result), "index_copy_": 2 * args[3:]}.get(name, (result, *tensors))
+            some = (result, result) if name == "index_select" else (result, *tensors)
             self.bytes += sum(x.element_size() * _elements(x) for x in some)
         return result
 
